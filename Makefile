@@ -1,0 +1,53 @@
+# The two commands of the README are `make demo` and `make test`; each sets itself up.
+
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= demo
+# The CPU build of torch, from wherever pip finds it; set TORCH=torch for the registry's GPU build.
+TORCH ?= torch==2.13.0
+export NO_ET := 1
+
+.PHONY: venv demo test lint types docs model ci clean
+
+venv: $(VENV)/.installed
+
+# torch first: once it is there, nothing else asks for the several gigabytes of its GPU build
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,docs]'
+	touch $@
+
+demo: venv
+	$(BIN)/python -m bids_wmh_uad.phantom $(DEMO)/bids --n-subjects 2 --n-controls 0 --seed 1
+	$(BIN)/bids-wmh-uad $(DEMO)/bids $(DEMO)/out participant
+	$(BIN)/bids-wmh-uad $(DEMO)/bids $(DEMO)/out group --reference $(DEMO)/bids/derivatives/truth
+	@echo
+	@cat $(DEMO)/out/group_evaluation.tsv
+	@echo
+	@echo "Report: $(abspath $(DEMO)/out/group.html) (and one page per participant beside it)"
+
+test: venv
+	$(BIN)/python -m pytest
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+types: venv
+	$(BIN)/mypy
+
+docs: venv
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+# The shipped model, from nothing but this repository. Its card is bids_wmh_uad/data/models/default/README.md.
+model: venv
+	$(BIN)/python -m bids_wmh_uad.phantom build/controls --n-subjects 0 --n-controls 12 --seed 2023 --no-head
+	$(BIN)/bids-wmh-uad build/controls build/train train --output-model bids_wmh_uad/data/models/default
+
+ci: lint types docs test
+
+clean:
+	rm -rf $(VENV) $(DEMO) build docs/_build

@@ -1,0 +1,300 @@
+"""Which sessions, and which T1w belongs to which FLAIR.
+
+The rules, in one place:
+
+* one FLAIR and one T1w per session; where a session has several, the one with the
+  lowest ``run`` is taken (no ``run`` counts as the first), then the first by name.
+  ``--bids-filter-file`` chooses otherwise; what was not used is reported;
+* the T1w comes from the FLAIR's own session, else from another session if the subject
+  has exactly one session with a T1w;
+* a session that has a T1w but no FLAIR is a failed session, unless another session of
+  the subject borrows that T1w.
+
+Only the requested participants are opened, and of those only ``anat/``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bids_wmh_uad.config import Selection
+from bids_wmh_uad.errors import (
+    BAD_FILTER_FILE,
+    BROKEN_LINK,
+    EMPTY_SELECTION,
+    MISSING_FLAIR,
+    MISSING_T1W,
+    NO_SUCH_DIRECTORY,
+    NOT_BIDS,
+    UNKNOWN_LABELS,
+    EmptySelectionError,
+    InvalidBIDSError,
+    MissingInputError,
+    UsageError,
+    WmhUadError,
+)
+
+_SUFFIXES = {"t1w": "T1w", "flair": "FLAIR"}
+_IGNORED = (
+    r"/\.",
+    r"^/(code|derivatives|models|sourcedata|stimuli|phenotype)(/|$)",
+    r"^/sub-[^/]+/(ses-[^/]+/)?(?!anat(/|$)|ses-)[^/]+(/|$)",
+)
+"""Paths of a dataset that hold no T1w or FLAIR: indexing leaves them unopened."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """One unit of work: a FLAIR with the T1w that goes with it.
+
+    Attributes
+    ----------
+    subject, session
+        Labels without prefix; ``session`` is None in a dataset without sessions.
+    flair, t1w
+        Absolute paths.
+    unused
+        Further FLAIR and T1w of the same session that the rules passed over.
+    """
+
+    subject: str
+    session: str | None
+    flair: Path
+    t1w: Path
+    unused: tuple[Path, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """``sub-X`` or ``sub-X/ses-Y``, for people."""
+        return session_label(self.subject, self.session)
+
+    @property
+    def prefix(self) -> str:
+        """The FLAIR's entities: the start of every output's name."""
+        return self.flair.name.removesuffix(".gz").removesuffix(".nii").removesuffix("_FLAIR")
+
+    @property
+    def workflow_name(self) -> str:
+        """A name that nipype accepts, the same in every run."""
+        return re.sub(r"\W", "_", self.prefix) + "_wf"
+
+
+@dataclass(frozen=True)
+class UnusableSession:
+    """A session that was asked for and cannot be processed, and why."""
+
+    subject: str
+    session: str | None
+    error: WmhUadError
+
+    @property
+    def label(self) -> str:
+        """``sub-X`` or ``sub-X/ses-Y``, for people."""
+        return session_label(self.subject, self.session)
+
+
+def session_label(subject: str, session: str | None) -> str:
+    """``sub-X`` or ``sub-X/ses-Y``."""
+    return f"sub-{subject}" + (f"/ses-{session}" if session else "")
+
+
+def check_dataset(bids_dir: Path, *, skip_validation: bool = False) -> None:
+    """Raise unless `bids_dir` is a directory with a valid ``dataset_description.json``.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such directory.
+    InvalidBIDSError
+        If the description is absent, is not JSON or lacks ``Name`` or ``BIDSVersion``.
+    """
+    if not bids_dir.is_dir():
+        raise MissingInputError(NO_SUCH_DIRECTORY.format(path=bids_dir))
+    if skip_validation:
+        return
+    try:
+        description = json.loads((bids_dir / "dataset_description.json").read_text())
+    except FileNotFoundError:
+        raise InvalidBIDSError(NOT_BIDS.format(path=bids_dir, reason="no dataset_description.json")) from None
+    except (OSError, ValueError) as error:
+        reason = f"dataset_description.json: {error}"
+        raise InvalidBIDSError(NOT_BIDS.format(path=bids_dir, reason=reason)) from error
+    missing = [key for key in ("Name", "BIDSVersion") if key not in description]
+    if missing:
+        reason = f"dataset_description.json lacks {' and '.join(missing)}"
+        raise InvalidBIDSError(NOT_BIDS.format(path=bids_dir, reason=reason))
+
+
+def find_sessions(bids_dir: Path, selection: Selection) -> tuple[list[Session], list[UnusableSession]]:
+    """Walk the dataset and pair T1w with FLAIR by the rules above.
+
+    Parameters
+    ----------
+    bids_dir : Path
+        The dataset; :func:`check_dataset` is called first.
+    selection : Selection
+        Participants, sessions and filters.
+
+    Returns
+    -------
+    sessions, unusable
+        Both sorted by subject and session.
+
+    Raises
+    ------
+    EmptySelectionError
+        If a label does not exist, or nothing matches.
+    UsageError
+        If the filter file cannot be used.
+    """
+    check_dataset(bids_dir, skip_validation=selection.skip_bids_validation)
+    filters = read_filters(selection.bids_filter_file)
+    subjects = _requested_subjects(bids_dir, selection.participant_label)
+    images = _find_images(bids_dir, subjects, selection, filters)
+    sessions: list[Session] = []
+    unusable: list[UnusableSession] = []
+    for subject in subjects:
+        good, bad = _pair(
+            subject, images["flair"].get(subject, {}), images["t1w"].get(subject, {}), selection
+        )
+        sessions += good
+        unusable += bad
+        if selection.participant_label and not good and not bad:
+            text = EMPTY_SELECTION.format(
+                path=bids_dir / f"sub-{subject}", filters=_describe(selection, filters)
+            )
+            unusable.append(UnusableSession(subject, None, EmptySelectionError(text)))
+    if not sessions and all(isinstance(entry.error, EmptySelectionError) for entry in unusable):
+        raise EmptySelectionError(
+            EMPTY_SELECTION.format(path=bids_dir, filters=_describe(selection, filters))
+        )
+    return sessions, unusable
+
+
+def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:
+    """Read a BIDS filter file: ``{"t1w": {entity: value}, "flair": {...}}``.
+
+    ``null`` asks for the entity's absence and ``"*"`` for its presence, as in fMRIPrep.
+
+    Raises
+    ------
+    UsageError
+        If the file is absent, is not such a mapping, or has another key.
+    """
+    if path is None:
+        return {}
+    from bids.layout import Query
+
+    special = {None: Query.NONE, "*": Query.ANY}
+    try:
+        content = json.loads(path.read_text())
+        unknown = set(content) - set(_SUFFIXES)
+        if unknown:
+            raise UsageError(BAD_FILTER_FILE.format(path=path, reason=f"unknown keys {sorted(unknown)}"))
+        return {
+            key: {
+                entity: special.get(value, value) if not isinstance(value, list) else value
+                for entity, value in entities.items()
+            }
+            for key, entities in content.items()
+        }
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UsageError(BAD_FILTER_FILE.format(path=path, reason=error)) from error
+
+
+def _requested_subjects(bids_dir: Path, labels: tuple[str, ...]) -> list[str]:
+    known = sorted(
+        entry.name[4:] for entry in bids_dir.iterdir() if entry.name.startswith("sub-") and entry.is_dir()
+    )
+    unknown = sorted(set(labels) - set(known))
+    if unknown:
+        shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+        raise EmptySelectionError(
+            UNKNOWN_LABELS.format(path=bids_dir, labels=", ".join(unknown), known=shown or "none")
+        )
+    return sorted(labels) or known
+
+
+def _find_images(
+    bids_dir: Path, subjects: list[str], selection: Selection, filters: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, dict[str | None, list[Path]]]]:
+    """Paths by modality, subject and session, the preferred first."""
+    layout = _layout(bids_dir, subjects if selection.participant_label else [], selection.bids_database_dir)
+    found: dict[str, dict[str, dict[str | None, list[Path]]]] = {key: {} for key in _SUFFIXES}
+    for key, suffix in _SUFFIXES.items():
+        query = {"suffix": suffix, "extension": [".nii", ".nii.gz"], **filters.get(key, {})}
+        for image in sorted(layout.get(**query), key=_preference):
+            entities = image.get_entities()
+            if entities.get("part", "mag") != "mag":
+                continue
+            sessions = found[key].setdefault(str(entities.get("subject")), {})
+            sessions.setdefault(entities.get("session"), []).append(Path(image.path))
+    return found
+
+
+def _layout(bids_dir: Path, subjects: Iterable[str], database: Path | None) -> Any:
+    from bids import BIDSLayout, BIDSLayoutIndexer
+
+    ignored = list(_IGNORED)
+    if subjects and database is None:  # a database that is kept must know every subject
+        ignored.append(rf"^/sub-(?!({'|'.join(map(re.escape, subjects))})(/|$))")
+    indexer = BIDSLayoutIndexer(
+        validate=False, index_metadata=False, ignore=[re.compile(pattern) for pattern in ignored]
+    )
+    return BIDSLayout(bids_dir, validate=False, indexer=indexer, database_path=database)
+
+
+def _preference(image: Any) -> tuple[int, str]:
+    return int(image.get_entities().get("run") or 0), image.path
+
+
+def _pair(
+    subject: str,
+    flairs: Mapping[str | None, list[Path]],
+    t1ws: Mapping[str | None, list[Path]],
+    selection: Selection,
+) -> tuple[list[Session], list[UnusableSession]]:
+    wanted = set(selection.session_label)
+    usable: list[Session] = []
+    unusable: list[UnusableSession] = []
+    borrowed = set()
+    for session, (flair, *other_flairs) in sorted(flairs.items(), key=lambda item: item[0] or ""):
+        if wanted and session not in wanted:
+            continue
+        sources = [session] if session in t1ws else list(t1ws)
+        if len(sources) != 1:
+            text = MISSING_T1W.format(where=session_label(subject, session), flair=flair)
+            unusable.append(UnusableSession(subject, session, MissingInputError(text)))
+            continue
+        borrowed.update(sources)
+        t1w, *other_t1ws = t1ws[sources[0]]
+        missing = [path for path in (flair, t1w) if not path.exists()]
+        if missing:
+            unusable.append(
+                UnusableSession(subject, session, MissingInputError(BROKEN_LINK.format(path=missing[0])))
+            )
+        else:
+            usable.append(Session(subject, session, flair, t1w, (*other_flairs, *other_t1ws)))
+    for session in sorted(set(t1ws) - set(flairs) - borrowed, key=lambda label: label or ""):
+        if not wanted or session in wanted:
+            text = MISSING_FLAIR.format(where=session_label(subject, session), t1w=t1ws[session][0])
+            unusable.append(UnusableSession(subject, session, MissingInputError(text)))
+    return usable, unusable
+
+
+def _describe(selection: Selection, filters: Mapping[str, Any]) -> str:
+    parts = [
+        f"{name}={', '.join(labels)}"
+        for name, labels in (
+            ("participants", selection.participant_label),
+            ("sessions", selection.session_label),
+        )
+        if labels
+    ]
+    parts += [f"{key} filter {dict(value)}" for key, value in filters.items()]
+    return "; ".join(parts) or "no filter"

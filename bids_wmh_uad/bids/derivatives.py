@@ -1,0 +1,219 @@
+"""Names, sidecars and atomic writes of the output dataset.
+
+A session's files are named by niworkflows' ``DerivativesDataSink`` in a staging tree
+inside the work directory, and :func:`publish` moves them to the output directory: each
+file appears whole or not at all, and one that is already right is not touched. The
+summary comes last: where it is, the session is finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bids_wmh_uad import __version__
+from bids_wmh_uad.bids.dataset import Session
+from bids_wmh_uad.config import TEMPLATE, Method
+from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError
+
+CODE_URL = "https://github.com/bids-apps/bids-wmh-uad"
+BIDSIGNORE = (
+    "*.html",
+    "CITATION.md",
+    "logs",
+    "work",
+    "figures",
+    "group_*",
+    "*_map.nii.gz",
+    "*_map.json",
+    "*_xfm.*",
+    "*_summary.json",
+)
+"""Outputs that no BIDS specification names yet."""
+
+OUTPUTS = {
+    "flair": "space-FLAIR_desc-preproc_FLAIR.nii.gz",
+    "t1w": "space-FLAIR_desc-preproc_T1w.nii.gz",
+    "brain": "space-FLAIR_desc-brain_mask.nii.gz",
+    "anomaly": "space-FLAIR_desc-anomaly_map.nii.gz",
+    "probability": "space-FLAIR_label-WMH_probseg.nii.gz",
+    "mask": "space-FLAIR_label-WMH_mask.nii.gz",
+    "lesions": "space-FLAIR_desc-lesions_dseg.nii.gz",
+    "table": "space-FLAIR_desc-lesions_dseg.tsv",
+    "t1w_to_flair": "from-T1w_to-FLAIR_mode-image_xfm.txt",
+    "t1w_to_template": f"from-T1w_to-{TEMPLATE}_mode-image_xfm.txt",
+    "flair_to_template": f"from-FLAIR_to-{TEMPLATE}_mode-image_xfm.txt",
+    "summary": "desc-wmh_summary.json",
+}
+"""How each of a session's outputs ends, after the FLAIR's entities."""
+
+
+def write_atomically(path: Path, content: bytes) -> bool:
+    """Write `content` to `path` in one step; leave a file that already holds it alone.
+
+    Returns
+    -------
+    bool
+        Whether the file was written.
+
+    Raises
+    ------
+    CannotCreateError
+        If the directory or file cannot be created.
+    """
+    try:
+        if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as handle:
+            handle.write(content)
+        _readable(Path(handle.name))
+        os.replace(handle.name, path)  # noqa: PTH105 (Path.replace is the same call)
+    except OSError as error:
+        raise CannotCreateError(CANNOT_CREATE.format(path=path, reason=error.strerror or error)) from error
+    return True
+
+
+def _readable(path: Path) -> None:
+    """Give a temporary file (0600) the permissions the umask asks for."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
+
+
+def dump_json(value: Any) -> bytes:
+    """JSON as this dataset writes it: sorted keys, two spaces, a final newline."""
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+
+
+def write_table(
+    path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Write a BIDS table (``n/a`` where a value is missing) and its data dictionary.
+
+    Parameters
+    ----------
+    path : Path
+        Of the ``.tsv``; the ``.json`` goes beside it.
+    rows : sequence of mapping
+    columns : mapping
+        The columns' names, in order, and their descriptions.
+    """
+    lines = ["\t".join(columns), *("\t".join(_cell(row.get(name)) for name in columns) for row in rows)]
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
+    write_atomically(path.with_suffix(".json"), dump_json(dict(columns)))
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return "n/a"
+    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
+
+
+def write_dataset_files(output_dir: Path, bids_dir: Path | None) -> None:
+    """Write ``dataset_description.json`` and ``.bidsignore``; safe with many writers at once.
+
+    Parameters
+    ----------
+    output_dir : Path
+        The derivatives dataset.
+    bids_dir : Path or None
+        The raw dataset, linked as ``bids:raw:``.
+    """
+    description: dict[str, Any] = {
+        "Name": "bids-wmh-uad: white matter hyperintensities",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "License": "See the licence of the source dataset",
+        "HowToAcknowledge": "Please cite the works listed in CITATION.md.",
+        "GeneratedBy": [{"Name": "bids-wmh-uad", "Version": __version__, "CodeURL": CODE_URL}],
+    }
+    if bids_dir is not None:
+        description["DatasetLinks"] = {"raw": bids_dir.as_uri()}
+    write_atomically(output_dir / "dataset_description.json", dump_json(description))
+    write_atomically(output_dir / ".bidsignore", ("\n".join(BIDSIGNORE) + "\n").encode())
+
+
+def raw_uri(path: Path, bids_dir: Path) -> str:
+    """The BIDS URI of a raw file."""
+    return f"bids:raw:{path.relative_to(bids_dir).as_posix()}"
+
+
+def derivative_uri(session: Session, output: str) -> str:
+    """The BIDS URI of one of the session's own outputs, by its name in :data:`OUTPUTS`."""
+    return f"bids::{output_path(Path(), session, output).as_posix()}"
+
+
+def output_path(root: Path, session: Session, output: str) -> Path:
+    """Where one of the session's outputs is, by its name in :data:`OUTPUTS`."""
+    return session_directory(root, session.subject, session.session) / f"{session.prefix}_{OUTPUTS[output]}"
+
+
+def session_directory(root: Path, subject: str, session: str | None) -> Path:
+    """``root/sub-X[/ses-Y]/anat``."""
+    parts = [f"sub-{subject}"] + ([f"ses-{session}"] if session else [])
+    return root.joinpath(*parts, "anat")
+
+
+def failure_path(output_dir: Path, subject: str, session: str | None) -> Path:
+    """Where a failed session leaves its reason, for the group table: there only while it has no result."""
+    name = f"sub-{subject}" + (f"_ses-{session}" if session else "") + "_desc-failed_summary.json"
+    return session_directory(output_dir, subject, session) / name
+
+
+def signature(session: Session, method: Method, model_digest: str) -> str:
+    """What the session's outputs depend on: the images' content, the method, the model, the version."""
+    digest = hashlib.sha256()
+    for path in (session.flair, session.t1w):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    settings = {**asdict(method), "model_digest": model_digest, "version": __version__}
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def is_finished(output_dir: Path, session: Session, method: Method, model_digest: str) -> bool:
+    """Whether every output of the session is there, made from the same inputs in the same way."""
+    if not all(output_path(output_dir, session, output).is_file() for output in OUTPUTS):
+        return False
+    summary = read_summary(output_path(output_dir, session, "summary"))
+    return bool(summary.get("signature") == signature(session, method, model_digest))
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Read a session's summary; empty if it is absent or not JSON (half a file is no result)."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def publish(staging: Path, output_dir: Path) -> list[Path]:
+    """Move a session's staged files to the output directory, the summary last.
+
+    Returns
+    -------
+    list of Path
+        The files written, relative to `output_dir`; those already right are not among them.
+    """
+    staged = sorted(path for path in staging.rglob("*") if path.is_file())
+    staged.sort(key=lambda path: path.name.endswith(OUTPUTS["summary"]))
+    names = [path.relative_to(staging) for path in staged]
+    return [name for path, name in zip(staged, names, strict=True) if _publish_one(path, output_dir / name)]
+
+
+def _publish_one(source: Path, target: Path) -> bool:
+    return write_atomically(target, source.read_bytes())
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory that may not be there."""
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,259 @@
+"""The command line, argparse only: no other import may slow down ``--help``.
+
+The usage page of the documentation is generated from :func:`build_parser`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NoReturn
+from uuid import uuid4
+
+from bids_wmh_uad import __version__
+from bids_wmh_uad.config import (
+    LEVELS,
+    PARADIGMS,
+    SCORES,
+    Method,
+    Performance,
+    RunConfig,
+    Running,
+    Selection,
+    Training,
+    available_cpus,
+    available_memory_gb,
+)
+from bids_wmh_uad.errors import BAD_VALUE, UnknownLevelError, UsageError
+
+DESCRIPTION = """\
+bids-wmh-uad finds white matter hyperintensities (WMH) in T1w + FLAIR MRI without lesion labels.
+A siamese patch auto-encoder embeds every voxel's patch, and a One-Class SVM in that latent space
+scores how unusual it is (following Pinon, Trombetta and Lartizien, MIDL 2023)."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are typed (exit code 64, not argparse's 2)."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}. See 'bids-wmh-uad --help'.")
+
+
+def _level(value: str) -> str:
+    if value not in LEVELS:
+        raise UnknownLevelError(
+            BAD_VALUE.format(option="analysis level", value=value, expected=f"choose from {LEVELS}")
+        )
+    return value
+
+
+def _path(value: str) -> Path:
+    return Path(value).expanduser().absolute()
+
+
+def _label(prefix: str) -> type:
+    """A converter that drops the optional ``sub-``/``ses-`` prefix of a label."""
+
+    def convert(value: str) -> str:
+        return value.removeprefix(prefix)
+
+    return convert  # type: ignore[return-value]
+
+
+def _gamma(value: str) -> str | float:
+    return value if value == "scale" else float(value)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The argument parser; every option also answers to its underscore form."""
+    parser = _Parser(
+        prog="bids-wmh-uad", description=DESCRIPTION, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument(
+        "bids_dir", type=_path, help="BIDS dataset (with --reports-only and group: may be absent)"
+    )
+    parser.add_argument("output_dir", type=_path, help="directory for the derivatives")
+    parser.add_argument(
+        "analysis_level", type=_level, metavar="{participant,group,train}", help="what to run"
+    )
+    parser.add_argument("--version", action="version", version=f"bids-wmh-uad {__version__}")
+    _add_selection(parser)
+    _add_method(parser)
+    _add_performance(parser)
+    _add_running(parser)
+    _add_group(parser)
+    _add_train(parser)
+    return parser
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("selection of the data")
+    group.add_argument("--participant-label", nargs="+", type=_label("sub-"), default=[], metavar="LABEL",
+                       help="only these participants, with or without 'sub-'")  # fmt: skip
+    group.add_argument("--session-label", nargs="+", type=_label("ses-"), default=[], metavar="LABEL",
+                       help="only these sessions, with or without 'ses-'")  # fmt: skip
+    group.add_argument("--bids-filter-file", type=_path, metavar="FILE",
+                       help="JSON file with pybids entity filters under the keys 't1w' and 'flair'")  # fmt: skip
+    group.add_argument("--bids-database-dir", type=_path, metavar="DIR",
+                       help="pybids database to reuse; made there if absent, to be deleted by hand when the data change")  # fmt: skip
+    group.add_argument("--skip-bids-validation", "--skip-bids-validator", action="store_true",
+                       help="accept a dataset without a valid dataset_description.json")  # fmt: skip
+
+
+def _add_method(parser: argparse.ArgumentParser) -> None:
+    default = Method()
+    group = parser.add_argument_group("method")
+    group.add_argument("--model", default=default.model, metavar="NAME|DIR",
+                       help="shipped model or a directory written by the train level")  # fmt: skip
+    group.add_argument("--paradigm", choices=PARADIGMS, default=default.paradigm,
+                       help="patient: one One-Class SVM per session, on its own patches")  # fmt: skip
+    group.add_argument("--score", choices=SCORES, default=default.score,
+                       help="directed: unusual and brighter on FLAIR than white matter; faithful: the paper's")  # fmt: skip
+    group.add_argument(
+        "--nu", type=float, default=default.nu, help="One-Class SVM: bound on the training outliers"
+    )
+    group.add_argument(
+        "--gamma", type=_gamma, default=default.gamma, help="RBF kernel width: 'scale' or a number"
+    )
+    group.add_argument("--n-samples", type=int, default=default.n_samples,
+                       help="patches that one One-Class SVM learns from")  # fmt: skip
+    group.add_argument("--threshold", default=default.threshold, metavar="NAME[=VALUE]",
+                       help="label-free rule for the lesion mask (docs/method.md lists them)")  # fmt: skip
+    group.add_argument("--min-lesion-volume", type=float, default=default.min_lesion_volume, metavar="MM3",
+                       help="lesions smaller than this are dropped")  # fmt: skip
+    group.add_argument(
+        "--random-seed", type=int, default=default.random_seed, help="the one seed of every random step"
+    )
+
+
+def _add_performance(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("performance")
+    group.add_argument(
+        "--device", default="auto", metavar="{auto,cpu,cuda[:N]}", help="where the network runs"
+    )
+    group.add_argument("--nprocs", type=int, metavar="N",
+                       help="processes at a time (default: the CPUs this process may use)")  # fmt: skip
+    group.add_argument("--omp-nthreads", type=int, default=1, metavar="N",
+                       help="threads per process; more than 1 makes registration differ by up to 0.1 mm between runs")  # fmt: skip
+    group.add_argument("--mem-gb", type=float, metavar="GIB",
+                       help="memory the run may plan with (default: what this process may use)")  # fmt: skip
+    group.add_argument("--use-plugin", type=_path, metavar="FILE", help="nipype plugin settings (YAML)")
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("running")
+    group.add_argument("-w", "--work-dir", type=_path, metavar="DIR",
+                       help="directory for intermediate files (default: OUTPUT_DIR/work)")  # fmt: skip
+    group.add_argument("--clean-workdir", action="store_true",
+                       help="start afresh, and remove the intermediate files of every session that finishes")  # fmt: skip
+    group.add_argument(
+        "--dry-run", action="store_true", help="print the sessions and files that would be used, and stop"
+    )
+    group.add_argument(
+        "--reports-only", action="store_true", help="only rebuild the pages from the derivatives"
+    )
+    group.add_argument(
+        "--boilerplate-only", action="store_true", help="only write the methods text (CITATION.md)"
+    )
+    group.add_argument(
+        "--stop-on-first-crash", action="store_true", help="stop the run when the first session fails"
+    )
+    group.add_argument("--resource-monitor", action="store_true", help="nipype's resource monitor")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="say more; -vv for debugging")
+
+
+def _add_group(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("group level")
+    group.add_argument("--reference", type=_path, metavar="DATASET",
+                       help="derivatives dataset with *_label-{WMH,lesion}_mask.nii.gz to evaluate against")  # fmt: skip
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    default = Training()
+    group = parser.add_argument_group("train level")
+    group.add_argument("--output-model", type=_path, metavar="DIR", help="where the model is written")
+    group.add_argument(
+        "--epochs", type=int, default=default.epochs, help="passes of --patches-per-epoch patch pairs"
+    )
+    group.add_argument(
+        "--patches-per-epoch", type=int, default=default.patches_per_epoch, help="patch pairs per epoch"
+    )
+    group.add_argument("--batch-size", type=int, default=default.batch_size, help="patch pairs per step")
+    group.add_argument(
+        "--alpha", type=float, default=default.alpha, help="weight of the siamese (cosine) term"
+    )
+
+
+def normalise_argv(argv: Sequence[str]) -> list[str]:
+    """Turn ``--participant_label`` into ``--participant-label``; values are left alone."""
+    out = []
+    for item in argv:
+        option, equals, value = item.partition("=")
+        out.append(option.replace("_", "-") + equals + value if option.startswith("--") else item)
+    return out
+
+
+def parse_args(argv: Sequence[str]) -> RunConfig:
+    """Parse and validate the command line.
+
+    Raises
+    ------
+    UsageError
+        If an option is unknown or its value is not valid.
+    UnknownLevelError
+        If the analysis level does not exist.
+    """
+    args = build_parser().parse_args(normalise_argv(argv))
+    bids_dir, output_dir = args.bids_dir.resolve(), args.output_dir.resolve()
+    return RunConfig(
+        bids_dir=bids_dir,
+        output_dir=output_dir,
+        analysis_level=args.analysis_level,
+        selection=_selection(args),
+        method=_method(args),
+        performance=_performance(args),
+        running=_running(args, output_dir),
+        training=_training(args),
+        reference=args.reference,
+        run_uuid=f"{datetime.now():%Y%m%d-%H%M%S}_{uuid4()}",
+    )
+
+
+def _selection(args: argparse.Namespace) -> Selection:
+    return Selection(
+        tuple(dict.fromkeys(args.participant_label)),
+        tuple(dict.fromkeys(args.session_label)),
+        args.bids_filter_file,
+        args.bids_database_dir,
+        args.skip_bids_validation,
+    )
+
+
+def _method(args: argparse.Namespace) -> Method:
+    names = Method.__dataclass_fields__
+    return Method(**{name: getattr(args, name) for name in names})
+
+
+def _performance(args: argparse.Namespace) -> Performance:
+    cpus = args.nprocs if args.nprocs is not None else max(1, available_cpus() // max(1, args.omp_nthreads))
+    memory = args.mem_gb if args.mem_gb is not None else round(available_memory_gb(), 1)
+    return Performance(args.device, cpus, args.omp_nthreads, memory, args.use_plugin)
+
+
+def _running(args: argparse.Namespace, output_dir: Path) -> Running:
+    work_dir = (args.work_dir or output_dir / "work").resolve()
+    names = set(Running.__dataclass_fields__) - {"work_dir"}
+    return Running(work_dir=work_dir, **{name: getattr(args, name) for name in names})
+
+
+def _training(args: argparse.Namespace) -> Training:
+    if args.analysis_level == "train" and args.output_model is None:
+        raise UsageError(
+            BAD_VALUE.format(
+                option="--output-model", value=None, expected="the train level needs a directory"
+            )
+        )
+    names = Training.__dataclass_fields__
+    return Training(**{name: getattr(args, name) for name in names})

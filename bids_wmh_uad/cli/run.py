@@ -1,0 +1,106 @@
+"""``main``: parse, prepare, dispatch, and turn every outcome into an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from bids_wmh_uad import __version__
+from bids_wmh_uad.cli.parser import parse_args
+from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.errors import CANNOT_CREATE, EXIT_OK, EXIT_SESSION_FAILED, CannotCreateError, WmhUadError
+
+LOGGER = logging.getLogger("bids_wmh_uad")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The command line's arguments; ``sys.argv[1:]`` if not given.
+
+    Returns
+    -------
+    int
+        The exit code (see ``docs/usage.md``).
+    """
+    try:
+        config = parse_args(sys.argv[1:] if argv is None else argv)
+        if config.running.dry_run and config.analysis_level != "group":
+            return _dry_run(config)
+        _prepare(config)
+        return _dispatch(config)
+    except WmhUadError as error:
+        LOGGER.debug("", exc_info=True)
+        sys.stderr.write(f"bids-wmh-uad: error: {error}\n")
+        return error.exit_code
+
+
+def _dispatch(config: RunConfig) -> int:
+    if config.running.reports_only:
+        from bids_wmh_uad.workflows.group import rebuild_reports
+
+        return rebuild_reports(config)
+    if config.analysis_level == "group":
+        from bids_wmh_uad.workflows.group import run_group
+
+        return run_group(config)
+    if config.analysis_level == "train":
+        from bids_wmh_uad.workflows.train import run_train
+
+        return run_train(config)
+    from bids_wmh_uad.workflows.participant import run_participant
+
+    return run_participant(config)
+
+
+def _prepare(config: RunConfig) -> None:
+    """Make the run's directories, start its log, and set the libraries' environment."""
+    from bids_wmh_uad.workflows.engine import set_environment
+
+    for path in (config.output_dir, config.log_dir, config.running.work_dir):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotCreateError(CANNOT_CREATE.format(path=path, reason=error.strerror)) from error
+    if not os.access(config.output_dir, os.W_OK):
+        raise CannotCreateError(CANNOT_CREATE.format(path=config.output_dir, reason="not writable"))
+    (config.log_dir / "config.toml").write_text(config.to_toml())
+    _start_logging(config)
+    LOGGER.info("bids-wmh-uad %s, %s level, log in %s", __version__, config.analysis_level, config.log_dir)
+    set_environment(config)
+
+
+def _start_logging(config: RunConfig) -> None:
+    """Everything to the run's log file, the essential to the terminal."""
+    logger = logging.getLogger("bids_wmh_uad")
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    for old in logger.handlers[:]:
+        logger.removeHandler(old)
+        old.close()
+    console = logging.StreamHandler(sys.stderr)
+    console.setLevel(logging.DEBUG if config.running.verbose > 1 else logging.INFO)
+    file = logging.FileHandler(config.log_dir / "bids-wmh-uad.log")
+    for handler in (console, file):
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        logger.addHandler(handler)
+
+
+def _dry_run(config: RunConfig) -> int:
+    """Print the sessions and the files that would be used."""
+    from bids_wmh_uad.bids.dataset import find_sessions
+
+    sessions, unusable = find_sessions(config.bids_dir, config.selection)
+    lines = []
+    for session in sessions:
+        lines += [session.label, f"  FLAIR     {session.flair}", f"  T1w       {session.t1w}"]
+        lines += [f"  not used  {path}" for path in session.unused]
+    lines += [f"{entry.label}\n  UNUSABLE  {entry.error}" for entry in unusable]
+    lines.append(f"{len(sessions)} sessions would be processed, {len(unusable)} cannot be.")
+    sys.stdout.write("\n".join(lines) + "\n")
+    return EXIT_SESSION_FAILED if unusable else EXIT_OK

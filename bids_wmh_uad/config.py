@@ -1,0 +1,185 @@
+"""The run's settings: frozen dataclasses, validated once, written to the log as TOML.
+
+Nothing here reads global state at import; :func:`available_cpus` and
+:func:`available_memory_gb` look at the machine when they are called.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bids_wmh_uad.errors import BAD_VALUE, WORK_INSIDE_INPUT, UsageError
+
+LEVELS = ("participant", "group", "train")
+PARADIGMS = ("patient",)
+SCORES = ("directed", "faithful")
+TEMPLATE = "MNI152NLin2009aSym"
+"""The name of the template that nilearn ships (ICBM 2009a nonlinear symmetric)."""
+
+
+def _require(condition: bool, option: str, value: object, expected: str) -> None:
+    if not condition:
+        raise UsageError(BAD_VALUE.format(option=option, value=value, expected=expected))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which sessions of the dataset are processed."""
+
+    participant_label: tuple[str, ...] = ()
+    session_label: tuple[str, ...] = ()
+    bids_filter_file: Path | None = None
+    bids_database_dir: Path | None = None
+    skip_bids_validation: bool = False
+
+
+@dataclass(frozen=True)
+class Method:
+    """How lesions are found. Each value changes the results."""
+
+    model: str = "default"
+    paradigm: str = "patient"
+    score: str = "directed"
+    nu: float = 0.03
+    gamma: str | float = "scale"
+    n_samples: int = 2000
+    threshold: str = "tail"
+    min_lesion_volume: float = 5.0
+    random_seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.paradigm in PARADIGMS, "--paradigm", self.paradigm, f"choose from {PARADIGMS}")
+        _require(self.score in SCORES, "--score", self.score, f"choose from {SCORES}")
+        _require(0 < self.nu <= 1, "--nu", self.nu, "expected 0 < nu <= 1")
+        gamma_ok = self.gamma == "scale" if isinstance(self.gamma, str) else self.gamma > 0
+        _require(gamma_ok, "--gamma", self.gamma, "expected 'scale' or a positive number")
+        _require(self.n_samples >= 100, "--n-samples", self.n_samples, "expected at least 100 patches")
+        _require(
+            self.min_lesion_volume >= 0, "--min-lesion-volume", self.min_lesion_volume, "expected mm3 >= 0"
+        )
+        _require(self.random_seed >= 0, "--random-seed", self.random_seed, "expected an integer >= 0")
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What the run may use. None of it but ``omp_nthreads > 1`` changes the results."""
+
+    device: str = "auto"
+    nprocs: int = 1
+    omp_nthreads: int = 1
+    mem_gb: float = 4.0
+    use_plugin: Path | None = None
+
+    def __post_init__(self) -> None:
+        device_ok = self.device in ("auto", "cpu", "cuda") or (
+            self.device.startswith("cuda:") and self.device[5:].isdigit()
+        )
+        _require(device_ok, "--device", self.device, "choose auto, cpu, cuda or cuda:N")
+        _require(self.nprocs >= 1, "--nprocs", self.nprocs, "expected at least 1")
+        _require(self.omp_nthreads >= 1, "--omp-nthreads", self.omp_nthreads, "expected at least 1")
+        _require(self.mem_gb > 0, "--mem-gb", self.mem_gb, "expected GiB > 0")
+
+
+@dataclass(frozen=True)
+class Running:
+    """How the run behaves."""
+
+    work_dir: Path = Path("work")
+    clean_workdir: bool = False
+    dry_run: bool = False
+    reports_only: bool = False
+    boilerplate_only: bool = False
+    stop_on_first_crash: bool = False
+    resource_monitor: bool = False
+    verbose: int = 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """Settings of the ``train`` level."""
+
+    output_model: Path | None = None
+    epochs: int = 10
+    patches_per_epoch: int = 100_000
+    batch_size: int = 512
+    alpha: float = 0.005
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "--epochs", self.epochs, "expected at least 1")
+        _require(
+            self.patches_per_epoch >= 1, "--patches-per-epoch", self.patches_per_epoch, "expected at least 1"
+        )
+        _require(self.batch_size >= 2, "--batch-size", self.batch_size, "expected at least 2")
+        _require(self.alpha >= 0, "--alpha", self.alpha, "expected a weight >= 0")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything one run needs, in one frozen object that is passed down."""
+
+    bids_dir: Path
+    output_dir: Path
+    analysis_level: str
+    selection: Selection = field(default_factory=Selection)
+    method: Method = field(default_factory=Method)
+    performance: Performance = field(default_factory=Performance)
+    running: Running = field(default_factory=Running)
+    training: Training = field(default_factory=Training)
+    reference: Path | None = None
+    run_uuid: str = ""
+
+    def __post_init__(self) -> None:
+        for what, path in (("output", self.output_dir), ("work", self.running.work_dir)):
+            _refuse_inside_raw_data(what, path, self.bids_dir)
+
+    @property
+    def log_dir(self) -> Path:
+        """The run's own directory of log and crash files: no other run writes there."""
+        return self.output_dir / "logs" / self.run_uuid
+
+    def to_toml(self) -> str:
+        """The configuration as TOML text; unset values are left out."""
+        import tomli_w
+
+        return tomli_w.dumps(_plain(asdict(self)))
+
+
+def _refuse_inside_raw_data(what: str, path: Path, bids_dir: Path) -> None:
+    """Allow ``bids_dir/derivatives/...`` (as fMRIPrep does) but nothing among the raw data."""
+    if path == bids_dir or (
+        bids_dir in path.parents and path.relative_to(bids_dir).parts[0] != "derivatives"
+    ):
+        raise UsageError(WORK_INSIDE_INPUT.format(path=path, what=what))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def available_cpus() -> int:
+    """CPUs this process may use: affinity and cgroup quota, whichever is smaller."""
+    cpus = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cpus = min(cpus, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup v2, or quota is "max"
+        pass
+    return cpus
+
+
+def available_memory_gb() -> float:
+    """Memory this process may use in GiB: physical, or the cgroup's limit where that is smaller."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            memory = min(memory, int(Path(limit).read_text()))
+        except (OSError, ValueError):
+            continue
+    return memory / 2**30

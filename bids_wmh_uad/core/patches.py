@@ -1,0 +1,284 @@
+"""Axial patches and co-located siamese pairs, drawn without per-patch loops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PATCH_SIZE = 15
+"""Edge of a patch in working voxels (1 mm in plane): METHOD.md section 1."""
+
+BACKGROUND = 0.0
+"""Value of network inputs outside the brain and beyond the image's edge."""
+
+SQUASH_WIDTH = 2.0
+"""Z-scores per unit of the logistic that maps z to network input: grey matter, lesions and CSF all stay off its ends."""
+
+Patches = NDArray[np.float32]
+
+
+def squash(z: NDArray[Any], mask: NDArray[np.bool_], width: float = SQUASH_WIDTH) -> NDArray[np.float32]:
+    """Map z-scores to network input in (0, 1): ``1 / (1 + exp(-z / width))``, background 0.
+
+    White matter's mode lands on 0.5. The logistic turns a change of contrast or
+    brightness (an affine map of z) into an affine map of the logit, which is
+    what `jitter_contrast` draws.
+
+    Parameters
+    ----------
+    z : (..., X, Y, Z) array
+        Robust z-scores.
+    mask : (X, Y, Z) bool array
+    width : float
+        Z-scores per logit.
+
+    Returns
+    -------
+    (..., X, Y, Z) float32 array.
+    """
+    scaled = np.clip(np.asarray(z, dtype=np.float32) / np.float32(width), -30.0, 30.0)
+    return np.where(mask, 1.0 / (1.0 + np.exp(-scaled)), BACKGROUND).astype(np.float32)
+
+
+def network_input(
+    flair_z: NDArray[Any], t1w_z: NDArray[Any], mask: NDArray[np.bool_], width: float = SQUASH_WIDTH
+) -> NDArray[np.float32]:
+    """Stack and squash the two contrasts in the order every model expects.
+
+    Parameters
+    ----------
+    flair_z, t1w_z : (X, Y, Z) array
+        Robust z-scores on the working grid.
+    mask : (X, Y, Z) bool array
+    width : float
+        See `squash`.
+
+    Returns
+    -------
+    (2, X, Y, Z) float32 array: FLAIR, T1w; in (0, 1), 0 outside the mask.
+    """
+    return np.stack([squash(flair_z, mask, width), squash(t1w_z, mask, width)])
+
+
+def extract_patches(
+    image: NDArray[Any], coords: NDArray[Any], size: int = PATCH_SIZE, background: float = BACKGROUND
+) -> Patches:
+    """Cut axial patches centred on voxels.
+
+    Parameters
+    ----------
+    image : (C, X, Y, Z) array
+        Network input.
+    coords : (n, 3) integer array
+        Centre voxels; they must lie inside the image, their patches need not.
+    size : int
+        Odd patch edge, voxels.
+    background : float
+        Value beyond the image's edge.
+
+    Returns
+    -------
+    (n, C, size, size) float32 array; the last two axes follow X and Y.
+    """
+    channels, nx, ny, nz = image.shape
+    at = np.asarray(coords, dtype=np.int64).reshape(-1, 3)
+    offsets = np.arange(size) - size // 2
+    x, y = at[:, :1] + offsets, at[:, 1:2] + offsets
+    inside = ((x >= 0) & (x < nx))[:, :, None] & ((y >= 0) & (y < ny))[:, None, :]
+    flat = np.clip(x, 0, nx - 1)[:, :, None] * ny + np.clip(y, 0, ny - 1)[:, None, :]
+    flat = flat * nz + at[:, 2, None, None]
+    cut = np.ascontiguousarray(image).reshape(channels, -1).take(flat, axis=1)
+    return np.where(inside[:, None], cut.transpose(1, 0, 2, 3), background).astype(np.float32)
+
+
+def sample_coordinates(mask: NDArray[np.bool_], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw voxels of a mask uniformly, without replacement while they last.
+
+    Parameters
+    ----------
+    mask : (X, Y, Z) bool array
+    n : int
+        Number of voxels wanted.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    (n, 3) int64 array.
+
+    Raises
+    ------
+    BadDataError
+        `errors.TOO_FEW_VOXELS`, when the mask is empty.
+    """
+    voxels = np.flatnonzero(mask)
+    if voxels.size == 0:
+        raise BadDataError(TOO_FEW_VOXELS.format(what="patch mask", n=0, needed=1))
+    chosen = rng.choice(voxels, size=n, replace=n > voxels.size)
+    return np.stack(np.unravel_index(chosen, mask.shape), axis=1).astype(np.int64)
+
+
+def jitter_contrast(
+    patches: Patches, rng: np.random.Generator, *, contrast: float = 0.2, shift: float = 0.15
+) -> Patches:
+    """Change each patch's contrast and brightness at random, channel by channel.
+
+    ``logit' = exp(contrast N) logit + shift N``: another scanner's contrast, or
+    an imperfect normalisation. Background stays background.
+
+    Parameters
+    ----------
+    patches : (n, C, s, s) float32 array
+        Network input in [0, 1].
+    rng : numpy.random.Generator
+    contrast : float
+        Standard deviation of the log of the contrast factor.
+    shift : float
+        Standard deviation of the shift, logits.
+
+    Returns
+    -------
+    (n, C, s, s) float32 array.
+    """
+    shape = (*patches.shape[:2], 1, 1)
+    gain = np.exp(contrast * rng.standard_normal(shape)).astype(np.float32)
+    offset = (shift * rng.standard_normal(shape)).astype(np.float32)
+    bounded = np.clip(patches, 1e-6, 1.0 - 1e-6)
+    logit = gain * np.log(bounded / (1.0 - bounded)) + offset
+    return np.where(patches == BACKGROUND, BACKGROUND, 1.0 / (1.0 + np.exp(-logit))).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSubject:
+    """One subject on its working grid.
+
+    Parameters
+    ----------
+    image : (C, X, Y, Z) float32 array
+        Network input.
+    mask : (X, Y, Z) bool array
+        Where patch centres may lie (the brain, without known lesions).
+    mni_to_voxel : (4, 4) array
+        MNI mm to voxel indices.
+    """
+
+    image: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    mni_to_voxel: NDArray[np.float64]
+
+    def voxels(self, mni: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Nearest voxel of each (n, 3) MNI coordinate in mm, and whether it lies in the mask."""
+        at = np.rint(mni @ self.mni_to_voxel[:3, :3].T + self.mni_to_voxel[:3, 3]).astype(np.int64)
+        limit = np.asarray(self.mask.shape)
+        within = ((at >= 0) & (at < limit)).all(axis=1)
+        at = np.clip(at, 0, limit - 1)
+        return at, within & self.mask[at[:, 0], at[:, 1], at[:, 2]]
+
+
+@dataclass(frozen=True, eq=False)
+class PairSampler:
+    """Draws patches at the same MNI location of two different subjects.
+
+    Parameters
+    ----------
+    subjects : sequence of TrainingSubject
+        At least two.
+    mni_coordinates : (m, 3) array
+        Brain locations to draw from, MNI mm; jittered by up to half of `spread_mm`.
+    size : int
+        Patch edge, voxels.
+    spread_mm : float
+        Grid step of `mni_coordinates`.
+    contrast, shift : float
+        See `jitter_contrast`, drawn afresh for each branch; 0 and 0 = off.
+    """
+
+    subjects: Sequence[TrainingSubject]
+    mni_coordinates: NDArray[np.float64]
+    size: int = PATCH_SIZE
+    spread_mm: float = 1.0
+    contrast: float = 0.2
+    shift: float = 0.15
+
+    def __post_init__(self) -> None:
+        if len(self.subjects) < 2:
+            raise BadDataError(
+                TOO_FEW_VOXELS.format(what="training subjects", n=len(self.subjects), needed=2)
+            )
+
+    def __call__(self, n: int, rng: np.random.Generator) -> tuple[Patches, Patches]:
+        """Draw `n` pairs.
+
+        Parameters
+        ----------
+        n : int
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        first, second : (n, C, size, size) float32 arrays
+
+        Raises
+        ------
+        BadDataError
+            `errors.TOO_FEW_VOXELS`, when (almost) no location lies in both masks.
+        """
+        owner, voxel = self.draw_locations(n, rng)
+        first, second = (self._cut(owner[:, k], voxel[:, k]) for k in (0, 1))
+        if self.contrast or self.shift:
+            first = jitter_contrast(first, rng, contrast=self.contrast, shift=self.shift)
+            second = jitter_contrast(second, rng, contrast=self.contrast, shift=self.shift)
+        return first, second
+
+    def draw_locations(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Draw which subjects and which voxels, by rejection.
+
+        Returns
+        -------
+        owner : (n, 2) int64 array
+            Subject indices, different within a row.
+        voxel : (n, 2, 3) int64 array
+            Their voxels nearest to one common MNI location, both inside their masks.
+        """
+        owners: list[NDArray[np.int64]] = []
+        voxels: list[NDArray[np.int64]] = []
+        found, rounds = 0, 0
+        while found < n:
+            rounds += 1
+            if rounds > 100:
+                raise BadDataError(TOO_FEW_VOXELS.format(what="common brain locations", n=found, needed=n))
+            owner, voxel = self._propose(2 * n, rng)
+            owners.append(owner)
+            voxels.append(voxel)
+            found += len(owner)
+        return np.concatenate(owners)[:n], np.concatenate(voxels)[:n]
+
+    def _propose(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        count = len(self.subjects)
+        mni = self.mni_coordinates[rng.integers(len(self.mni_coordinates), size=n)]
+        mni = mni + self.spread_mm * (rng.random((n, 3)) - 0.5)
+        first = rng.integers(count, size=n)
+        owner = np.stack([first, (first + rng.integers(1, count, size=n)) % count], axis=1)
+        voxel = np.zeros((n, 2, 3), dtype=np.int64)
+        valid = np.zeros((n, 2), dtype=bool)
+        for index, subject in enumerate(self.subjects):
+            rows = owner == index
+            where = np.nonzero(rows)[0]
+            voxel[rows], valid[rows] = subject.voxels(mni[where])
+        usable = valid.all(axis=1)
+        return owner[usable], voxel[usable]
+
+    def _cut(self, owner: NDArray[np.int64], voxel: NDArray[np.int64]) -> Patches:
+        channels = self.subjects[0].image.shape[0]
+        patches = np.empty((len(owner), channels, self.size, self.size), dtype=np.float32)
+        for index, subject in enumerate(self.subjects):
+            rows = owner == index
+            patches[rows] = extract_patches(subject.image, voxel[rows], self.size)
+        return patches

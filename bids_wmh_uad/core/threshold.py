@@ -1,0 +1,160 @@
+"""Label-free operating points: where an anomaly map becomes a lesion mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_wmh_uad.errors import BAD_VALUE, TOO_FEW_VOXELS, BadDataError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DEFAULTS = {"tail": 6.0, "gm": 1.0, "quantile": 0.99, "value": None}
+"""Known rules and the parameter each has when none is given (None: it must be given)."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold and where it comes from.
+
+    Parameters
+    ----------
+    name : str
+        Rule.
+    parameter : float
+        The rule's parameter.
+    value : float
+        Threshold, in units of the anomaly map: lesion where ``score >= value``.
+    """
+
+    name: str
+    parameter: float
+    value: float
+
+    def apply(self, score: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the voxels of the mask at or above the threshold."""
+        above: NDArray[np.bool_] = (score >= self.value) & mask
+        return above
+
+
+def parse_threshold(text: str) -> tuple[str, float]:
+    """Read ``NAME[=VALUE]``.
+
+    Parameters
+    ----------
+    text : str
+        For example ``tail``, ``gm=1.2``, ``quantile=0.99``, ``value=3.2``.
+
+    Returns
+    -------
+    name, parameter
+
+    Raises
+    ------
+    UsageError
+        `errors.BAD_VALUE`: unknown rule, unreadable or impossible parameter.
+    """
+    name, has_value, number = text.partition("=")
+    expected = "expected tail[=K], gm[=KAPPA], quantile[=Q] or value=T"
+    parameter = DEFAULTS.get(name)
+    try:
+        if has_value:
+            parameter = float(number)
+    except ValueError:
+        parameter = None
+    if name not in DEFAULTS or parameter is None or not np.isfinite(parameter):
+        raise UsageError(BAD_VALUE.format(option="--threshold", value=text, expected=expected))
+    possible = {"quantile": 0.0 <= parameter <= 1.0, "tail": parameter > 0, "gm": parameter > 0}
+    if not possible.get(name, True):
+        raise UsageError(BAD_VALUE.format(option="--threshold", value=text, expected=expected))
+    return name, parameter
+
+
+def operating_point(
+    rule: str, score: NDArray[Any], mask: NDArray[np.bool_], reference: NDArray[np.bool_] | None = None
+) -> OperatingPoint:
+    """Find the threshold of an anomaly map by a named rule, without labels.
+
+    Parameters
+    ----------
+    rule : str
+        ``NAME[=VALUE]``, see `parse_threshold`:
+
+        - ``tail=K``: ``median + K x 1.4826 MAD`` of the square root of the score over the
+          reference tissue's positive scores: a robust normal tail, blind to the lesions in it;
+        - ``gm=KAPPA``: KAPPA x the 99th percentile of the score in the reference tissue;
+        - ``quantile=Q``: the Q-quantile of the score in the whole mask;
+        - ``value=T``: T itself.
+    score : (X, Y, Z) array
+        Anomaly map.
+    mask : (X, Y, Z) bool array
+        Brain.
+    reference : (X, Y, Z) bool array, optional
+        Reference tissue (atlas grey matter); the brain when not given.
+
+    Returns
+    -------
+    OperatingPoint
+
+    Raises
+    ------
+    UsageError
+        `errors.BAD_VALUE`, from the parser.
+    BadDataError
+        `errors.TOO_FEW_VOXELS`, when the reference tissue has no score.
+    """
+    name, parameter = parse_threshold(rule)
+    if name == "value":
+        return OperatingPoint(name, parameter, parameter)
+    inside = mask if reference is None or name == "quantile" else mask & reference
+    values = np.asarray(score[inside], dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        raise BadDataError(TOO_FEW_VOXELS.format(what="threshold reference", n=0, needed=1))
+    if name == "tail":
+        return OperatingPoint(name, parameter, _robust_tail(values, parameter))
+    if name == "gm":
+        return OperatingPoint(name, parameter, parameter * float(np.quantile(values, 0.99)))
+    return OperatingPoint(name, parameter, float(np.quantile(values, parameter)))
+
+
+def _robust_tail(values: NDArray[np.float64], k: float) -> float:
+    """``(median + k 1.4826 MAD)^2`` of the square roots of the positive values."""
+    roots = np.sqrt(values[values > 0]) if (values > 0).any() else np.zeros(1)
+    centre = float(np.median(roots))
+    spread = 1.482602218505602 * float(np.median(np.abs(roots - centre)))
+    return float((centre + k * spread) ** 2)
+
+
+def calibrated_probability(
+    score: NDArray[Any], threshold: float, steepness: float = 4.0
+) -> NDArray[np.float32]:
+    """Map scores to [0, 1] by a logistic in log-score: ``1 / (1 + (threshold / score)^steepness)``.
+
+    Monotone, 0 for scores <= 0 and 1/2 at the threshold. It has not been
+    calibrated against labels: it orders voxels and marks the operating point, no more.
+
+    Parameters
+    ----------
+    score : array
+        Anomaly map, larger = more abnormal.
+    threshold : float
+        Operating point.
+    steepness : float
+        Slope of the logistic in log-score.
+
+    Returns
+    -------
+    float32 array of the same shape.
+    """
+    values = np.asarray(score, dtype=np.float64)
+    if threshold <= 0.0:  # a score that may be negative (faithful): logistic in the score itself
+        scale = max(abs(threshold), 1e-12)
+        exponent = np.clip(steepness * (values - threshold) / scale, -60.0, 60.0)
+        return (1.0 / (1.0 + np.exp(-exponent))).astype(np.float32)
+    ratio = np.log(np.maximum(values, np.finfo(np.float64).tiny) / threshold)
+    probability = 1.0 / (1.0 + np.exp(-np.clip(steepness * ratio, -60.0, 60.0)))
+    return np.where(values > 0, probability, 0.0).astype(np.float32)

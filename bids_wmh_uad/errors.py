@@ -1,0 +1,137 @@
+"""Typed errors: each carries its user message and the exit code it means.
+
+Exit codes follow the draft BIDS execution specification. The message texts are
+constants, so that tests and the documentation quote the very text users see.
+Every message names the file (or option) and the remedy.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_SESSION_FAILED = 1
+
+# Images
+UNREADABLE_IMAGE = "{path}: cannot be read as a NIfTI image ({reason}). Copy or fetch the file again."
+TRUNCATED_IMAGE = "{path}: the file ends before its data do ({reason}). Copy or fetch the file again."
+EMPTY_IMAGE = "{path}: every voxel has the same value ({value}). Exclude this scan or convert it again."
+NOT_3D_IMAGE = "{path}: expected one 3D volume, found shape {shape}. Keep one volume of it, or exclude it with --bids-filter-file."
+TINY_IMAGE = (
+    "{path}: a grid of {shape} voxels is too small for a brain scan. Exclude it with --bids-filter-file."
+)
+BAD_AFFINE = "{path}: the affine is not invertible or shears the axes by more than {limit}. Correct the header or convert the scan again."
+NO_BRAIN = "{path}: no brain was found ({volume:.0f} mL). Check that this is a head or brain scan in the right orientation."
+NO_OVERLAP = "{path}: T1w and FLAIR do not overlap after registration (Dice {dice:.2f}). Check that both are of the same subject and that their headers are right."
+GRID_MISMATCH = "{first} and {second} are not on the same grid ({detail}). Resample one to the other."
+
+# Datasets
+MISSING_FLAIR = "{where}: no FLAIR found, only {t1w}. Add sub-*_FLAIR.nii.gz or exclude the session with --session-label or --bids-filter-file."
+MISSING_T1W = "{where}: no T1w found for {flair}. Add sub-*_T1w.nii.gz to the session, or keep exactly one T1w per subject."
+BROKEN_LINK = (
+    "{path}: the file's content is not here (broken link). Run 'datalad get {path}' in the dataset first."
+)
+NOT_BIDS = (
+    "{path}: not a BIDS dataset ({reason}). Add dataset_description.json or pass --skip-bids-validation."
+)
+NO_SUCH_DIRECTORY = "{path}: no such directory. Check the path, and that it is mounted in the container."
+UNKNOWN_LABELS = "Not in {path}: {labels}. Participants there: {known}."
+EMPTY_SELECTION = "Nothing to do in {path}: no T1w or FLAIR matches the selection ({filters})."
+BAD_FILTER_FILE = (
+    "{path}: not a usable BIDS filter file ({reason}). It must map 't1w' and/or 'flair' to BIDS entities."
+)
+NO_RESULTS = "{path}: no finished session found. Run the participant level first."
+NO_REFERENCE = "{where}: no reference mask in {path}; the session is left out of the evaluation."
+NOT_ENOUGH_CONTROLS = "{path}: {n} usable sessions; training needs at least two, of different participants."
+
+# Options, output, model
+BAD_VALUE = "{option}: {value!r} is not valid; {expected}."
+CANNOT_CREATE = (
+    "{path}: cannot be created ({reason}). Check that the parent directory exists and is writable."
+)
+WORK_INSIDE_INPUT = "{path}: the {what} directory lies inside the BIDS dataset. Choose one outside of it."
+NO_GPU = "--device {device}: no GPU is visible to torch. Check the driver (Docker: --gpus all, Apptainer: --nv), or use --device cpu."
+BAD_MODEL = "{path}: not a usable model ({reason}). Make one with 'bids-wmh-uad BIDS_DIR OUT train --output-model DIR'."
+TRAINING_DIVERGED = "Training diverged in epoch {epoch}: the loss is {loss}. Lower the learning rate or check the controls' preprocessing."
+TOO_FEW_VOXELS = "{what}: {n} usable voxels are too few (at least {needed} are needed). Check the brain mask."
+SESSION_CRASHED = "{node}: {reason}. The crash file is {crashfile}; please report it with the log."
+
+
+class WmhUadError(Exception):
+    """Base of all errors that users are meant to read.
+
+    Parameters
+    ----------
+    message : str
+        Names the file or option and the remedy.
+    """
+
+    exit_code = 1
+
+
+class UsageError(WmhUadError):
+    """The command line is wrong (exit code 64)."""
+
+    exit_code = 64
+
+
+class InvalidBIDSError(WmhUadError):
+    """The input is not a BIDS dataset (exit code 16)."""
+
+    exit_code = 16
+
+
+class UnknownLevelError(UsageError):
+    """The analysis level does not exist (exit code 17)."""
+
+    exit_code = 17
+
+
+class EmptySelectionError(WmhUadError):
+    """The selection matched nothing (exit code 18)."""
+
+    exit_code = 18
+
+
+class BadDataError(WmhUadError):
+    """A file's content cannot be used (exit code 65)."""
+
+    exit_code = 65
+
+
+class BadImageError(BadDataError):
+    """An image cannot be used: unreadable, empty, 4D, or without a brain."""
+
+
+class GridMismatchError(BadDataError):
+    """Two images that must share a grid do not."""
+
+
+class ModelError(BadDataError):
+    """A model directory is unknown, corrupt or does not fit."""
+
+
+class TrainingError(BadDataError):
+    """Training cannot go on."""
+
+
+class MissingInputError(WmhUadError):
+    """A file or directory that should be there is not (exit code 66)."""
+
+    exit_code = 66
+
+
+class CannotCreateError(WmhUadError):
+    """An output file or directory cannot be created (exit code 73)."""
+
+    exit_code = 73
+
+
+class StorageError(WmhUadError):
+    """Reading or writing failed midway (exit code 74)."""
+
+    exit_code = 74
+
+
+class TemporaryError(WmhUadError):
+    """Try again later (exit code 75): a resource was not available."""
+
+    exit_code = 75

@@ -1,0 +1,204 @@
+"""Model directories: weights as safetensors, everything else as JSON; never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_wmh_uad.errors import BAD_MODEL, CANNOT_CREATE, CannotCreateError, ModelError
+
+if TYPE_CHECKING:
+    from bids_wmh_uad.core.autoencoder import SiamesePatchAutoEncoder
+
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+FORMAT_VERSION = 1
+
+
+def _bad(path: Path | str, reason: object) -> ModelError:
+    return ModelError(BAD_MODEL.format(path=path, reason=reason))
+
+
+def model_directory(name_or_dir: str | Path) -> Path:
+    """Find a model: a directory, or the name of one that ships with the package ("default").
+
+    Parameters
+    ----------
+    name_or_dir : str or Path
+        A bare name is looked up among the shipped models first.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ModelError
+        `errors.BAD_MODEL`, when there is neither.
+    """
+    text = str(name_or_dir)
+    if text and text == Path(text).name and text not in (".", ".."):
+        shipped = Path(str(resources.files("bids_wmh_uad") / "data" / "models" / text))
+        if (shipped / DESCRIPTION).is_file():
+            return shipped
+    if text and Path(text).is_dir():
+        return Path(text)
+    raise _bad(name_or_dir, "no such model or directory")
+
+
+def save_model(model: SiamesePatchAutoEncoder, directory: str | Path, metadata: dict[str, Any]) -> Path:
+    """Write a model directory; each file appears whole or not at all, the description last.
+
+    Parameters
+    ----------
+    model : SiamesePatchAutoEncoder
+    directory : str or Path
+        Made when it does not exist.
+    metadata : dict
+        JSON values: training set summary (no identities), seed, metrics. The keys
+        ``format_version``, ``architecture``, ``input``, ``weights_sha256`` and ``versions`` are
+        added here.
+
+    Returns
+    -------
+    Path of the directory.
+
+    Raises
+    ------
+    CannotCreateError
+        `errors.CANNOT_CREATE`, when it cannot be written.
+    """
+    from safetensors.torch import save
+
+    target = Path(directory)
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    weights = save(state)
+    description = {
+        **metadata,
+        "format_version": FORMAT_VERSION,
+        "architecture": model.architecture(),
+        "input": _input_constants(),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "versions": _versions(),
+    }
+    text = json.dumps(description, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        _write(target / WEIGHTS, weights)
+        _write(target / DESCRIPTION, text.encode())
+    except OSError as error:
+        raise CannotCreateError(CANNOT_CREATE.format(path=target, reason=error.strerror)) from error
+    return target
+
+
+def load_model(name_or_dir: str | Path = "default") -> tuple[SiamesePatchAutoEncoder, dict[str, Any]]:
+    """Load a model in evaluation mode, on the CPU.
+
+    Parameters
+    ----------
+    name_or_dir : str or Path
+        "default" or a directory made by `save_model`.
+
+    Returns
+    -------
+    model : SiamesePatchAutoEncoder
+    metadata : dict
+        The whole of ``model.json``.
+
+    Raises
+    ------
+    ModelError
+        `errors.BAD_MODEL`: unknown, unreadable, altered, or made for another program version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from bids_wmh_uad.core.autoencoder import build_autoencoder
+
+    directory = model_directory(name_or_dir)
+    metadata, weights = _read(directory)
+    architecture = metadata["architecture"]
+    if metadata.get("input") != _input_constants():
+        raise _bad(directory, "made for other input constants")
+    try:
+        model = build_autoencoder(0, in_channels=int(architecture["in_channels"]))
+        if model.architecture() != architecture:
+            raise _bad(directory, f"unknown architecture {architecture}")
+        model.load_state_dict(load(weights))
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise _bad(directory, error) from error
+    model.eval()
+    return model, metadata
+
+
+def model_digest(name_or_dir: str | Path) -> str:
+    """Identify a model by the SHA-256 of its weights (hexadecimal).
+
+    Raises
+    ------
+    ModelError
+        `errors.BAD_MODEL`, as `load_model`.
+    """
+    _, weights = _read(model_directory(name_or_dir))
+    return hashlib.sha256(weights).hexdigest()
+
+
+def _read(directory: Path) -> tuple[dict[str, Any], bytes]:
+    """Read both files and check that they belong together."""
+    try:
+        metadata = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
+        weights = (directory / WEIGHTS).read_bytes()
+    except (OSError, ValueError) as error:
+        raise _bad(directory, error) from error
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("architecture"), dict):
+        raise _bad(directory, f"{DESCRIPTION} describes no architecture")
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise _bad(directory, f"format version {metadata.get('format_version')} instead of {FORMAT_VERSION}")
+    if metadata.get("weights_sha256") != hashlib.sha256(weights).hexdigest():
+        raise _bad(directory, f"{WEIGHTS} is not the file that {DESCRIPTION} describes")
+    return metadata, weights
+
+
+def _input_constants() -> dict[str, Any]:
+    """Describe what the network's input means: a model is only valid with the constants it was trained on."""
+    from bids_wmh_uad.core.patches import BACKGROUND, PATCH_SIZE, SQUASH_WIDTH
+
+    return {
+        "channels": ["FLAIR", "T1w"],
+        "patch_size": PATCH_SIZE,
+        "spacing_mm": 1.0,
+        "normalisation": "robust z against the white-matter mode (1.4826 MAD)",
+        "squash": "logistic",
+        "squash_width": SQUASH_WIDTH,
+        "background": BACKGROUND,
+    }
+
+
+def _versions() -> dict[str, str]:
+    import numpy as np
+    import torch
+
+    from bids_wmh_uad import __version__
+
+    return {"bids-wmh-uad": __version__, "numpy": np.__version__, "torch": str(torch.__version__)}
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name beside it, then rename."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

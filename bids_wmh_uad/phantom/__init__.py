@@ -1,0 +1,16 @@
+"""Synthetic BIDS subjects with known lesions, made from nilearn's MNI tissue maps.
+
+Each subject is the ICBM 2009a symmetric brain that nilearn ships, deformed at random,
+given random tissue contrasts and white matter hyperintensities of a requested volume,
+and "scanned" twice, as T1w and as FLAIR: thick slices, oblique grids, head motion
+between the scans, bias field and Rician noise. The demo, the tests, the benchmarks
+and the training of the shipped model all use these phantoms.
+
+``python -m bids_wmh_uad.phantom OUT`` writes a dataset with its truth.
+"""
+
+from bids_wmh_uad.phantom.dataset import main, make_specs, write_dataset
+from bids_wmh_uad.phantom.scanner import make_subject
+from bids_wmh_uad.phantom.spec import PhantomSpec, PhantomSubject
+
+__all__ = ["PhantomSpec", "PhantomSubject", "main", "make_specs", "make_subject", "write_dataset"]

@@ -1,0 +1,181 @@
+"""A BIDS dataset of phantoms with its truth, and the command that writes one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bids_wmh_uad import __version__
+from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError, WmhUadError
+from bids_wmh_uad.phantom.scanner import make_subject
+from bids_wmh_uad.phantom.spec import PhantomSpec, PhantomSubject
+
+README = """Synthetic T1w and FLAIR scans made by bids_wmh_uad.phantom: no real person was scanned.
+The anatomy comes from the ICBM 152 2009a symmetric maps that nilearn ships. The white matter
+hyperintensities that were put in are known: see derivatives/truth.
+"""
+
+
+def make_specs(n_subjects: int, n_controls: int, *, seed: int = 0, **options: Any) -> dict[str, PhantomSpec]:
+    """Specs of a cohort: patients with lesion loads from 1 to 40 mL, then healthy controls.
+
+    Parameters
+    ----------
+    n_subjects, n_controls : int
+        Numbers of patients and of controls.
+    seed : int
+        Seeds the loads and, each with its own, the subjects.
+    **options
+        Other fields of `PhantomSpec`, the same for all; `lesion_volume_ml` here holds for all patients.
+
+    Returns
+    -------
+    dict of str to PhantomSpec
+        By participant: ``sub-01``, ``sub-02``, ...
+    """
+    rng = np.random.default_rng(seed)
+    loads = np.round(np.exp(rng.uniform(np.log(1), np.log(40), n_subjects)), 1)
+    fixed = options.pop("lesion_volume_ml", None)
+    volumes = [float(x) if fixed is None else fixed for x in loads] + [0.0] * n_controls
+    seeds = rng.choice(2**31, len(volumes), replace=False)
+    return {
+        f"sub-{k:02d}": PhantomSpec(seed=int(s), lesion_volume_ml=ml, **options)
+        for k, (s, ml) in enumerate(zip(seeds, volumes, strict=True), start=1)
+    }
+
+
+def write_dataset(
+    directory: str | Path,
+    specs: Sequence[PhantomSpec] | Mapping[str, PhantomSpec],
+    *,
+    derivatives: str | Path | None = "derivatives/truth",
+) -> None:
+    """Write a valid BIDS dataset of phantoms, and their truth as a derivatives dataset.
+
+    Parameters
+    ----------
+    directory : path
+        Made if missing.
+    specs : sequence or mapping of str to PhantomSpec
+        One per session; keys are ``sub-01`` or ``sub-01_ses-1``, a sequence is numbered from ``sub-01``.
+    derivatives : path or None
+        Where the truth goes, relative to `directory`: lesion and brain masks. None writes none.
+
+    Raises
+    ------
+    CannotCreateError
+        The directory cannot be written.
+    """
+    root = Path(directory)
+    if not isinstance(specs, Mapping):
+        specs = {f"sub-{k:02d}": spec for k, spec in enumerate(specs, start=1)}
+    truth = None if derivatives is None else root / derivatives
+    try:
+        _write_top(root, specs, {"Name": "Phantoms with known lesions", "DatasetType": "raw"})
+        if truth is not None:
+            links = {"raw": os.path.relpath(root, truth)}
+            about = {"Name": "Truth of the phantoms", "DatasetType": "derivative", "DatasetLinks": links}
+            _write_top(truth, {}, about)
+        for prefix, spec in specs.items():
+            subject = make_subject(spec)
+            _write_scans(root, prefix, subject)
+            if truth is not None:
+                _write_truth(truth, prefix, subject)
+    except OSError as error:
+        raise CannotCreateError(CANNOT_CREATE.format(path=root, reason=error.strerror or error)) from error
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_top(root: Path, specs: Mapping[str, PhantomSpec], about: dict[str, Any]) -> None:
+    """Write dataset_description.json, README and, for the raw dataset, participants.tsv."""
+    root.mkdir(parents=True, exist_ok=True)
+    generator = {"Name": "bids_wmh_uad.phantom", "Version": __version__}
+    common = {"BIDSVersion": "1.10.0", "License": "CC0", "GeneratedBy": [generator]}
+    _write_json(root / "dataset_description.json", about | common)
+    (root / "README").write_text(README, encoding="utf-8")
+    if not specs:
+        return
+    groups: dict[str, str] = {}
+    for prefix, spec in specs.items():
+        group = "patient" if spec.lesion_volume_ml else groups.get(prefix.split("_")[0], "control")
+        groups[prefix.split("_")[0]] = group
+    rows = ["participant_id\tgroup", *("\t".join(row) for row in groups.items())]
+    (root / "participants.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    levels = {"patient": "has lesions", "control": "has none"}
+    _write_json(root / "participants.json", {"group": {"Description": "Cohort", "Levels": levels}})
+
+
+def _write_scans(root: Path, prefix: str, subject: PhantomSubject) -> None:
+    anat = root.joinpath(*prefix.split("_"), "anat")
+    anat.mkdir(parents=True, exist_ok=True)
+    timing = {
+        "T1w": {"RepetitionTime": 2.3, "EchoTime": 0.003, "InversionTime": 0.9, "FlipAngle": 9},
+        "FLAIR": {"RepetitionTime": 9.0, "EchoTime": 0.12, "InversionTime": 2.5, "FlipAngle": 90},
+    }
+    for suffix, image in (("T1w", subject.t1w), ("FLAIR", subject.flair)):
+        image.to_filename(anat / f"{prefix}_{suffix}.nii.gz")
+        about = timing[suffix] | {"MagneticFieldStrength": 3, "SkullStripped": not subject.spec.head}
+        _write_json(anat / f"{prefix}_{suffix}.json", about)
+
+
+def _write_truth(root: Path, prefix: str, subject: PhantomSubject) -> None:
+    anat = root.joinpath(*prefix.split("_"), "anat")
+    anat.mkdir(parents=True, exist_ok=True)
+    flair = f"bids:raw:{'/'.join(prefix.split('_'))}/anat/{prefix}_FLAIR.nii.gz"
+    for label, kind, image in (
+        ("label-WMH", "Lesion", subject.lesions),
+        ("desc-brain", "Brain", subject.brain),
+    ):
+        name = f"{prefix}_space-FLAIR_{label}_mask"
+        image.to_filename(anat / f"{name}.nii.gz")
+        about = {"Type": kind, "Sources": [flair], "SpatialReference": flair}
+        _write_json(anat / f"{name}.json", about | {"T1wToFLAIR": subject.t1w_to_flair.tolist()})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write a phantom dataset from the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; by default the process's own.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    parser = argparse.ArgumentParser(prog="python -m bids_wmh_uad.phantom", description=main.__doc__)
+    parser.add_argument("output_dir", type=Path, metavar="OUT")
+    parser.add_argument("--n-subjects", type=int, default=2, help="patients (default: %(default)s)")
+    parser.add_argument("--n-controls", type=int, default=1, help="healthy controls (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--lesion-volume", type=float, metavar="ML", help="of every patient (default: 1-40 mL)"
+    )
+    parser.add_argument("--no-head", action="store_true", help="skull-stripped brains")
+    options = parser.parse_args(argv)
+    try:
+        specs = make_specs(
+            options.n_subjects,
+            options.n_controls,
+            seed=options.seed,
+            head=not options.no_head,
+            **({} if options.lesion_volume is None else {"lesion_volume_ml": options.lesion_volume}),
+        )
+        write_dataset(options.output_dir, specs)
+    except WmhUadError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    sys.stdout.write(f"{len(specs)} phantoms written to {options.output_dir}\n")
+    return 0

@@ -1,0 +1,157 @@
+"""Scanning the anatomy: grids, contrasts, lesions, bias field, slice profile, noise, storage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_wmh_uad.phantom.anatomy import BRAIN_BOX, Anatomy, add_head, make_brain, ramp, rigid, smooth_field
+from bids_wmh_uad.phantom.spec import Array, Matrix, PhantomSpec, PhantomSubject
+
+# Signal relative to white matter = 1: the range each subject's value is drawn from. Brain and
+# lesion ranges surround what was measured on real 1.5 T and 3 T scans, with partial volume.
+T1W_SIGNAL = {
+    "csf": (0.10, 0.38), "gm": (0.62, 0.80), "wm": (1.0, 1.0), "lesion": (0.72, 0.97),
+    "skull": (0.06, 0.14), "fat": (1.5, 2.3), "muscle": (0.45, 0.70), "scanner_units": (250, 700),
+}  # fmt: skip
+FLAIR_SIGNAL = {
+    "csf": (0.12, 0.40), "gm": (1.12, 1.42), "wm": (1.0, 1.0), "lesion": (1.45, 1.95),
+    "skull": (0.05, 0.12), "fat": (0.35, 0.75), "muscle": (0.25, 0.45), "scanner_units": (100, 350),
+}  # fmt: skip
+SIGNAL = {"T1w": T1W_SIGNAL, "FLAIR": FLAIR_SIGNAL}
+
+HEAD_SCAN_MARGIN = np.array([[16.0, 18.0, 16.0], [16.0, 32.0, 14.0]])  # mm scanned beyond the brain's box
+SCAN_MARGIN = np.full((2, 3), 4.0)  # mm of air around what is scanned
+
+
+class _Scan(NamedTuple):
+    """A grid and where it samples the anatomy."""
+
+    shape: tuple[int, ...]
+    zooms: tuple[float, ...]
+    to_world: Matrix
+    to_anatomy: Matrix
+
+
+def _prescribe(anatomy: Anatomy, zooms: tuple[float, ...], to_world: Matrix, tilt: Matrix) -> _Scan:
+    """Lay a grid around the brain, or the head from the chin up, tilted against the anatomy."""
+    margin = SCAN_MARGIN + (HEAD_SCAN_MARGIN if "skull" in anatomy.tissues else 0)
+    low, high = BRAIN_BOX[0] - margin[0], BRAIN_BOX[1] + margin[1]
+    shape = tuple(int(np.ceil(n)) for n in (high - low) / zooms)
+    grid = np.diag([*zooms, 1.0])
+    grid[:3, 3] = low
+    to_index = np.eye(4)
+    to_index[:3, 3] = -anatomy.origin
+    return _Scan(shape, zooms, to_world @ tilt @ grid, to_index @ tilt @ grid)
+
+
+def _sample(data: Array, scan: _Scan) -> Array:
+    """Sample at about 1 mm within each voxel, whose samples lie along the last axis."""
+    parts = np.maximum(np.round(scan.zooms), 1).astype(int)
+    fine = np.diag([*(1 / parts), 1.0])
+    fine[:3, 3] = 0.5 / parts - 0.5
+    samples = np.empty(np.array(scan.shape) * parts, np.float32)
+    ndimage.affine_transform(data, scan.to_anatomy @ fine, output=samples, order=1, mode="nearest")
+    blocks = samples.reshape([n for pair in zip(scan.shape, parts, strict=True) for n in pair])
+    return blocks.transpose(0, 2, 4, 1, 3, 5).reshape(*scan.shape, -1)
+
+
+def _make_lesions(anatomy: Anatomy, scan: _Scan, volume_ml: float) -> tuple[Array, NDArray[np.bool_]]:
+    """Threshold the lesion score so that the wanted number of voxels is lesion in half of their samples or more.
+
+    Returns the soft lesion fraction on the anatomy's grid and the truth on the scan's grid.
+    """
+    if volume_ml == 0:
+        return np.zeros_like(anatomy.brain), np.zeros(scan.shape, bool)
+    voxels = max(1, round(volume_ml * 1000 / float(np.prod(scan.zooms))))
+    medians = np.median(_sample(anatomy.lesion_score, scan), axis=-1)
+    threshold = float(np.partition(medians.ravel(), -voxels)[-voxels])
+    return ramp(anatomy.lesion_score, threshold - 0.25, threshold + 0.25), medians >= threshold
+
+
+def _image(rng: np.random.Generator, anatomy: Anatomy, lesion: Array, signal: Mapping[str, float]) -> Array:
+    """Noise-free image on the anatomy's grid, with white matter at about 1."""
+    is_flair = signal["gm"] > 1
+    slow, texture = smooth_field(rng, lesion.shape, 14.0), smooth_field(rng, lesion.shape, 1.6)
+    spread = rng.uniform(0.05, 0.09) if is_flair else rng.uniform(0.02, 0.04)
+    caps = (
+        rng.uniform(0.05, 0.25) if is_flair else 0
+    )  # white matter shines around the ventricles, lesion or not
+    deep = 1 + 0.4 * (1 / signal["gm"] - 1) * anatomy.deep  # deep grey matter looks more like white
+    shading = {
+        "gm": deep * (1 + 0.6 * spread * slow + 0.05 * texture),
+        "wm": 1 + caps * anatomy.periventricular**2 - spread * slow + 0.03 * texture,
+    }
+    image = np.zeros_like(lesion)
+    for name, fraction in anatomy.tissues.items():
+        image += np.float32(signal[name]) * fraction * shading.get(name, 1 + 0.1 * texture)
+    bright = signal["lesion"] * (1 + 0.07 * np.clip(slow, -2, 2) + 0.04 * texture)
+    return np.asarray(image + lesion * (bright - image), np.float32)
+
+
+def _acquire(
+    rng: np.random.Generator, anatomy: Anatomy, lesion: Array, scan: _Scan, *, spec: PhantomSpec, suffix: str
+) -> Any:
+    """Scan: signal, bias field, slice profile, Rician noise, scanner units, storage."""
+    signal = {name: rng.uniform(*limits) for name, limits in SIGNAL[suffix].items()}
+    image = _image(rng, anatomy, lesion, signal)
+    image *= np.exp(np.float32(spec.bias) * smooth_field(rng, image.shape, 60.0))
+    data = _sample(image, scan).mean(axis=-1)
+    real, imaginary = np.float32(spec.noise) * rng.standard_normal((2, *scan.shape), np.float32)
+    data = np.hypot(data + real, imaginary) * np.float32(signal["scanner_units"])
+    if not spec.head:
+        data = np.maximum(data, 1) * (_sample(anatomy.brain, scan).mean(axis=-1) > 0.5)
+    return _store(data.astype(spec.dtype), scan, spec.orientation)
+
+
+def _store(data: NDArray[Any], scan: _Scan, orientation: str) -> Any:
+    """Make a NIfTI image with equal qform and sform, its axes in the order asked for."""
+    nifti: Any = nib.Nifti1Image
+    orient: Any = nib.orientations
+    image = nifti(data, scan.to_world)
+    image = image.as_reoriented(
+        orient.ornt_transform(orient.io_orientation(image.affine), orient.axcodes2ornt(orientation))
+    )
+    affine = image.affine.astype(np.float32)  # as precise as the file
+    image = nifti(np.ascontiguousarray(image.dataobj), affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    return image
+
+
+def make_subject(spec: PhantomSpec) -> PhantomSubject:
+    """Make the scans and the truth of one subject (or session).
+
+    Parameters
+    ----------
+    spec : PhantomSpec
+        What to make; takes a few seconds on one core.
+
+    Returns
+    -------
+    PhantomSubject
+        Images in memory. Every random number comes from the spec's seeds.
+    """
+    anatomy_seed = spec.seed if spec.anatomy_seed is None else spec.anatomy_seed
+    rng_pose, rng_t1w, rng_flair = (np.random.default_rng([spec.seed, k]) for k in (1, 2, 3))
+    anatomy = make_brain(np.random.default_rng([anatomy_seed, 0]))
+    if spec.head:
+        anatomy = add_head(anatomy)
+    flair_pose = rigid(rng_pose, spec.oblique, 2 * spec.oblique)
+    motion = rigid(rng_pose, spec.misalignment, spec.misalignment)  # T1w world -> FLAIR world
+    t1w_pose = np.linalg.inv(motion) @ flair_pose
+    tilts = [rigid(rng_pose, spec.oblique / 2, 0) for _ in range(2)]
+    flair_scan = _prescribe(anatomy, spec.flair_zooms, flair_pose, tilts[0])
+    t1w_scan = _prescribe(anatomy, spec.t1w_zooms, t1w_pose, tilts[1])
+    lesion, truth = _make_lesions(anatomy, flair_scan, spec.lesion_volume_ml)
+    t1w = _acquire(rng_t1w, anatomy, lesion, t1w_scan, spec=spec, suffix="T1w")
+    flair = _acquire(rng_flair, anatomy, lesion, flair_scan, spec=spec, suffix="FLAIR")
+    brain = _sample(anatomy.brain, flair_scan).mean(axis=-1) > 0.5
+    lesions, brain_mask = (_store(x.astype(np.uint8), flair_scan, spec.orientation) for x in (truth, brain))
+    return PhantomSubject(spec, t1w, flair, lesions, brain_mask, t1w_to_flair=motion)

@@ -1,0 +1,84 @@
+"""What the subject and the group page share: templates, number formats, safe writing."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+MISSING = "n/a"
+
+
+@contextmanager
+def specs_directory() -> Iterator[Path]:
+    """Directory of the templates and report specifications, as real files."""
+    with as_file(files("bids_wmh_uad.reports") / "specs") as directory:
+        yield directory
+
+
+def is_missing(value: object) -> bool:
+    """Whether a table cell holds nothing: None, NaN, empty, or ``n/a``."""
+    if value is None or (isinstance(value, str) and value.strip() in {"", MISSING}):
+        return True
+    try:
+        return math.isnan(float(value))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+
+
+def as_number(value: object) -> float | None:
+    """Read the cell as a finite number; None if it is missing or text."""
+    if is_missing(value):
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def show(value: object, digits: int = 2) -> str:
+    """Text of a table cell: ``n/a`` if missing, integers plain, other numbers with `digits` decimals."""
+    if is_missing(value):
+        return MISSING
+    if isinstance(value, (str, Integral)):
+        return str(value)
+    number = as_number(value)
+    return str(value) if number is None else f"{number:.{digits}f}"
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """Fill one of our templates; everything inserted is escaped."""
+    from jinja2 import Environment, FileSystemLoader
+
+    with specs_directory() as directory:
+        environment = Environment(
+            loader=FileSystemLoader(directory), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        )
+        environment.filters.update(show=show, number=as_number)
+        return environment.get_template(template).render(**context)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file so that it appears whole or not at all, making its directory.
+
+    Returns
+    -------
+    Path
+        `path`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path

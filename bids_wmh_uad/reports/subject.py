@@ -1,0 +1,216 @@
+"""The subject page: every session's figures and numbers in one HTML file.
+
+nireports assembles the page from the reportlets in ``sub-X/figures``, as
+``specs/subject.yml`` orders them. Figures are inlined and styles are our own, so
+the page opens from disk, offline, and can be mailed as one file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory, gettempdir
+from typing import TYPE_CHECKING, Any
+
+from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError
+from bids_wmh_uad.reports.pages import MISSING, render, specs_directory, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+
+SUMMARY_SUFFIX = "_desc-wmh_summary.json"
+UNREADABLE_SUMMARY = "{name} cannot be read ({reason}): run this session again."
+FIGURE_REFERENCE = re.compile(r'(?:src|data)="\./([^"]+\.svg)"')
+ENTITY_IN_PATH = re.compile(r"[_/\\][A-Za-z]+-[A-Za-z0-9]|[/\\](func|anat|fmap|dwi|meg|eeg|figures)[/\\]")
+
+
+@dataclass(frozen=True)
+class SessionSummary:
+    """What the page says about one FLAIR.
+
+    Attributes
+    ----------
+    label : str
+        Session and further entities, e.g. ``ses-1 run-2``; the subject where there are none.
+    summary : dict
+        Content of the summary file; keys may be missing.
+    warnings : tuple of str
+        What a reader should know before trusting the numbers.
+    """
+
+    label: str
+    summary: dict[str, Any]
+    warnings: tuple[str, ...]
+
+    @property
+    def threshold(self) -> str:
+        """Name and value of the operating point."""
+        threshold = self.summary.get("threshold")
+        if not isinstance(threshold, dict):
+            return _plain(threshold) if threshold is not None else MISSING
+        return f"{threshold.get('name', '')} {_plain(threshold.get('value', MISSING))}".strip()
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """Score, model, versions, run times and sources, as pairs of texts."""
+        return [
+            (key.replace("_", " "), _plain(self.summary[key]))
+            for key in ("score", "model", "versions", "stages_seconds", "Sources")
+            if self.summary.get(key)
+        ]
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_plain(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_plain(item) for item in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _read_summary(path: Path, subject: str) -> SessionSummary:
+    prefix = path.name.removesuffix(SUMMARY_SUFFIX)
+    label = prefix.removeprefix(f"sub-{subject}").strip("_").replace("_", " ") or prefix
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            content, reason = {}, "not a JSON object"
+        else:
+            reason = ""
+    except (OSError, ValueError) as error:
+        content, reason = {}, str(error)
+    if reason:
+        return SessionSummary(label, {}, (UNREADABLE_SUMMARY.format(name=path.name, reason=reason),))
+    listed = content.get("warnings") or []
+    warnings = [listed] if isinstance(listed, str) else listed
+    return SessionSummary(label, content, tuple(str(text) for text in warnings))
+
+
+def read_summaries(output_dir: str | PathLike[str], subject: str) -> list[SessionSummary]:
+    """Read all summary files of a subject, in the order of their names.
+
+    Parameters
+    ----------
+    output_dir : path
+        Derivatives dataset.
+    subject : str
+        Label, without ``sub-``.
+
+    Returns
+    -------
+    list of SessionSummary
+        An unreadable file becomes a row without numbers and with a warning.
+    """
+    root = Path(output_dir) / f"sub-{subject}"
+    paths = [*root.glob(f"anat/*{SUMMARY_SUFFIX}"), *root.glob(f"ses-*/anat/*{SUMMARY_SUFFIX}")]
+    return [_read_summary(path, subject) for path in sorted(paths)]
+
+
+def _methods_text(output_dir: Path) -> str:
+    for path in (output_dir / "CITATION.md", output_dir / "logs" / "CITATION.md"):
+        if path.is_file():
+            return path.read_text(encoding="utf-8", errors="replace").strip()
+    return ""
+
+
+def _inline(content: str, staging: Path) -> str:
+    """Replace nireports' reference to a figure file by the figure itself."""
+    found = FIGURE_REFERENCE.search(content)
+    if found is None:
+        return content
+    svg = (staging / found[1]).read_text(encoding="utf-8")
+    return f'<div class="figure" data-figure="{Path(found[1]).name}">{svg[svg.index("<svg") :].strip()}</div>'
+
+
+def _stage() -> TemporaryDirectory[str]:
+    """Make a directory to assemble the page in, at a path without BIDS entities if there is one.
+
+    pybids looks for entities in whole paths: below ``/scratch/sub-9/`` every file
+    would belong to subject 9, and below ``/data/anat/`` none would be a figure.
+    """
+    for parent in (gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108
+        if os.access(parent, os.W_OK) and not ENTITY_IN_PATH.search(f"{Path(parent).absolute()}/"):
+            return TemporaryDirectory(prefix="wmhreport", dir=parent)
+    return TemporaryDirectory(prefix="wmhreport")
+
+
+def _assemble(staging: Path, subject: str, run_uuid: str) -> str:
+    """Let nireports collect and order the reportlets; return the page."""
+    from nireports.assembler.report import Report
+
+    with specs_directory() as specs:
+        report: Any = Report(  # type: ignore[no-untyped-call]
+            staging,
+            run_uuid,
+            bootstrap_file=specs / "subject.yml",
+            out_filename="page.html",
+            metadata={"template_path": str(specs / "report.tpl").replace("'", "''")},
+            subject=subject,
+        )
+        for section in report.sections:
+            for item in section.reportlets:
+                item.components = [(_inline(text, staging), caption) for text, caption in item.components]
+                if item.title:
+                    item.title = item.title.removeprefix("Reports for: ").removesuffix(".")
+        report.generate_report()
+    text: str = report.out_filename.read_text(encoding="utf-8")
+    return text
+
+
+def write_subject_report(
+    output_dir: str | PathLike[str],
+    subject: str,
+    run_uuid: str,
+    *,
+    failures: Mapping[str, str] | None = None,
+) -> Path:
+    """Write ``OUT/sub-X.html`` from the figures and summaries under ``OUT/sub-X``.
+
+    Parameters
+    ----------
+    output_dir : path
+        Derivatives dataset. Nothing but the page is written to it.
+    subject : str
+        Label, with or without ``sub-``.
+    run_uuid : str
+        Names the run in the page's footer.
+    failures : mapping of str to str, optional
+        Failed sessions (``ses-1``; an empty string where there are no sessions) and their error messages.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    CannotCreateError
+        If the page cannot be written.
+    """
+    root, label = Path(output_dir), subject.removeprefix("sub-")
+    page = root / f"sub-{label}.html"
+    context = {
+        "rows": read_summaries(root, label),
+        "failures": dict(failures or {}),
+        "name": f"sub-{label}",
+        "methods": _methods_text(root),
+        "run_uuid": run_uuid or MISSING,
+    }
+    try:
+        with _stage() as directory:
+            staging = Path(directory)
+            figures = staging / f"sub-{label}" / "figures"
+            figures.mkdir(parents=True)
+            for figure in sorted((root / f"sub-{label}" / "figures").glob("*.svg")):
+                copyfile(figure, figures / figure.name)
+            for desc in ("summary", "about"):
+                text = render(f"{desc}.html.j2", context)
+                write_text(figures / f"sub-{label}_desc-{desc}_FLAIR.html", text)
+            return write_text(page, _assemble(staging, label, run_uuid))
+    except OSError as error:
+        raise CannotCreateError(CANNOT_CREATE.format(path=page, reason=error)) from error

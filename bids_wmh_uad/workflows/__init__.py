@@ -1,0 +1,1 @@
+"""Nipype graphs, built by small functions."""

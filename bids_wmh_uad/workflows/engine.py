@@ -1,0 +1,186 @@
+"""Running nipype graphs: environment, settings, plugins, progress, and what went wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from bids_wmh_uad import errors
+from bids_wmh_uad.config import RunConfig
+
+LOGGER = logging.getLogger("bids_wmh_uad")
+_TYPED_ERROR = re.compile(r"^\s*bids_wmh_uad\.errors\.(\w+): (.+)$", re.MULTILINE)
+_LAST_ERROR = re.compile(r"^\s*((?!nipype)[\w.]+(?:Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
+
+
+def set_environment(config: RunConfig) -> None:
+    """Set what the libraries read when they are first imported.
+
+    Nothing may look up a host or write outside the output, work and temporary directories,
+    and ITK is reproducible only with a seed and a thread count from the environment.
+    """
+    threads = str(config.performance.omp_nthreads)
+    state = config.running.work_dir / ".state"
+    os.environ |= {
+        "NO_ET": "1",
+        "NIPYPE_NO_ET": "1",
+        "NIPYPE_CONFIG_DIR": str(state / "nipype"),
+        "MPLCONFIGDIR": str(state / "matplotlib"),
+        "MPLBACKEND": "Agg",
+        "TEMPLATEFLOW_HOME": str(files("bids_wmh_uad").joinpath("data/templateflow")),
+        "TEMPLATEFLOW_AUTOUPDATE": "0",
+        "ANTS_RANDOM_SEED": str(config.method.random_seed + 1),  # 0 would mean: from the clock
+        "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": threads,
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+    }
+
+
+def configure_nipype(config: RunConfig) -> None:
+    """Set nipype's execution options; call after :func:`set_environment`."""
+    from nipype import config as nipype_config
+    from nipype import logging as nipype_logging
+
+    nipype_config.update_config({
+        "execution": {
+            "crashdump_dir": str(config.log_dir),
+            "crashfile_format": "txt",
+            "hash_method": "content",
+            "poll_sleep_duration": "0.1",
+            "remove_unnecessary_outputs": "false",
+            "stop_on_first_crash": str(config.running.stop_on_first_crash).lower(),
+            "check_version": "false",
+        },
+        "monitoring": {"enabled": str(config.running.resource_monitor).lower()},
+        "logging": {"log_to_file": "false"},
+    })  # fmt: skip
+    nipype_logging.update_logging(nipype_config)
+    level = {0: logging.CRITICAL, 1: logging.WARNING}.get(config.running.verbose, logging.INFO)
+    for name in ("nipype", "nipype.workflow", "nipype.interface", "nipype.utils"):
+        logging.getLogger(name).setLevel(level)
+
+
+def plugin_settings(config: RunConfig, progress: Progress) -> dict[str, Any]:
+    """The ``plugin`` and ``plugin_args`` of ``Workflow.run``.
+
+    Raises
+    ------
+    UsageError
+        If the ``--use-plugin`` file is not a mapping with ``plugin``.
+    """
+    performance = config.performance
+    if performance.use_plugin is not None:
+        settings = _read_plugin_file(performance.use_plugin)
+        settings["plugin_args"]["status_callback"] = progress
+        return settings
+    from bids_wmh_uad.workflows.plugins import SessionsInOrder
+
+    arguments = {
+        "n_procs": performance.nprocs,
+        "memory_gb": performance.mem_gb,
+        "raise_insufficient": False,
+        "status_callback": progress,
+    }
+    return {"plugin": SessionsInOrder(list(progress.sessions), arguments)}
+
+
+def _read_plugin_file(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        settings = yaml.safe_load(path.read_text())
+        return {"plugin": settings["plugin"], "plugin_args": dict(settings.get("plugin_args") or {})}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        expected = f"expected a YAML mapping with 'plugin' and 'plugin_args' ({error})"
+        raise errors.UsageError(
+            errors.BAD_VALUE.format(option="--use-plugin", value=str(path), expected=expected)
+        ) from error
+
+
+class Progress:
+    """Says on one line each when a session starts, ends or fails.
+
+    Parameters
+    ----------
+    sessions : dict
+        People's label of each session by its workflow's name.
+    last_node : str
+        The node that ends a session.
+    """
+
+    def __init__(self, sessions: dict[str, str], last_node: str) -> None:
+        self.sessions = sessions
+        self._last_node = last_node
+        self._begun: dict[str, float] = {}
+        self._ended: set[str] = set()
+
+    def __call__(self, node: Any, status: str) -> None:
+        """Nipype's status callback."""
+        name = next((part for part in node.fullname.split(".") if part in self.sessions), None)
+        if name is None or name in self._ended:  # nipype also calls for what a crash made it skip
+            return
+        if name not in self._begun:
+            self._begun[name] = monotonic()
+            LOGGER.info("%s: started", self.sessions[name])
+        if status == "exception" or (status == "end" and node.name == self._last_node):
+            self._ended.add(name)
+            result = "failed" if status == "exception" else "done"
+            seconds = monotonic() - self._begun[name]
+            LOGGER.info("[%d/%d] %s: %s after %.0f s", len(self._ended), len(self.sessions), self.sessions[name], result, seconds)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Crash:
+    """Why a node failed."""
+
+    node: str
+    reason: str
+    crashfile: Path
+    exit_code: int
+
+
+def read_crashes(log_dir: Path) -> list[Crash]:
+    """The crashes that nipype recorded in a run's log directory, the oldest first.
+
+    A typed error's own message is the reason; anything else is named with its crash file.
+    """
+    return [_read_crash(path) for path in sorted(log_dir.glob("crash-*.txt"))]
+
+
+def _read_crash(path: Path) -> Crash:
+    text = path.read_text(errors="replace")
+    node = next((line[6:].strip() for line in text.splitlines() if line.startswith("Node: ")), path.name)
+    typed = _TYPED_ERROR.findall(text)
+    if typed:
+        name, reason = typed[-1]
+        return Crash(node, reason, path, getattr(errors, name, errors.WmhUadError).exit_code)
+    plain = _LAST_ERROR.findall(text)
+    reason = errors.SESSION_CRASHED.format(
+        node=node, reason=plain[-1] if plain else "unknown error", crashfile=path
+    )
+    return Crash(node, reason, path, errors.EXIT_SESSION_FAILED)
+
+
+def read_stages(directories: Iterable[Path], since: float) -> list[dict[str, Any]]:
+    """Wall time and peak memory of each step, from the ``stage.json`` files written after `since`.
+
+    Steps that nipype took from its cache have older files and are not listed.
+    """
+    rows: list[dict[str, Any]] = []
+    for directory in directories:
+        written = {path: path.stat().st_mtime for path in directory.rglob("stage.json")}
+        recent = sorted((path for path in written if written[path] >= since), key=written.__getitem__)
+        rows += [
+            {"session": directory.name, "stage": path.parent.name, **json.loads(path.read_text())}
+            for path in recent
+        ]
+    return rows

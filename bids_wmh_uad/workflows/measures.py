@@ -1,0 +1,118 @@
+"""From an anomaly map to lesions and numbers: what the segment step computes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_wmh_uad.core.lesions import Lesion, label_lesions, lesion_table, total_volume_ml
+from bids_wmh_uad.core.threshold import calibrated_probability, operating_point
+
+GM_LIKELY = 0.5
+"""Grey-matter prior above which a voxel belongs to the threshold's reference tissue."""
+HIGH_LOAD_PERCENT = 4.0
+HIGH_LOAD = (
+    "{percent:.1f} % of the brain was marked as lesion: at such loads a model of the patient's own tissue"
+    " can take lesions for normal. Look at the anomaly map before using the volume."
+)
+TABLE_COLUMNS = ("index", "name", "volume_mm3", "n_voxels", "x", "y", "z", "mean_score", "max_score")
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Lesions of one session.
+
+    Attributes
+    ----------
+    labels : ndarray of int32, shape (X, Y, Z)
+        0 = no lesion, 1 = the largest.
+    probability : ndarray of float32, shape (X, Y, Z)
+        In [0, 1], 0.5 at the threshold.
+    lesions : tuple of Lesion
+    measures : dict
+        What the summary says: volumes (mL), counts, the operating point, warnings.
+    """
+
+    labels: NDArray[np.int32]
+    probability: NDArray[np.float32]
+    lesions: tuple[Lesion, ...]
+    measures: dict[str, Any]
+
+
+def segment(
+    anomaly: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    gm: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    *,
+    threshold: str,
+    min_lesion_volume: float,
+) -> Segmentation:
+    """Threshold an anomaly map without labels and measure what is left.
+
+    Parameters
+    ----------
+    anomaly : ndarray, shape (X, Y, Z)
+    mask : ndarray of bool, shape (X, Y, Z)
+        The brain.
+    gm : ndarray, shape (X, Y, Z)
+        Grey-matter prior in [0, 1]: where it is likely, the rule looks for what is usual.
+    affine : ndarray, shape (4, 4)
+        Voxel to world, mm.
+    threshold : str
+        ``NAME[=VALUE]``.
+    min_lesion_volume : float
+        In mm3.
+
+    Raises
+    ------
+    UsageError, BadDataError
+        From the threshold rule.
+    """
+    point = operating_point(threshold, anomaly, mask, gm > GM_LIKELY)
+
+    def label(factor: float) -> NDArray[np.int32]:
+        return label_lesions((anomaly >= point.value * factor) & mask, affine, min_lesion_volume)
+
+    labels = label(1.0)
+    lesions = lesion_table(labels, anomaly, affine)
+    volume = total_volume_ml(labels, affine)
+    percent = 100 * float((labels > 0).sum()) / max(1, int(mask.sum()))
+    measures = {
+        "wmh_volume_ml": round(volume, 4),
+        "lesion_count": len(lesions),
+        "largest_lesion_ml": round(lesions[0].volume_mm3 / 1000, 4) if lesions else 0.0,
+        "volume_ml_threshold_minus20": round(total_volume_ml(label(0.8), affine), 4),
+        "volume_ml_threshold_plus20": round(total_volume_ml(label(1.2), affine), 4),
+        "threshold": {"name": point.name, "parameter": point.parameter, "value": float(point.value)},
+        "min_lesion_volume_mm3": min_lesion_volume,
+        "warnings": [HIGH_LOAD.format(percent=percent)] if percent > HIGH_LOAD_PERCENT else [],
+    }
+    probability = np.where(mask, calibrated_probability(anomaly, point.value), 0).astype(np.float32)
+    return Segmentation(labels, probability, tuple(lesions), measures)
+
+
+def write_lesion_table(path: Path, lesions: Sequence[Lesion]) -> str:
+    """Write the BIDS look-up table of the lesion labels: one row per lesion.
+
+    Returns
+    -------
+    str
+        The absolute path of the file.
+    """
+    with path.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, TABLE_COLUMNS, delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        for lesion in lesions:
+            row = {
+                key: round(value, 4) if isinstance(value, float) else value
+                for key, value in asdict(lesion).items()
+            }
+            writer.writerow({"name": f"lesion-{lesion.index}", **row})
+    return str(path.absolute())

@@ -1,0 +1,291 @@
+"""The participant level: one graph per session, and the run around them."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from time import time
+from typing import Any
+
+from bids_wmh_uad import __version__
+from bids_wmh_uad.bids import derivatives
+from bids_wmh_uad.bids.dataset import Session, UnusableSession, find_sessions
+from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, SESSION_CRASHED
+from bids_wmh_uad.workflows import engine
+
+LOGGER = logging.getLogger("bids_wmh_uad")
+ALREADY_DONE = "%s: finished before, nothing to do"
+FAILED = "%s: FAILED. %s"
+PAGE_FAILED = "sub-%s: the page could not be written (%s); the results are not affected."
+LAST_NODE = "publish"
+
+DESCRIPTION = """
+White matter hyperintensities. Every voxel's 15 x 15 axial patch of the two contrasts was embedded
+by a siamese patch auto-encoder, and a One-Class SVM [@ocsvm] in its latent space, trained on a
+sample of the same patient's patches, scored how unusual it is, following @pinon. The score was thresholded
+without labels (rule '{threshold}'), and 26-connected components of at least {volume} mm3 were kept.
+"""
+
+
+def run_participant(config: RunConfig) -> int:
+    """Process every selected session.
+
+    Parameters
+    ----------
+    config : RunConfig
+
+    Returns
+    -------
+    int
+        0 if every session is done; 1 if some failed; the one common exit code of
+        sessions none of which could be started.
+
+    Raises
+    ------
+    WmhUadError
+        If the dataset, the selection, the model or the output directory cannot be used.
+    """
+    from bids_wmh_uad.models import model_digest
+
+    sessions, unusable = find_sessions(config.bids_dir, config.selection)
+    digest = model_digest(config.method.model)
+    derivatives.write_dataset_files(config.output_dir, config.bids_dir)
+    todo = [
+        session
+        for session in sessions
+        if not derivatives.is_finished(config.output_dir, session, config.method, digest)
+    ]
+    for session in sessions:
+        if session not in todo:
+            LOGGER.info(ALREADY_DONE, session.label)
+    failures = {entry.label: str(entry.error) for entry in unusable}
+    if todo:
+        failures |= run_sessions(todo, config, digest)
+    report_failures(config, sessions, unusable, failures)
+    write_reports(config, sorted({session.subject for session in sessions}), failures)
+    if not sessions:
+        codes = {entry.error.exit_code for entry in unusable}
+        return codes.pop() if len(codes) == 1 else EXIT_SESSION_FAILED
+    return EXIT_SESSION_FAILED if failures else EXIT_OK
+
+
+def run_sessions(sessions: Sequence[Session], config: RunConfig, digest: str) -> dict[str, str]:
+    """Run the graphs of `sessions`.
+
+    Returns
+    -------
+    dict
+        Why a session failed, by its label; empty if all are done.
+    """
+    start = time()
+    workflow = init_participant_wf(sessions, config, digest)
+    write_citation(workflow, config.output_dir)
+    progress = engine.Progress({session.workflow_name: session.label for session in sessions}, LAST_NODE)
+    error: Exception | None = None
+    try:
+        workflow.run(**engine.plugin_settings(config, progress))
+    except (RuntimeError, OSError) as raised:  # nipype's way of saying that some nodes failed
+        error = raised
+    root = Path(config.running.work_dir) / workflow.name
+    _write_stages(config, [root / session.workflow_name for session in sessions], start)
+    failures = _failures(sessions, config, digest, error)
+    if config.running.clean_workdir:
+        for session in sessions:
+            if session.label not in failures:
+                derivatives.remove_tree(root / session.workflow_name)
+    LOGGER.info(
+        "%d of %d sessions done in %.0f s", len(sessions) - len(failures), len(sessions), time() - start
+    )
+    return failures
+
+
+def _failures(
+    sessions: Sequence[Session], config: RunConfig, digest: str, error: Exception | None
+) -> dict[str, str]:
+    """Why each session that is not finished is not: its first crash, else the run's own error."""
+    crashes = engine.read_crashes(config.log_dir)
+    failures = {}
+    for session in sessions:
+        own = [crash for crash in crashes if session.workflow_name in crash.node.split(".")]
+        if derivatives.is_finished(config.output_dir, session, config.method, digest):
+            continue
+        fallback = SESSION_CRASHED.format(
+            node=session.label, reason=error or "unknown error", crashfile=config.log_dir
+        )
+        failures[session.label] = own[0].reason if own else fallback
+    return failures
+
+
+def init_participant_wf(sessions: Sequence[Session], config: RunConfig, digest: str) -> Any:
+    """Build the graph of all sessions; call after :func:`engine.set_environment`."""
+    engine.configure_nipype(config)
+    from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+    release = "_".join(__version__.split(".")[:2])
+    workflow = Workflow(name=f"bids_wmh_uad_{release}_wf", base_dir=str(config.running.work_dir))
+    for session in sessions:
+        workflow.add_nodes(
+            [init_session_wf(session, config, digest, Path(workflow.base_dir) / workflow.name)]
+        )
+    return workflow
+
+
+def init_session_wf(session: Session, config: RunConfig, digest: str, root: Path) -> Any:
+    """Build the graph of one session: preprocess, score, segment, describe, draw, publish.
+
+    Parameters
+    ----------
+    session : Session
+    config : RunConfig
+    digest : str
+        The model's, so that cached scores follow the model's content.
+    root : Path
+        The working directory that the session's own will be in.
+    """
+    import nipype.pipeline.engine as pe
+    from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+    from bids_wmh_uad.workflows.interfaces import ScoreAnomaly, SegmentLesions
+    from bids_wmh_uad.workflows.preprocess import init_preprocess_wf
+
+    method, performance = config.method, config.performance
+    directory = root / session.workflow_name
+    if config.running.clean_workdir:
+        derivatives.remove_tree(directory)
+    workflow = Workflow(name=session.workflow_name)
+    workflow.__postdesc__ = DESCRIPTION.format(threshold=method.threshold, volume=method.min_lesion_volume)
+    preprocess = init_preprocess_wf(session, config)
+    score = pe.Node(
+        ScoreAnomaly(
+            model=method.model, model_digest=digest, score=method.score, nu=method.nu, gamma=method.gamma,
+            n_samples=method.n_samples, seed=method.random_seed,
+            device=performance.device, threads=performance.omp_nthreads,
+        ),
+        name="score", mem_gb=2.0, n_procs=performance.omp_nthreads,
+    )  # fmt: skip
+    segment = pe.Node(
+        SegmentLesions(threshold=method.threshold, min_lesion_volume=method.min_lesion_volume),
+        name="segment", mem_gb=1.0,
+    )  # fmt: skip
+    workflow.connect([
+        (preprocess, score, [("outputnode.flair_z", "flair"), ("outputnode.t1w_z", "t1w"),
+                             ("outputnode.brain_mask", "brain_mask")]),
+        (score, segment, [("anomaly", "anomaly")]),
+        (preprocess, segment, [("outputnode.flair_z", "flair"), ("outputnode.brain_mask", "brain_mask"),
+                               ("outputnode.gm", "gm")]),
+    ])  # fmt: skip
+    _connect_outputs(workflow, session, config, digest, directory)
+    return workflow
+
+
+def _connect_outputs(
+    workflow: Any, session: Session, config: RunConfig, digest: str, directory: Path
+) -> None:
+    """Add what happens to the results: native grids, sidecars, figures, data sinks, publication."""
+    import nipype.interfaces.utility as niu
+    import nipype.pipeline.engine as pe
+
+    from bids_wmh_uad.workflows.outputs import Describe, DrawFigures, FinishImages, Publish
+    from bids_wmh_uad.workflows.sinks import connect_sinks
+
+    preprocess, score, segment = (workflow.get_node(name) for name in ("preprocess_wf", "score", "segment"))
+    finish = pe.Node(FinishImages(source=str(session.flair)), name="finish", mem_gb=1.0)
+    describe = pe.Node(
+        Describe(session=session, method=config.method, bids_dir=str(config.bids_dir), model_digest=digest),
+        name="describe", mem_gb=0.2,
+    )  # fmt: skip
+    draw = pe.Node(DrawFigures(label=session.label), name="draw", mem_gb=1.0)
+    staging = directory / "staging"
+    derivatives.remove_tree(staging)
+    files = pe.Node(niu.Merge(len(derivatives.OUTPUTS) + 1), name="files", run_without_submitting=True)
+    publish = pe.Node(
+        Publish(staging=str(staging), output_dir=str(config.output_dir)), name=LAST_NODE, mem_gb=0.2
+    )
+    workflow.connect([
+        (preprocess, finish, [(f"outputnode.{name}", name) for name in
+                              ("flair", "t1w", "flair_to_t1w", "t1w_to_template")]),
+        (preprocess, finish, [("outputnode.brain_mask", "brain")]),
+        (score, finish, [("anomaly", "anomaly")]),
+        (segment, finish, [("probability", "probability"), ("lesions", "lesions")]),
+        (preprocess, describe, [(f"outputnode.{name}", name) for name in
+                                ("scaling", "overlap", "warnings", "brain_mask")]),
+        (segment, describe, [("measures", "measures")]),
+        (preprocess, draw, [(f"outputnode.{name}", name) for name in ("flair", "t1w", "template")]),
+        (preprocess, draw, [("outputnode.brain_mask", "brain")]),
+        (score, draw, [("anomaly", "anomaly")]),
+        (segment, draw, [("lesions", "lesions"), ("measures", "measures")]),
+        (files, publish, [("out", "files")]),
+    ])  # fmt: skip
+    connect_sinks(workflow, session, staging)
+
+
+def _write_stages(config: RunConfig, directories: Sequence[Path], since: float) -> None:
+    """Write ``logs/RUN/stages.tsv``: seconds and peak memory of every step."""
+    rows = engine.read_stages(directories, since)
+    config.log_dir.mkdir(parents=True, exist_ok=True)
+    with (config.log_dir / "stages.tsv").open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, ["session", "stage", "seconds", "peak_gb"], delimiter="\t")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def report_failures(
+    config: RunConfig,
+    sessions: Sequence[Session],
+    unusable: Sequence[UnusableSession],
+    failures: dict[str, str],
+) -> None:
+    """Say why sessions failed, and leave the reason where the group level finds it.
+
+    A session that has a result from an earlier run keeps it untouched.
+    """
+    for session in sessions:
+        path = derivatives.failure_path(config.output_dir, session.subject, session.session)
+        result = derivatives.output_path(config.output_dir, session, "summary")
+        if session.label not in failures:
+            path.unlink(missing_ok=True)
+        elif not result.is_file():
+            _write_failure(path, session.subject, session.session, failures[session.label])
+    for entry in unusable:
+        path = derivatives.failure_path(config.output_dir, entry.subject, entry.session)
+        if not list(path.parent.glob(f"*_{derivatives.OUTPUTS['summary']}")):
+            _write_failure(path, entry.subject, entry.session, failures[entry.label])
+    for label, reason in sorted(failures.items()):
+        LOGGER.error(FAILED, label, reason)
+
+
+def _write_failure(path: Path, subject: str, session: str | None, reason: str) -> None:
+    content = {
+        "participant_id": f"sub-{subject}",
+        "session_id": f"ses-{session}" if session else "n/a",
+        "status": "failed",
+        "reason": reason,
+    }
+    derivatives.write_atomically(path, derivatives.dump_json(content))
+
+
+def write_citation(workflow: Any, output_dir: Path) -> None:
+    """Write the methods text, with its references, to ``CITATION.md``."""
+    from bids_wmh_uad.reports.methods import methods_text
+
+    session = workflow.list_node_names()[0].split(".")[0]
+    text = methods_text(workflow.get_node(session).visit_desc())
+    derivatives.write_atomically(output_dir / "CITATION.md", text.encode())
+
+
+def write_reports(config: RunConfig, subjects: Sequence[str], failures: dict[str, str]) -> None:
+    """Write the page of each subject; one that fails is said and changes nothing else."""
+    from bids_wmh_uad.reports.subject import write_subject_report
+
+    for subject in subjects:
+        if not (config.output_dir / f"sub-{subject}" / "figures").is_dir():
+            continue
+        own = {label: reason for label, reason in failures.items() if label.split("/")[0] == f"sub-{subject}"}
+        try:
+            write_subject_report(config.output_dir, subject, config.run_uuid, failures=own)
+        except Exception as error:
+            LOGGER.warning(PAGE_FAILED, subject, error)
+            LOGGER.debug("", exc_info=True)

@@ -1,0 +1,177 @@
+"""The train level: learn the encoder from controls.
+
+Controls are preprocessed like any session, brought to the working grid, and cut into
+pairs of patches at the same template location of two different participants.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+
+from bids_wmh_uad import __version__
+from bids_wmh_uad.bids.dataset import Session, find_sessions
+from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, NOT_ENOUGH_CONTROLS, MissingInputError
+from bids_wmh_uad.workflows import engine, tools
+from bids_wmh_uad.workflows.interfaces import Stage, load, load_data
+
+LOGGER = logging.getLogger("bids_wmh_uad")
+LEARNING_RATE = 3e-3
+LAST_NODE = "prepare"
+
+
+class _PrepareInput(BaseInterfaceInputSpec):
+    flair = File(exists=True, mandatory=True, desc="robust z")
+    t1w = File(exists=True, mandatory=True, desc="robust z")
+    brain_mask = File(exists=True, mandatory=True)
+    flair_to_t1w = traits.List(traits.List(traits.Float), mandatory=True)
+    t1w_to_template = traits.List(traits.List(traits.Float), mandatory=True)
+
+
+class _PrepareOutput(TraitedSpec):
+    out_file = File(desc="npz: image, mask, mni_to_voxel")
+
+
+class PrepareControl(Stage):
+    """Bring one control to the working grid, as the network's input."""
+
+    input_spec = _PrepareInput
+    output_spec = _PrepareOutput
+
+    def _compute(self, directory: Path) -> None:
+        from bids_wmh_uad.core.patches import network_input
+        from bids_wmh_uad.core.volume import WorkingGrid
+
+        flair = load(self.inputs.flair)
+        grid = WorkingGrid.from_affine(flair.shape, flair.affine)
+        mask = grid.forward(load_data(self.inputs.brain_mask) > 0, order=0)
+        image = network_input(
+            grid.forward(np.asanyarray(flair.dataobj)), grid.forward(load_data(self.inputs.t1w)), mask
+        )
+        to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
+        path = directory / "control.npz"
+        np.savez(path, image=image, mask=mask, mni_to_voxel=np.linalg.inv(to_template @ grid.affine))
+        self._results["out_file"] = str(path)
+
+
+def run_train(config: RunConfig) -> int:
+    """Train the siamese auto-encoder on the selected sessions and write a model directory.
+
+    Returns
+    -------
+    int
+        0; 1 if a session could not be used (the model is written all the same).
+
+    Raises
+    ------
+    MissingInputError
+        If fewer than two participants can be used.
+    """
+    from bids_wmh_uad.core.training import EpochResult
+
+    sessions, unusable = find_sessions(config.bids_dir, config.selection)
+    prepared = prepare_controls(sessions, config)
+    for entry in unusable:
+        LOGGER.error("%s: %s", entry.label, entry.error)
+    if len({session.subject for session in prepared}) < 2:
+        raise MissingInputError(NOT_ENOUGH_CONTROLS.format(path=config.bids_dir, n=len(prepared)))
+
+    def say(result: EpochResult) -> None:
+        LOGGER.info(
+            "epoch %d/%d: loss %.4f, reconstruction error %.4f, similarity %.4f",
+            result.epoch, config.training.epochs, result.loss, result.error, result.similarity,
+        )  # fmt: skip
+
+    LOGGER.info("training on %d sessions", len(prepared))
+    train_model(list(prepared.values()), config, say)
+    LOGGER.info("Model: %s", config.training.output_model)
+    return EXIT_SESSION_FAILED if unusable or len(prepared) < len(sessions) else EXIT_OK
+
+
+def prepare_controls(sessions: Sequence[Session], config: RunConfig) -> dict[Session, Path]:
+    """Preprocess the controls; those that fail are said and left out."""
+    engine.configure_nipype(config)
+    import nipype.pipeline.engine as pe
+    from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+    from bids_wmh_uad.workflows.preprocess import init_preprocess_wf
+
+    release = "_".join(__version__.split(".")[:2])
+    workflow = Workflow(name=f"bids_wmh_uad_{release}_train_wf", base_dir=str(config.running.work_dir))
+    for session in sessions:
+        single = Workflow(name=session.workflow_name)
+        prepare = pe.Node(PrepareControl(), name=LAST_NODE, mem_gb=1.0)
+        single.connect([
+            (init_preprocess_wf(session, config), prepare, [
+                ("outputnode.flair_z", "flair"), ("outputnode.t1w_z", "t1w"),
+                ("outputnode.brain_mask", "brain_mask"), ("outputnode.flair_to_t1w", "flair_to_t1w"),
+                ("outputnode.t1w_to_template", "t1w_to_template"),
+            ]),
+        ])  # fmt: skip
+        workflow.add_nodes([single])
+    progress = engine.Progress({session.workflow_name: session.label for session in sessions}, LAST_NODE)
+    try:
+        workflow.run(**engine.plugin_settings(config, progress))
+    except (RuntimeError, OSError):  # some nodes failed: said below
+        LOGGER.debug("", exc_info=True)
+    for crash in engine.read_crashes(config.log_dir):
+        LOGGER.error("%s", crash.reason)
+    root = Path(config.running.work_dir) / workflow.name
+    files = {session: root / session.workflow_name / LAST_NODE / "control.npz" for session in sessions}
+    return {session: path for session, path in files.items() if path.is_file()}
+
+
+def train_model(controls: Sequence[Path], config: RunConfig, say: Any) -> None:
+    """Train on prepared controls and write the model directory."""
+    import torch
+
+    from bids_wmh_uad.core.autoencoder import build_autoencoder
+    from bids_wmh_uad.core.patches import PairSampler, TrainingSubject
+    from bids_wmh_uad.core.training import train
+    from bids_wmh_uad.models import save_model
+
+    training, seed = config.training, config.method.random_seed
+    assert training.output_model is not None  # the parser requires it
+    torch.set_num_threads(config.performance.omp_nthreads)
+    subjects = []
+    for path in controls:
+        with np.load(path) as content:
+            subjects.append(TrainingSubject(content["image"], content["mask"], content["mni_to_voxel"]))
+    model = build_autoencoder(seed).to(tools.torch_device(config.performance.device))
+    history = train(
+        model,
+        PairSampler(subjects, template_coordinates()),
+        epochs=training.epochs,
+        steps=max(1, training.patches_per_epoch // training.batch_size),
+        batch_size=training.batch_size,
+        lr=LEARNING_RATE,
+        alpha=training.alpha,
+        generator=np.random.default_rng(seed),
+        on_epoch=say,
+    )
+    save_model(model, training.output_model, {
+        "name": training.output_model.name,
+        "training": {
+            "sessions": len(controls),
+            "epochs": training.epochs,
+            "patch_pairs": training.epochs * training.patches_per_epoch,
+            "batch_size": training.batch_size,
+            "alpha": training.alpha,
+            "learning_rate": LEARNING_RATE,
+            "seed": seed,
+            "final": {"loss": history[-1].loss, "error": history[-1].error, "similarity": history[-1].similarity},
+        },
+    })  # fmt: skip
+
+
+def template_coordinates() -> Any:
+    """Template brain locations in mm, shape (m, 3), on a 2 mm grid."""
+    template = tools.template("T1w", resolution=2)
+    voxels = np.argwhere(np.asanyarray(template.dataobj) > 0)
+    return voxels @ template.affine[:3, :3].T + template.affine[:3, 3]

@@ -1,0 +1,101 @@
+"""Robust normalisation: invariances, outliers, and what cannot be normalised."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bids_wmh_uad.core.intensity import half_sample_mode, robust_zscore, smooth_flair_z
+from bids_wmh_uad.errors import EMPTY_IMAGE, TOO_FEW_VOXELS, BadDataError, BadImageError
+
+SHAPE = (20, 20, 20)
+EVERYWHERE = np.ones(SHAPE, dtype=bool)
+
+
+def tissue(seed=0):
+    return np.random.default_rng(seed).normal(100.0, 10.0, SHAPE)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0.01, 1e4), st.floats(-1e4, 1e4))
+def test_gain_and_offset_do_not_matter(gain, offset):
+    image = tissue()
+    z, _ = robust_zscore(image, EVERYWHERE)
+    other, scaling = robust_zscore(gain * image + offset, EVERYWHERE)
+    np.testing.assert_allclose(other, z, atol=1e-3)
+    assert scaling.location == pytest.approx(gain * 100 + offset, abs=5 * gain)
+
+
+def test_normal_tissue_gets_unit_scale():
+    z, scaling = robust_zscore(tissue(), EVERYWHERE)
+    assert scaling.scale == pytest.approx(10.0, rel=0.08)
+    assert z.dtype == np.float32
+    assert abs(np.median(z)) < 0.3
+
+
+def test_a_fifth_of_lesions_moves_neither_location_nor_scale_much():
+    image = tissue()
+    _, clean = robust_zscore(image, EVERYWHERE)
+    image[:4] += 80.0
+    _, dirty = robust_zscore(image, EVERYWHERE)
+    assert abs(dirty.location - clean.location) < 5.0
+    assert dirty.scale < 1.6 * clean.scale
+
+
+def test_reference_mask_decides_and_outside_is_zero():
+    image = tissue()
+    image[10:] += 500.0
+    reference = EVERYWHERE.copy()
+    reference[10:] = False
+    brain = EVERYWHERE.copy()
+    brain[:, :2] = False
+    z, scaling = robust_zscore(image, brain, reference)
+    assert scaling.location == pytest.approx(100, abs=5)
+    assert (z[~brain] == 0).all()
+    assert z[10:][brain[10:]].min() > 30
+
+
+def test_not_finite_values_are_ignored():
+    image = tissue()
+    _, expected = robust_zscore(image[:, 1:], EVERYWHERE[:, 1:])
+    image[:, 0] = np.nan
+    image[0, 0, 0] = np.inf
+    z, scaling = robust_zscore(image, EVERYWHERE)
+    assert scaling == expected
+    assert (z[:, 0] == 0).all()
+    assert np.isfinite(z).all()
+
+
+def test_few_voxels_and_constant_images_are_typed_errors():
+    few = np.zeros(SHAPE, dtype=bool)
+    few[0, :10] = True
+    with pytest.raises(BadDataError) as caught:
+        robust_zscore(tissue(), few, name="FLAIR")
+    assert str(caught.value) == TOO_FEW_VOXELS.format(what="FLAIR", n=200, needed=1000)
+    with pytest.raises(BadImageError) as empty:
+        robust_zscore(np.full(SHAPE, 7), EVERYWHERE, name="FLAIR")
+    assert str(empty.value) == EMPTY_IMAGE.format(path="FLAIR", value=7.0)
+
+
+def test_mode_of_a_skewed_mixture_is_the_dense_peak():
+    rng = np.random.default_rng(1)
+    values = np.concatenate([rng.normal(50, 2, 6000), rng.uniform(60, 200, 5000)])
+    assert half_sample_mode(values) == pytest.approx(50, abs=1.5)
+    assert abs(np.median(values) - 50) > 1.5
+
+
+@given(st.lists(st.integers(-50, 50), min_size=1, max_size=60))
+def test_mode_lies_inside_the_sample_and_ignores_order(values):
+    mode = half_sample_mode(np.array(values))
+    assert min(values) <= mode <= max(values)
+    assert mode == half_sample_mode(np.array(values[::-1]))
+
+
+def test_smoothing_keeps_constants_to_the_edge_and_zero_outside():
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[5:15, 5:15, 5:15] = True
+    smoothed = smooth_flair_z(np.where(mask, 2.5, 99.0).astype(np.float32), mask)
+    np.testing.assert_allclose(smoothed[mask], 2.5, rtol=1e-5)
+    assert (smoothed[~mask] == 0).all()

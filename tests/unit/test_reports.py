@@ -1,0 +1,274 @@
+"""The subject and the group page: everything in them, nothing from outside."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_wmh_uad.errors import CannotCreateError
+from bids_wmh_uad.reports.group import write_group_report
+from bids_wmh_uad.reports.mosaic import Panel, write_mosaic
+from bids_wmh_uad.reports.pages import show
+from bids_wmh_uad.reports.subject import write_subject_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DESCS = ("brain", "coreg", "norm", "lesions", "anomaly", "histogram")
+FETCHED = {"src", "data", "poster", "srcset", "action", "xlink:href"}
+
+
+class Page(HTMLParser):
+    """Elements of a page, and what a browser would fetch for it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.text = path.read_text(encoding="utf-8")
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.feed(self.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {key: value or "" for key, value in attrs}))
+
+    def all(self, tag: str, **wanted: str) -> list[dict[str, str]]:
+        return [
+            attrs
+            for name, attrs in self.elements
+            if name == tag and all(attrs.get(key.replace("_", "-")) == value for key, value in wanted.items())
+        ]
+
+    def fetched(self) -> list[str]:
+        links = [attrs["href"] for name, attrs in self.elements if "href" in attrs and name != "a"]
+        links += [attrs[key] for _, attrs in self.elements for key in FETCHED if key in attrs]
+        links += re.findall(r"(?:url\(|@import)\s*[\"']?([^\"')\s]+)", self.text)
+        return [link for link in links if not link.startswith(("data:image/jpeg;base64,", "#"))]
+
+
+def write_figure(path: Path) -> None:
+    grey = np.tile(np.arange(32, dtype=np.uint8), (40, 1))
+    mask = np.zeros((40, 32), dtype=bool)
+    mask[10:20, 5:9] = True
+    write_mosaic([[Panel((grey,), (64.0, 80.0), (("red", mask),), "z = 1 mm", ("L", "R"))]], path, path.stem)
+
+
+def write_session(root: Path, subject: str, session: str | None, run: str = "", **changes: Any) -> str:
+    """Write figures and summary of one session; return the file name prefix."""
+    prefix = f"sub-{subject}" + (f"_ses-{session}" if session else "") + (f"_run-{run}" if run else "")
+    for desc in DESCS:
+        write_figure(root / f"sub-{subject}" / "figures" / f"{prefix}_desc-{desc}_FLAIR.svg")
+    summary = {
+        "wmh_volume_ml": 12.345,
+        "lesion_count": 17,
+        "icv_ml": 1432.1,
+        "wmh_percent_icv": 0.86,
+        "threshold": {"name": "tail", "value": 0.25},
+        "volume_ml_threshold_minus20": 15.5,
+        "volume_ml_threshold_plus20": 9.5,
+        "model": {"name": "default", "digest": "abc"},
+        "stages_seconds": {"brain": 3.21987},
+        "warnings": [],
+    } | changes
+    anat = root / f"sub-{subject}" / (f"ses-{session}" if session else "") / "anat"
+    anat.mkdir(parents=True, exist_ok=True)
+    (anat / f"{prefix}_desc-wmh_summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    return prefix
+
+
+def figures_of(page: Page) -> list[str]:
+    return [attrs["data-figure"] for attrs in page.all("div") if "data-figure" in attrs]
+
+
+@pytest.fixture(autouse=True)
+def no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_ET", "1")
+
+
+def test_page_has_every_session_and_figure_and_fetches_nothing(tmp_path: Path) -> None:
+    prefixes = [write_session(tmp_path, "01", session) for session in ("a", "b")]
+    write_session(tmp_path, "02", "z")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    out = write_subject_report(tmp_path, "sub-01", "uuid-1")
+    assert out == tmp_path / "sub-01.html"
+    page = Page(out)
+    order = ("lesions", "anomaly", "histogram"), ("brain", "coreg", "norm")
+    expected = [f"{prefix}_desc-{desc}_FLAIR.svg" for part in order for prefix in prefixes for desc in part]
+    assert figures_of(page) == expected
+    assert [attrs["data-session"] for attrs in page.all("tr") if "data-session" in attrs] == [
+        "ses-a",
+        "ses-b",
+    ]
+    assert page.fetched() == []
+    assert "uuid-1" in page.text
+    assert "No warnings." in page.text
+    assert "3.22" in page.text
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path != out}
+    assert after == before  # the page is all that is written, and nireports leaves our figures alone
+
+
+def test_inlined_figures_are_whole(tmp_path: Path) -> None:
+    write_session(tmp_path, "01", "a")
+    text = write_subject_report(tmp_path, "01", "u").read_text(encoding="utf-8")
+    drawings = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert len(drawings) == len(DESCS)
+    for drawing in drawings:
+        root = ET.fromstring(drawing)
+        images = list(root.iter("{http://www.w3.org/2000/svg}image"))
+        assert images
+        assert all(image.get("width") and image.get("height") for image in images)
+    targets = set(re.findall(r'href="#([^"]+)"', text))
+    assert targets <= set(re.findall(r'\bid="([^"]+)"', text))
+    assert len(targets) == 6  # four sections, and the session in two of them
+
+
+@pytest.mark.parametrize("place", ["sub-99/ses-7", "anat", "job_run-3_desc-x", "it's {odd} #1"])
+def test_paths_that_look_like_bids(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_session(tmp_path / place, "01", "a", run="2")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / place))  # as $TMPDIR of a batch job
+    page = Page(write_subject_report(tmp_path / place, "01", "u"))
+    assert len(figures_of(page)) == len(DESCS)
+    assert page.all("tr", data_session="ses-a run-2")
+    assert 'session <span class="bids-entity">a</span>, run <span class="bids-entity">2</span>' in page.text
+
+
+def test_subject_without_sessions(tmp_path: Path) -> None:
+    write_session(tmp_path, "01", None)
+    page = Page(write_subject_report(tmp_path, "01", "u"))
+    assert len(figures_of(page)) == len(DESCS)
+    assert [attrs["data-session"] for attrs in page.all("tr") if "data-session" in attrs] == ["sub-01"]
+
+
+def test_warnings_failures_and_methods_are_shown_escaped(tmp_path: Path) -> None:
+    write_session(tmp_path, "01", "a", warnings=["load <b>high</b> & rising"], model={"name": "<i>m</i>"})
+    (tmp_path / "CITATION.md").write_text("# Methods\nWe used <script>x</script> {braces}.", encoding="utf-8")
+    page = Page(write_subject_report(tmp_path, "01", "u", failures={"ses-b": "/data/<FLAIR>: empty"}))
+    assert "load &lt;b&gt;high&lt;/b&gt; &amp; rising" in page.text
+    assert "We used &lt;script&gt;x&lt;/script&gt; {braces}." in page.text
+    assert page.text.count("/data/&lt;FLAIR&gt;: empty") == 2
+    assert "&lt;i&gt;m&lt;/i&gt;" in page.text
+    assert not page.all("script")
+    assert not page.all("b")
+    assert page.all("tr", data_session="ses-b", **{"class": "failed"})
+    assert "No warnings." not in page.text
+    assert "No errors to report." not in page.text
+
+
+def test_incomplete_and_broken_summaries(tmp_path: Path) -> None:
+    prefix = write_session(tmp_path, "01", "a")
+    anat = tmp_path / "sub-01" / "ses-a" / "anat"
+    (anat / f"{prefix}_desc-wmh_summary.json").write_text("{", encoding="utf-8")
+    write_session(tmp_path, "01", "b", threshold=None, wmh_volume_ml=None, icv_ml=float("nan"))
+    page = Page(write_subject_report(tmp_path, "01", "u"))
+    assert len(page.all("tr", data_session="ses-a")) == len(page.all("tr", data_session="ses-b")) == 1
+    assert "sub-01_ses-a_desc-wmh_summary.json cannot be read" in page.text
+    row = page.text.split('data-session="ses-b"')[1].split("</tr>")[0]
+    assert row.count("n/a") == 3
+
+
+def test_subject_with_nothing_but_a_failure(tmp_path: Path) -> None:
+    page = Page(write_subject_report(tmp_path, "01", "u", failures={"": "no T1w"}))
+    assert "1 session failed." in page.text
+    assert page.all("tr", data_session="sub-01")
+    assert figures_of(page) == []
+
+
+def test_unwritable_output_is_a_typed_error(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("", encoding="utf-8")
+    with pytest.raises(CannotCreateError, match=r"sub-01\.html: cannot be created"):
+        write_subject_report(blocked, "01", "u")
+    with pytest.raises(CannotCreateError, match=r"group\.html: cannot be created"):
+        write_group_report(blocked, [])
+
+
+def cohort() -> list[dict[str, Any]]:
+    done = {"session_id": "ses-1", "status": "ok", "lesion_count": 4, "icv_ml": 1400.4}
+    return [
+        {"participant_id": "sub-01", "wmh_volume_ml": 10.0, **done},
+        {"participant_id": "sub-02", "wmh_volume_ml": 0.0, **done, "lesion_count": 0},
+        {"participant_id": "sub-<03>", "session_id": "ses-1", "status": "failed", "wmh_volume_ml": "n/a"},
+        {"participant_id": "sub-04", "wmh_volume_ml": 30.0, **done, "extra": "a & b"},
+    ]
+
+
+def body_rows(page: Page, table: str) -> list[list[str]]:
+    body = page.text.split(f'id="{table}-table"')[1].split("<tbody>")[1].split("</tbody>")[0]
+    return [
+        [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<td[^>]*>.*?</td>", row, re.DOTALL)]
+        for row in body.split("</tr>")[:-1]
+    ]
+
+
+@pytest.mark.parametrize("kind", [list, pd.DataFrame])
+def test_group_page_has_one_row_per_session(kind: Any, tmp_path: Path) -> None:
+    (tmp_path / "sub-01.html").write_text("", encoding="utf-8")
+    page = Page(write_group_report(tmp_path, kind(cohort())))
+    rows = body_rows(page, "sessions")
+    assert [row[:6] for row in rows] == [
+        ["sub-01", "ses-1", "ok", "10.00", "4", "1400"],
+        ["sub-02", "ses-1", "ok", "0.00", "0", "1400"],
+        ["sub-&lt;03&gt;", "ses-1", "failed", "n/a", "n/a", "n/a"],
+        ["sub-04", "ses-1", "ok", "30.00", "4", "1400"],
+    ]
+    assert rows[3][-1] == "a &amp; b"
+    assert len(page.all("tr", **{"class": "failed"})) == 1
+    assert [attrs["href"] for attrs in page.all("a") if not attrs["href"].startswith("#")] == ["sub-01.html"]
+    assert "3 of 4 sessions done" in page.text
+    assert "1 failed" in page.text
+    assert page.fetched() == []
+
+
+def test_strip_plot_places_volumes_in_order(tmp_path: Path) -> None:
+    page = Page(write_group_report(tmp_path, cohort()))
+    places = [float(attrs["cx"]) for attrs in page.all("circle")]
+    assert len(places) == 3
+    assert places[0] - places[1] == pytest.approx((places[2] - places[1]) / 3, abs=0.2)
+    assert "median 10.00 mL" in page.text
+
+
+def test_evaluation_stands_beside_its_baseline(tmp_path: Path) -> None:
+    scores = pd.DataFrame(
+        {
+            "participant_id": ["sub-01", "sub-02", "sub-03"],
+            "dice": [0.5, 0.6, np.nan],
+            "ap": [0.4, 0.6, np.nan],
+            "baseline_ap": [0.5, 0.3, 0.9],
+        }
+    )
+    page = Page(write_group_report(tmp_path, cohort(), scores))
+    assert len(body_rows(page, "evaluation")) == 3
+    versus = page.text.split('class="versus"')[1].split("</table>")[0]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", versus)
+    assert cells == ["average precision", "0.500", "0.400", "1 of 2"]
+    assert '<td class="number better">0.500</td>' in versus
+    assert "Evaluation" not in Page(write_group_report(tmp_path, cohort())).text
+
+
+def test_group_page_without_any_volume(tmp_path: Path) -> None:
+    assert "0 of 0 sessions done" in Page(write_group_report(tmp_path, [])).text
+    page = Page(write_group_report(tmp_path, [{"participant_id": "sub-01", "wmh_volume_ml": None}]))
+    assert not page.all("svg")
+    assert body_rows(page, "sessions") == [["sub-01", "n/a"]]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "n/a"),
+        (float("nan"), "n/a"),
+        ("n/a", "n/a"),
+        (0, "0"),
+        (0.0, "0.00"),
+        (np.int64(3), "3"),
+        (1.005e3, "1005.00"),
+        ("x", "x"),
+    ],
+)
+def test_numbers_in_tables(value: object, text: str) -> None:
+    assert show(value) == text

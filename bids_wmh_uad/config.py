@@ -60,7 +60,8 @@ class Method:
         _require(
             self.min_lesion_volume >= 0, "--min-lesion-volume", self.min_lesion_volume, "expected mm3 >= 0"
         )
-        _require(self.random_seed >= 0, "--random-seed", self.random_seed, "expected an integer >= 0")
+        seed_ok = 0 <= self.random_seed < 2**31 - 1  # ITK holds seed + 1 in 32 bits
+        _require(seed_ok, "--random-seed", self.random_seed, "expected an integer from 0 to 2147483646")
 
 
 @dataclass(frozen=True)

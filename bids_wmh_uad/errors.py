@@ -39,18 +39,19 @@ BAD_FILTER_FILE = (
     "{path}: not a usable BIDS filter file ({reason}). It must map 't1w' and/or 'flair' to BIDS entities."
 )
 NO_RESULTS = "{path}: no finished session found. Run the participant level first."
+UNREADABLE_SIDECAR = "{path}: cannot be read ({reason}). Run the participant level again."
 NO_REFERENCE = "{where}: no reference mask in {path}; the session is left out of the evaluation."
 NOT_ENOUGH_CONTROLS = "{path}: {n} usable sessions; training needs at least two, of different participants."
 
 # Options, output, model
 BAD_VALUE = "{option}: {value!r} is not valid; {expected}."
 CANNOT_CREATE = (
-    "{path}: cannot be created ({reason}). Check that the parent directory exists and is writable."
+    "{path}: cannot be created ({reason}). Check that its directory exists, is writable and has space left."
 )
 WORK_INSIDE_INPUT = "{path}: the {what} directory lies inside the BIDS dataset. Choose one outside of it."
 NO_GPU = "--device {device}: no GPU is visible to torch. Check the driver (Docker: --gpus all, Apptainer: --nv), or use --device cpu."
 BAD_MODEL = "{path}: not a usable model ({reason}). Make one with 'bids-wmh-uad BIDS_DIR OUT train --output-model DIR'."
-TRAINING_DIVERGED = "Training diverged in epoch {epoch}: the loss is {loss}. Lower the learning rate or check the controls' preprocessing."
+TRAINING_DIVERGED = "Training diverged in epoch {epoch}: the loss is {loss}. Check the controls' preprocessing, or try another --random-seed."
 TOO_FEW_VOXELS = "{what}: {n} usable voxels are too few (at least {needed} are needed). Check the brain mask."
 SESSION_CRASHED = "{node}: {reason}. The crash file is {crashfile}; please report it with the log."
 

@@ -124,7 +124,8 @@ def check_dataset(bids_dir: Path, *, skip_validation: bool = False) -> None:
     except (OSError, ValueError) as error:
         reason = f"dataset_description.json: {error}"
         raise InvalidBIDSError(NOT_BIDS.format(path=bids_dir, reason=reason)) from error
-    missing = [key for key in ("Name", "BIDSVersion") if key not in description]
+    keys = description if isinstance(description, dict) else ()
+    missing = [key for key in ("Name", "BIDSVersion") if key not in keys]
     if missing:
         reason = f"dataset_description.json lacks {' and '.join(missing)}"
         raise InvalidBIDSError(NOT_BIDS.format(path=bids_dir, reason=reason))
@@ -169,7 +170,10 @@ def find_sessions(bids_dir: Path, selection: Selection) -> tuple[list[Session], 
                 path=bids_dir / f"sub-{subject}", filters=_describe(selection, filters)
             )
             unusable.append(UnusableSession(subject, None, EmptySelectionError(text)))
-    if not sessions and all(isinstance(entry.error, EmptySelectionError) for entry in unusable):
+    filtered_out = "flair" in filters and not images["flair"]
+    if not sessions and (
+        filtered_out or all(isinstance(entry.error, EmptySelectionError) for entry in unusable)
+    ):
         raise EmptySelectionError(
             EMPTY_SELECTION.format(path=bids_dir, filters=_describe(selection, filters))
         )
@@ -228,13 +232,21 @@ def _find_images(
     found: dict[str, dict[str, dict[str | None, list[Path]]]] = {key: {} for key in _SUFFIXES}
     for key, suffix in _SUFFIXES.items():
         query = {"suffix": suffix, "extension": [".nii", ".nii.gz"], **filters.get(key, {})}
-        for image in sorted(layout.get(**query), key=_preference):
+        for image in sorted(_get(layout, query, selection.bids_filter_file), key=_preference):
             entities = image.get_entities()
             if entities.get("part", "mag") != "mag":
                 continue
             sessions = found[key].setdefault(str(entities.get("subject")), {})
             sessions.setdefault(entities.get("session"), []).append(Path(image.path))
     return found
+
+
+def _get(layout: Any, query: Mapping[str, Any], filter_file: Path | None) -> list[Any]:
+    """The layout's files that match; an entity that pybids does not know is a usage error."""
+    try:
+        return list(layout.get(**query))
+    except (TypeError, ValueError) as error:
+        raise UsageError(BAD_FILTER_FILE.format(path=filter_file, reason=error)) from error
 
 
 def _layout(bids_dir: Path, subjects: Iterable[str], database: Path | None) -> Any:
@@ -246,7 +258,32 @@ def _layout(bids_dir: Path, subjects: Iterable[str], database: Path | None) -> A
     indexer = BIDSLayoutIndexer(
         validate=False, index_metadata=False, ignore=[re.compile(pattern) for pattern in ignored]
     )
-    return BIDSLayout(bids_dir, validate=False, indexer=indexer, database_path=database)
+    return BIDSLayout(
+        bids_dir, validate=False, indexer=indexer, database_path=database, config=[_entities_below(bids_dir)]
+    )
+
+
+def _entities_below(bids_dir: Path) -> dict[str, Any]:
+    """Pybids' entities, looked for below `bids_dir` only.
+
+    Its own patterns search the whole path: below ``/scratch/sub-9/`` every file would be subject 9's.
+    """
+    from bids.layout.models import Config
+
+    entities = Config.load("bids").entities.values()
+    start = f"^{re.escape(str(bids_dir))}.*?"
+    return {
+        "name": "bids",
+        "entities": [
+            {
+                "name": entity.name,
+                "pattern": start + entity.pattern,
+                "dtype": entity._dtype,
+                "mandatory": entity.mandatory,
+            }
+            for entity in entities
+        ],
+    }
 
 
 def _preference(image: Any) -> tuple[int, str]:

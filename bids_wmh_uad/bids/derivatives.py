@@ -8,6 +8,7 @@ summary comes last: where it is, the session is finished.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -22,7 +23,7 @@ from typing import Any
 from bids_wmh_uad import __version__
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import TEMPLATE, Method
-from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError
+from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError, StorageError
 
 CODE_URL = "https://github.com/bids-apps/bids-wmh-uad"
 BIDSIGNORE = (
@@ -68,17 +69,24 @@ def write_atomically(path: Path, content: bytes) -> bool:
     ------
     CannotCreateError
         If the directory or file cannot be created.
+    StorageError
+        If the disk is full or broken.
     """
+    temporary = None
     try:
         if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as handle:
+            temporary = Path(handle.name)
             handle.write(content)
-        _readable(Path(handle.name))
-        os.replace(handle.name, path)  # noqa: PTH105 (Path.replace is the same call)
+        _readable(temporary)
+        os.replace(temporary, path)  # noqa: PTH105 (Path.replace is the same call)
     except OSError as error:
-        raise CannotCreateError(CANNOT_CREATE.format(path=path, reason=error.strerror or error)) from error
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        kind = StorageError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else CannotCreateError
+        raise kind(CANNOT_CREATE.format(path=path, reason=error.strerror or error)) from error
     return True
 
 
@@ -174,17 +182,27 @@ def signature(session: Session, method: Method, model_digest: str) -> str:
     digest = hashlib.sha256()
     for path in (session.flair, session.t1w):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    settings = {**asdict(method), "model_digest": model_digest, "version": __version__}
+    settings = {**asdict(method), "model": model_digest, "version": __version__}
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()
 
 
 def is_finished(output_dir: Path, session: Session, method: Method, model_digest: str) -> bool:
     """Whether every output of the session is there, made from the same inputs in the same way."""
-    if not all(output_path(output_dir, session, output).is_file() for output in OUTPUTS):
+    paths = [output_path(output_dir, session, output) for output in OUTPUTS]
+    paths += [sidecar_path(path) for path in paths if path.suffix in (".gz", ".txt")]
+    if not all(path.is_file() for path in paths):
         return False
     summary = read_summary(output_path(output_dir, session, "summary"))
-    return bool(summary.get("signature") == signature(session, method, model_digest))
+    try:
+        return bool(summary.get("signature") == signature(session, method, model_digest))
+    except OSError:  # a scan that cannot be read: running the session says so
+        return False
+
+
+def sidecar_path(path: Path) -> Path:
+    """The JSON file beside an image or transform."""
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".txt") + ".json")
 
 
 def read_summary(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ The usage page of the documentation is generated from :func:`build_parser`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -41,6 +41,13 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}. See 'bids-wmh-uad --help'.")
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 def _level(value: str) -> str:
     if value not in LEVELS:
         raise UnknownLevelError(
@@ -53,13 +60,13 @@ def _path(value: str) -> Path:
     return Path(value).expanduser().absolute()
 
 
-def _label(prefix: str) -> type:
+def _label(prefix: str) -> Callable[[str], str]:
     """A converter that drops the optional ``sub-``/``ses-`` prefix of a label."""
 
     def convert(value: str) -> str:
         return value.removeprefix(prefix)
 
-    return convert  # type: ignore[return-value]
+    return convert
 
 
 def _gamma(value: str) -> str | float:
@@ -68,9 +75,7 @@ def _gamma(value: str) -> str | float:
 
 def build_parser() -> argparse.ArgumentParser:
     """The argument parser; every option also answers to its underscore form."""
-    parser = _Parser(
-        prog="bids-wmh-uad", description=DESCRIPTION, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = _Parser(prog="bids-wmh-uad", description=DESCRIPTION, formatter_class=_HelpFormatter)
     parser.add_argument(
         "bids_dir", type=_path, help="BIDS dataset (with --reports-only and group: may be absent)"
     )
@@ -90,9 +95,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("selection of the data")
-    group.add_argument("--participant-label", nargs="+", type=_label("sub-"), default=[], metavar="LABEL",
+    group.add_argument("--participant-label", nargs="+", type=_label("sub-"), metavar="LABEL",
                        help="only these participants, with or without 'sub-'")  # fmt: skip
-    group.add_argument("--session-label", nargs="+", type=_label("ses-"), default=[], metavar="LABEL",
+    group.add_argument("--session-label", nargs="+", type=_label("ses-"), metavar="LABEL",
                        help="only these sessions, with or without 'ses-'")  # fmt: skip
     group.add_argument("--bids-filter-file", type=_path, metavar="FILE",
                        help="JSON file with pybids entity filters under the keys 't1w' and 'flair'")  # fmt: skip
@@ -134,18 +139,18 @@ def _add_performance(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", metavar="{auto,cpu,cuda[:N]}", help="where the network runs"
     )
     group.add_argument("--nprocs", type=int, metavar="N",
-                       help="processes at a time (default: the CPUs this process may use)")  # fmt: skip
+                       help="processes at a time; if not given, as many as the CPUs this process may use")  # fmt: skip
     group.add_argument("--omp-nthreads", type=int, default=1, metavar="N",
                        help="threads per process; more than 1 makes registration differ by up to 0.1 mm between runs")  # fmt: skip
     group.add_argument("--mem-gb", type=float, metavar="GIB",
-                       help="memory the run may plan with (default: what this process may use)")  # fmt: skip
+                       help="memory the run may plan with; if not given, what this process may use")  # fmt: skip
     group.add_argument("--use-plugin", type=_path, metavar="FILE", help="nipype plugin settings (YAML)")
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("running")
     group.add_argument("-w", "--work-dir", type=_path, metavar="DIR",
-                       help="directory for intermediate files (default: OUTPUT_DIR/work)")  # fmt: skip
+                       help="directory for intermediate files; if not given, OUTPUT_DIR/work")  # fmt: skip
     group.add_argument("--clean-workdir", action="store_true",
                        help="start afresh, and remove the intermediate files of every session that finishes")  # fmt: skip
     group.add_argument(
@@ -167,7 +172,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
 def _add_group(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("group level")
     group.add_argument("--reference", type=_path, metavar="DATASET",
-                       help="derivatives dataset with *_label-{WMH,lesion}_mask.nii.gz to evaluate against")  # fmt: skip
+                       help="derivatives dataset with label-WMH or label-lesion masks to evaluate against")  # fmt: skip
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -223,8 +228,8 @@ def parse_args(argv: Sequence[str]) -> RunConfig:
 
 def _selection(args: argparse.Namespace) -> Selection:
     return Selection(
-        tuple(dict.fromkeys(args.participant_label)),
-        tuple(dict.fromkeys(args.session_label)),
+        tuple(dict.fromkeys(args.participant_label or ())),
+        tuple(dict.fromkeys(args.session_label or ())),
         args.bids_filter_file,
         args.bids_database_dir,
         args.skip_bids_validation,
@@ -232,6 +237,9 @@ def _selection(args: argparse.Namespace) -> Selection:
 
 
 def _method(args: argparse.Namespace) -> Method:
+    from bids_wmh_uad.core.threshold import parse_threshold
+
+    parse_threshold(args.threshold)
     names = Method.__dataclass_fields__
     return Method(**{name: getattr(args, name) for name in names})
 

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         config = parse_args(sys.argv[1:] if argv is None else argv)
-        if config.running.dry_run and config.analysis_level != "group":
+        if config.running.dry_run:
             return _dry_run(config)
         _prepare(config)
         return _dispatch(config)
@@ -95,6 +95,12 @@ def _dry_run(config: RunConfig) -> int:
     """Print the sessions and the files that would be used."""
     from bids_wmh_uad.bids.dataset import find_sessions
 
+    if config.analysis_level == "group":
+        from bids_wmh_uad.workflows.group import find_summaries
+
+        found = find_summaries(config.output_dir)
+        sys.stdout.write("\n".join([*map(str, found), f"{len(found)} sessions would be collected."]) + "\n")
+        return EXIT_OK
     sessions, unusable = find_sessions(config.bids_dir, config.selection)
     lines = []
     for session in sessions:

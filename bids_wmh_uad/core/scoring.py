@@ -11,7 +11,14 @@ from bids_wmh_uad.core.embedding import embed_dense
 from bids_wmh_uad.core.intensity import MAD_TO_SD, smooth_flair_z
 from bids_wmh_uad.core.ocsvm import fit_patient
 from bids_wmh_uad.core.patches import network_input
-from bids_wmh_uad.errors import BAD_VALUE, GRID_MISMATCH, GridMismatchError, UsageError
+from bids_wmh_uad.errors import (
+    BAD_VALUE,
+    GRID_MISMATCH,
+    TOO_FEW_VOXELS,
+    BadDataError,
+    GridMismatchError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,8 +48,10 @@ class ScoreParams:
         One-Class SVMs averaged.
     trim : float
         Fraction of the brain's voxels, the brightest on FLAIR, left out of the
-        training sample; their lower limit is also the counterfactual's FLAIR
-        ceiling (directed score only).
+        training sample (directed score only).
+    ceiling : float
+        Counterfactual's FLAIR ceiling: robust standard deviations above grey
+        matter's median (directed score only).
     floor : float
         Weight of FLAIR z where nothing is unusual; the full weight is ``floor + 1``
         (directed score only).
@@ -62,6 +71,7 @@ class ScoreParams:
     n_samples: int = 2000
     n_models: int = 3
     trim: float = 0.10
+    ceiling: float = 2.0
     floor: float = 0.5
     sigma_vox: float = 0.7
 
@@ -86,6 +96,7 @@ def anomaly_map(
     mask: NDArray[np.bool_],
     params: ScoreParams,
     rng: np.random.Generator,
+    grey_matter: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
     r"""Score every brain voxel: larger = more abnormal.
 
@@ -102,10 +113,11 @@ def anomaly_map(
     .. math:: D = \max(0, S(F, T) - S(\min(F, c), T)) / \sigma_S, \qquad
               A = \max(z, 0) \cdot \left(\text{floor} + \frac{D}{1 + D}\right)
 
-    The brightest `trim` of the brain's FLAIR is never shown to the One-Class SVM, and
-    its lower limit is c: lesions cannot be learnt as normal. sigma_S = 1.4826 MAD of S
-    over the voxels that may be shown; D and z are smoothed. The factor lies in
-    [floor, floor + 1): the latent score ranks, it cannot veto.
+    c is `flair_ceiling` of grey matter, the brightest healthy tissue. The brightest
+    `trim` of the brain's FLAIR is never shown to the One-Class SVM: lesions cannot be
+    learnt as normal. sigma_S = 1.4826 MAD of S over the voxels that may be shown; D
+    and z are smoothed. The factor lies in [floor, floor + 1): the latent score ranks,
+    it cannot veto.
 
     Parameters
     ----------
@@ -116,6 +128,8 @@ def anomaly_map(
         Brain.
     params : ScoreParams
     rng : numpy.random.Generator
+    grey_matter : (X, Y, Z) bool array, optional
+        From a registered prior; the brain when not given.
 
     Returns
     -------
@@ -136,8 +150,8 @@ def anomaly_map(
     if params.score == "faithful":
         return _scatter(faithful_score(latents, params, rng), mask)
     brightness = smooth_flair_z(flair, mask, params.sigma_vox)
-    ceiling = np.float32(np.quantile(brightness[mask], 1.0 - params.trim))
-    shown = brightness[mask] <= ceiling
+    shown = brightness[mask] <= np.quantile(brightness[mask], 1.0 - params.trim)
+    ceiling = flair_ceiling(flair, mask if grey_matter is None else mask & grey_matter, params.ceiling)
     relevant = mask & (brightness > 0)
     ceilinged = network_input(np.minimum(flair, ceiling), t1w_z, mask)
     counterfactual = embed_dense(model, ceilinged, relevant)
@@ -146,6 +160,35 @@ def anomaly_map(
     factor = np.float32(params.floor) + excess / (1.0 + excess)
     result: NDArray[np.float32] = np.where(relevant, brightness * factor, np.float32(0.0))
     return result
+
+
+def flair_ceiling(flair_z: NDArray[np.float32], tissue: NDArray[np.bool_], k: float) -> np.float32:
+    """Brightest FLAIR that healthy tissue is expected to have: ``median + k x 1.4826 MAD``.
+
+    Median and MAD are blind to lesions that fill a minority of the tissue, which
+    a high percentile is not.
+
+    Parameters
+    ----------
+    flair_z : (X, Y, Z) float32 array
+    tissue : (X, Y, Z) bool array
+        Grey matter (the prior may be coarse).
+    k : float
+
+    Returns
+    -------
+    float32 scalar, z-score.
+
+    Raises
+    ------
+    BadDataError
+        `errors.TOO_FEW_VOXELS`, when the tissue is empty.
+    """
+    values = flair_z[tissue]
+    if values.size == 0:
+        raise BadDataError(TOO_FEW_VOXELS.format(what="grey matter", n=0, needed=1))
+    centre = np.median(values)
+    return np.float32(centre + k * MAD_TO_SD * np.median(np.abs(values - centre)))
 
 
 def _scatter(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -178,7 +221,8 @@ def faithful_score(
         n_models=params.n_models,
         rng=rng,
     )
-    return np.negative(ensemble.decision_function(latents))
+    score: NDArray[np.float32] = -ensemble.decision_function(latents)
+    return score
 
 
 def surprise_excess(
@@ -221,4 +265,5 @@ def surprise_excess(
     usual = -ensemble.log_score_samples(latents[rows])
     spread = MAD_TO_SD * float(np.median(np.abs(usual - np.median(usual))))
     difference = ensemble.log_score_samples(counterfactual) - ensemble.log_score_samples(latents[relevant])
-    return (np.maximum(difference, 0.0) / max(spread, 1e-6)).astype(np.float32)
+    excess: NDArray[np.float32] = np.maximum(difference, 0.0) / np.float32(max(spread, 1e-6))
+    return excess

@@ -60,7 +60,7 @@ class SessionSummary:
         """Score, model, versions, run times and sources, as pairs of texts."""
         return [
             (key.replace("_", " "), _plain(self.summary[key]))
-            for key in ("score", "model", "versions", "stages_seconds", "Sources")
+            for key in ("score", "model", "versions", "Sources")
             if self.summary.get(key)
         ]
 
@@ -139,14 +139,14 @@ def _stage() -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix="wmhreport")
 
 
-def _assemble(staging: Path, subject: str, run_uuid: str) -> str:
+def _assemble(staging: Path, subject: str) -> str:
     """Let nireports collect and order the reportlets; return the page."""
     from nireports.assembler.report import Report
 
     with specs_directory() as specs:
         report: Any = Report(  # type: ignore[no-untyped-call]
             staging,
-            run_uuid,
+            "",  # the run's name would change the page in every run
             bootstrap_file=specs / "subject.yml",
             out_filename="page.html",
             metadata={"template_path": str(specs / "report.tpl").replace("'", "''")},
@@ -165,7 +165,6 @@ def _assemble(staging: Path, subject: str, run_uuid: str) -> str:
 def write_subject_report(
     output_dir: str | PathLike[str],
     subject: str,
-    run_uuid: str,
     *,
     failures: Mapping[str, str] | None = None,
 ) -> Path:
@@ -177,8 +176,6 @@ def write_subject_report(
         Derivatives dataset. Nothing but the page is written to it.
     subject : str
         Label, with or without ``sub-``.
-    run_uuid : str
-        Names the run in the page's footer.
     failures : mapping of str to str, optional
         Failed sessions (``ses-1``; an empty string where there are no sessions) and their error messages.
 
@@ -199,7 +196,6 @@ def write_subject_report(
         "failures": dict(failures or {}),
         "name": f"sub-{label}",
         "methods": _methods_text(root),
-        "run_uuid": run_uuid or MISSING,
     }
     try:
         with _stage() as directory:
@@ -211,6 +207,6 @@ def write_subject_report(
             for desc in ("summary", "about"):
                 text = render(f"{desc}.html.j2", context)
                 write_text(figures / f"sub-{label}_desc-{desc}_FLAIR.html", text)
-            return write_text(page, _assemble(staging, label, run_uuid))
+            return write_text(page, _assemble(staging, label))
     except OSError as error:
         raise CannotCreateError(CANNOT_CREATE.format(path=page, reason=error)) from error

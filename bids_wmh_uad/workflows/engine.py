@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from bids_wmh_uad import errors
+from bids_wmh_uad import __version__, errors
 from bids_wmh_uad.config import RunConfig
 
 LOGGER = logging.getLogger("bids_wmh_uad")
@@ -43,6 +43,24 @@ def set_environment(config: RunConfig) -> None:
         "OPENBLAS_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
     }
+
+
+def require_device(name: str) -> None:
+    """Raise before any work if a GPU is asked for by name and torch sees none.
+
+    Raises
+    ------
+    TemporaryError
+    """
+    if name.startswith("cuda"):
+        from bids_wmh_uad.workflows.tools import torch_device
+
+        torch_device(name)
+
+
+def workflow_name(level: str) -> str:
+    """The working directory's name: one per version, so that no step is taken from another's cache."""
+    return f"bids_wmh_uad_{level}_{re.sub(r'[^0-9A-Za-z]', '_', __version__)}_wf"
 
 
 def configure_nipype(config: RunConfig) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from bids_wmh_uad.bids import derivatives
+from bids_wmh_uad.bids.dataset import session_label
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.core.intensity import smooth_flair_z
 from bids_wmh_uad.core.metrics import auroc, average_precision, best_dice, dice
@@ -28,7 +31,9 @@ from bids_wmh_uad.errors import (
     NO_REFERENCE,
     NO_RESULTS,
     NO_SUCH_DIRECTORY,
+    NOT_3D_IMAGE,
     UNREADABLE_IMAGE,
+    UNREADABLE_SIDECAR,
     BadDataError,
     BadImageError,
     MissingInputError,
@@ -92,7 +97,8 @@ def run_group(config: RunConfig) -> int:
     from bids_wmh_uad.reports.group import write_group_report
 
     rows = cohort_table(config.output_dir)
-    derivatives.write_dataset_files(config.output_dir, None)
+    if not (config.output_dir / "dataset_description.json").is_file():  # it links the raw data
+        derivatives.write_dataset_files(config.output_dir, None)
     derivatives.write_table(config.output_dir / "group_wmh.tsv", rows, WMH_COLUMNS)
     evaluation, failures = None, 0
     if config.reference is not None:
@@ -110,9 +116,17 @@ def rebuild_reports(config: RunConfig) -> int:
     """Rebuild every page from the derivatives (``--reports-only``)."""
     from bids_wmh_uad.workflows.participant import write_reports
 
-    subjects = sorted({str(row["participant_id"])[4:] for row in cohort_table(config.output_dir)})
+    if config.analysis_level == "group":
+        return run_group(config)
+    rows = cohort_table(config.output_dir)
     wanted = config.selection.participant_label
-    write_reports(config, [subject for subject in subjects if not wanted or subject in wanted], {})
+    subjects = {str(row["participant_id"])[4:] for row in rows}
+    failures = {
+        session_label(str(row["participant_id"])[4:], str(row["session_id"])[4:] or None): str(row["reason"])
+        for row in rows
+        if row["status"] == "failed"
+    }
+    write_reports(config, sorted(subjects.intersection(wanted) if wanted else subjects), failures)
     return EXIT_OK
 
 
@@ -228,18 +242,26 @@ def evaluate_session(summary: Path, reference: Path) -> dict[str, float]:
 
 def flair_z_baseline(path: Path, flair: NDArray[Any], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The smoothed FLAIR z-score of a session, from its preprocessed FLAIR and sidecar."""
-    sidecar = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
-    white_matter = sidecar["WhiteMatter"]
-    z = ((flair - white_matter["mode"]) / white_matter["scale"]).astype(np.float32)
+    sidecar = path.with_name(path.name.replace(".nii.gz", ".json"))
+    try:
+        white_matter = json.loads(sidecar.read_text())["WhiteMatter"]
+        mode, scale = white_matter["mode"], white_matter["scale"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadDataError(UNREADABLE_SIDECAR.format(path=sidecar, reason=error)) from error
+    z = ((flair - mode) / scale).astype(np.float32)
     return smooth_flair_z(z, brain)
 
 
 def _volume(path: Path) -> Volume:
     try:
         image = nib.load(path)
-        return Volume(np.asanyarray(image.dataobj), image.affine)
-    except (OSError, EOFError, ValueError, ImageFileError) as error:
-        raise BadImageError(UNREADABLE_IMAGE.format(path=path, reason=error)) from error
+        data = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError, ImageFileError, HeaderDataError, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise BadImageError(UNREADABLE_IMAGE.format(path=path, reason=reason)) from error
+    if data.ndim < 3 or data.size != np.prod(data.shape[:3]):
+        raise BadImageError(NOT_3D_IMAGE.format(path=path, shape=data.shape))
+    return Volume(data.reshape(data.shape[:3]), image.affine)
 
 
 def summarise(evaluation: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ memory of that step, which the run collects in its log.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 from pathlib import Path
@@ -30,13 +31,16 @@ LOW_OVERLAP = "T1w and FLAIR brain masks agree poorly after registration (Dice {
 MIN_OVERLAP, GOOD_OVERLAP = 0.3, 0.95
 WM_CERTAIN = 0.9
 """White-matter prior above which a voxel serves as intensity reference."""
+GM_LIKELY = 0.5
+"""Grey-matter prior above which a voxel is taken for grey matter."""
 
 
 class Stage(SimpleInterface):
     """An interface whose wall time and peak memory are recorded."""
 
     def _run_interface(self, runtime: Any) -> Any:
-        Path("/proc/self/clear_refs").write_text("5")  # resets this process's peak memory
+        with contextlib.suppress(OSError):  # not every kernel or sandbox has it
+            Path("/proc/self/clear_refs").write_text("5")  # resets this process's peak memory
         start = perf_counter()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Resampling binary images")
@@ -262,6 +266,7 @@ class _ScoreInput(BaseInterfaceInputSpec):
     flair = File(exists=True, mandatory=True, desc="robust z")
     t1w = File(exists=True, mandatory=True, desc="robust z")
     brain_mask = File(exists=True, mandatory=True)
+    gm = File(exists=True, mandatory=True, desc="grey-matter prior, [0, 1]")
     model = traits.Str(mandatory=True, desc="name or directory", nohash=True)
     model_digest = traits.Str(mandatory=True, desc="makes the cache follow the model's content")
     score = traits.Str(mandatory=True)
@@ -308,6 +313,7 @@ class ScoreAnomaly(Stage):
             grid.forward(mask, order=0),
             params,
             np.random.default_rng(self.inputs.seed),
+            grid.forward(load_data(self.inputs.gm)) > GM_LIKELY,
         )
         native = np.where(mask, grid.backward(scores), 0).astype(np.float32)
         self._save("anomaly", directory, tools.as_image(native, image.affine))
@@ -315,7 +321,6 @@ class ScoreAnomaly(Stage):
 
 class _SegmentInput(BaseInterfaceInputSpec):
     anomaly = File(exists=True, mandatory=True)
-    flair = File(exists=True, mandatory=True, desc="robust z")
     brain_mask = File(exists=True, mandatory=True)
     gm = File(exists=True, mandatory=True)
     threshold = traits.Str(mandatory=True, desc="NAME[=VALUE]")
@@ -342,7 +347,7 @@ class SegmentLesions(Stage):
         found = segment(
             np.asanyarray(image.dataobj),
             load_data(self.inputs.brain_mask) > 0,
-            load_data(self.inputs.gm),
+            load_data(self.inputs.gm) > GM_LIKELY,
             image.affine,
             threshold=self.inputs.threshold,
             min_lesion_volume=self.inputs.min_lesion_volume,

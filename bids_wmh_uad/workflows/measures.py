@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from bids_wmh_uad.core.lesions import Lesion, label_lesions, lesion_table, total_volume_ml
 from bids_wmh_uad.core.threshold import calibrated_probability, operating_point
 
-GM_LIKELY = 0.5
-"""Grey-matter prior above which a voxel belongs to the threshold's reference tissue."""
 HIGH_LOAD_PERCENT = 4.0
 HIGH_LOAD = (
     "{percent:.1f} % of the brain was marked as lesion: at such loads a model of the patient's own tissue"
@@ -48,7 +46,7 @@ class Segmentation:
 def segment(
     anomaly: NDArray[np.float32],
     mask: NDArray[np.bool_],
-    gm: NDArray[np.float32],
+    grey_matter: NDArray[np.bool_],
     affine: NDArray[np.float64],
     *,
     threshold: str,
@@ -61,8 +59,8 @@ def segment(
     anomaly : ndarray, shape (X, Y, Z)
     mask : ndarray of bool, shape (X, Y, Z)
         The brain.
-    gm : ndarray, shape (X, Y, Z)
-        Grey-matter prior in [0, 1]: where it is likely, the rule looks for what is usual.
+    grey_matter : ndarray of bool, shape (X, Y, Z)
+        Where the rule looks for what is usual.
     affine : ndarray, shape (4, 4)
         Voxel to world, mm.
     threshold : str
@@ -75,12 +73,13 @@ def segment(
     UsageError, BadDataError
         From the threshold rule.
     """
-    point = operating_point(threshold, anomaly, mask, gm > GM_LIKELY)
+    point = operating_point(threshold, anomaly, mask, grey_matter)
 
-    def label(factor: float) -> NDArray[np.int32]:
-        return label_lesions((anomaly >= point.value * factor) & mask, affine, min_lesion_volume)
+    def label(shift: float) -> NDArray[np.int32]:
+        value = point.value + shift * abs(point.value)  # a threshold may be negative ("faithful")
+        return label_lesions((anomaly >= value) & mask, affine, min_lesion_volume)
 
-    labels = label(1.0)
+    labels = label(0.0)
     lesions = lesion_table(labels, anomaly, affine)
     volume = total_volume_ml(labels, affine)
     percent = 100 * float((labels > 0).sum()) / max(1, int(mask.sum()))
@@ -88,8 +87,8 @@ def segment(
         "wmh_volume_ml": round(volume, 4),
         "lesion_count": len(lesions),
         "largest_lesion_ml": round(lesions[0].volume_mm3 / 1000, 4) if lesions else 0.0,
-        "volume_ml_threshold_minus20": round(total_volume_ml(label(0.8), affine), 4),
-        "volume_ml_threshold_plus20": round(total_volume_ml(label(1.2), affine), 4),
+        "volume_ml_threshold_minus20": round(total_volume_ml(label(-0.2), affine), 4),
+        "volume_ml_threshold_plus20": round(total_volume_ml(label(0.2), affine), 4),
         "threshold": {"name": point.name, "parameter": point.parameter, "value": float(point.value)},
         "min_lesion_volume_mm3": min_lesion_volume,
         "warnings": [HIGH_LOAD.format(percent=percent)] if percent > HIGH_LOAD_PERCENT else [],

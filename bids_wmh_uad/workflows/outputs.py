@@ -12,8 +12,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, tr
 
 from bids_wmh_uad import __version__
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.bids.dataset import Session
-from bids_wmh_uad.config import TEMPLATE, Method
+from bids_wmh_uad.bids.sidecars import sidecars
 from bids_wmh_uad.workflows import tools
 from bids_wmh_uad.workflows.interfaces import Stage, load_data
 
@@ -92,6 +91,8 @@ class _DescribeInput(BaseInterfaceInputSpec):
     bids_dir = traits.Str(mandatory=True)
     model_digest = traits.Str(mandatory=True)
     scaling = traits.Dict(mandatory=True)
+    flair_stripped = traits.Bool(mandatory=True)
+    t1w_stripped = traits.Bool(mandatory=True)
     overlap = traits.Float(mandatory=True)
     warnings = traits.List(traits.Str, mandatory=True)
     measures = traits.Dict(mandatory=True)
@@ -119,17 +120,22 @@ class Describe(Stage):
 
     input_spec = _DescribeInput
     output_spec = _DescribeOutput
+    _always_run = True  # the signature follows the scans' content and the version, which are no inputs
 
     def _compute(self, directory: Path) -> None:
         inputs = self.inputs
         measures = {**inputs.measures, **_brain_measures(inputs.brain_mask, inputs.measures)}
+        stripped = {"flair": inputs.flair_stripped, "t1w": inputs.t1w_stripped}
+        about = {
+            name: {"SkullStripped": stripped[name], "WhiteMatter": inputs.scaling[name]} for name in stripped
+        }
         self._results |= sidecars(
             inputs.session,
             Path(inputs.bids_dir),
             inputs.method,
             inputs.model_digest,
-            inputs.scaling,
-            measures,
+            about,
+            measures["threshold"],
         )
         summary = {
             "participant_id": f"sub-{inputs.session.subject}",
@@ -156,61 +162,6 @@ def _brain_measures(brain_mask: str, measures: dict[str, Any]) -> dict[str, Any]
     image = nib.load(brain_mask)
     icv = float((np.asanyarray(image.dataobj) > 0).sum() * np.prod(image.header.get_zooms()[:3]) / 1000)
     return {"icv_ml": round(icv, 3), "wmh_percent_icv": round(100 * measures["wmh_volume_ml"] / icv, 4)}
-
-
-def sidecars(
-    session: Session,
-    bids_dir: Path,
-    method: Method,
-    model_digest: str,
-    scaling: dict[str, dict[str, float]],
-    measures: dict[str, Any],
-) -> dict[str, dict[str, Any]]:
-    """The JSON sidecar of each of the session's images and transforms.
-
-    Returns
-    -------
-    dict
-        By the output's name in ``OUTPUTS``; each has ``Sources`` and, for images, ``SpatialReference``.
-    """
-    raw = {name: derivatives.raw_uri(getattr(session, name), bids_dir) for name in ("flair", "t1w")}
-    out = {name: derivatives.derivative_uri(session, name) for name in derivatives.OUTPUTS}
-    both = [raw["flair"], raw["t1w"]]
-    units = "as scanned, after N4 bias-field correction"
-    threshold = {"Threshold": measures["threshold"]}
-    scoring = {"Score": method.score, "Model": {"Name": Path(method.model).name, "SHA256": model_digest}}
-    described: dict[str, dict[str, Any]] = {
-        "flair": {"Sources": [raw["flair"]], "SkullStripped": False, "Units": units, "WhiteMatter": scaling["flair"]},
-        "t1w": {"Sources": both, "SkullStripped": False, "Units": units, "WhiteMatter": scaling["t1w"]},
-        "brain": {"Sources": both, "Type": "Brain"},
-        "anomaly": {
-            "Sources": [out["flair"], out["t1w"], out["brain"]],
-            "Description": "Raw anomaly score, larger = more abnormal, 0 outside the brain.",
-            "Units": "arbitrary",
-            **scoring,
-            "OneClassSVM": {"Nu": method.nu, "Gamma": method.gamma, "Samples": method.n_samples, "Seed": method.random_seed},
-        },
-        "probability": {
-            "Sources": [out["anomaly"]],
-            "Calibration": "Logistic in the logarithm of score / threshold, 0.5 at the threshold; not calibrated against labels.",
-            **threshold,
-        },
-        "mask": {
-            "Sources": [out["anomaly"], out["brain"]],
-            "Type": "Lesion",
-            "MinimumLesionVolume": method.min_lesion_volume,
-            **threshold,
-        },
-        "lesions": {"Sources": [out["mask"]], "Description": "Connected lesions (26 neighbours), largest first."},
-    }  # fmt: skip
-    for meta in described.values():
-        meta["SpatialReference"] = raw["flair"]
-    transforms = {"t1w_to_flair": both, "t1w_to_template": [raw["t1w"]], "flair_to_template": both}
-    described |= {
-        name: {"Sources": sources, "Type": "linear", "Format": "ITK text", "Template": TEMPLATE}
-        for name, sources in transforms.items()
-    }
-    return described
 
 
 class _FigureInput(BaseInterfaceInputSpec):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from time import time
 from typing import Any
 
-from bids_wmh_uad import __version__
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session, UnusableSession, find_sessions
 from bids_wmh_uad.config import RunConfig
@@ -23,11 +23,20 @@ PAGE_FAILED = "sub-%s: the page could not be written (%s); the results are not a
 LAST_NODE = "publish"
 
 DESCRIPTION = """
-White matter hyperintensities. Every voxel's 15 x 15 axial patch of the two contrasts was embedded
-by a siamese patch auto-encoder, and a One-Class SVM [@ocsvm] in its latent space, trained on a
-sample of the same patient's patches, scored how unusual it is, following @pinon. The score was thresholded
-without labels (rule '{threshold}'), and 26-connected components of at least {volume} mm3 were kept.
+White matter hyperintensities. Following Pinon et al. [@pinon], every voxel's 15 x 15 axial patch (1 mm in plane) of
+the two contrasts was embedded by a siamese patch auto-encoder, and One-Class SVMs [@ocsvm] with a radial basis
+function kernel (nu {nu}, gamma {gamma}), each trained on {n_samples} of the same patient's patches, scored in its
+latent space how unusual a voxel is. {score} The score was thresholded without labels (rule '{threshold}'), and
+26-connected components of at least {min_lesion_volume} mm3 were kept.
 """
+SCORE_DESCRIPTION = {
+    "directed": (
+        "The brightest tenth of the brain's FLAIR was left out of the training sample. A voxel's score is its FLAIR"
+        " z-score, weighted by how much of its patch's surprise goes away when FLAIR is cut at a ceiling for healthy"
+        " grey matter."
+    ),
+    "faithful": "A voxel's score is minus the mean decision function.",
+}
 
 
 def run_participant(config: RunConfig) -> int:
@@ -52,6 +61,10 @@ def run_participant(config: RunConfig) -> int:
 
     sessions, unusable = find_sessions(config.bids_dir, config.selection)
     digest = model_digest(config.method.model)
+    engine.require_device(config.performance.device)
+    if config.running.boilerplate_only:
+        write_citation(init_participant_wf(sessions[:1], config, digest), config.output_dir)
+        return EXIT_OK
     derivatives.write_dataset_files(config.output_dir, config.bids_dir)
     todo = [
         session
@@ -124,8 +137,7 @@ def init_participant_wf(sessions: Sequence[Session], config: RunConfig, digest: 
     engine.configure_nipype(config)
     from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
-    release = "_".join(__version__.split(".")[:2])
-    workflow = Workflow(name=f"bids_wmh_uad_{release}_wf", base_dir=str(config.running.work_dir))
+    workflow = Workflow(name=engine.workflow_name("participant"), base_dir=str(config.running.work_dir))
     for session in sessions:
         workflow.add_nodes(
             [init_session_wf(session, config, digest, Path(workflow.base_dir) / workflow.name)]
@@ -156,7 +168,7 @@ def init_session_wf(session: Session, config: RunConfig, digest: str, root: Path
     if config.running.clean_workdir:
         derivatives.remove_tree(directory)
     workflow = Workflow(name=session.workflow_name)
-    workflow.__postdesc__ = DESCRIPTION.format(threshold=method.threshold, volume=method.min_lesion_volume)
+    workflow.__postdesc__ = DESCRIPTION.format(**{**asdict(method), "score": SCORE_DESCRIPTION[method.score]})
     preprocess = init_preprocess_wf(session, config)
     score = pe.Node(
         ScoreAnomaly(
@@ -172,10 +184,9 @@ def init_session_wf(session: Session, config: RunConfig, digest: str, root: Path
     )  # fmt: skip
     workflow.connect([
         (preprocess, score, [("outputnode.flair_z", "flair"), ("outputnode.t1w_z", "t1w"),
-                             ("outputnode.brain_mask", "brain_mask")]),
+                             ("outputnode.brain_mask", "brain_mask"), ("outputnode.gm", "gm")]),
         (score, segment, [("anomaly", "anomaly")]),
-        (preprocess, segment, [("outputnode.flair_z", "flair"), ("outputnode.brain_mask", "brain_mask"),
-                               ("outputnode.gm", "gm")]),
+        (preprocess, segment, [("outputnode.brain_mask", "brain_mask"), ("outputnode.gm", "gm")]),
     ])  # fmt: skip
     _connect_outputs(workflow, session, config, digest, directory)
     return workflow
@@ -211,7 +222,7 @@ def _connect_outputs(
         (score, finish, [("anomaly", "anomaly")]),
         (segment, finish, [("probability", "probability"), ("lesions", "lesions")]),
         (preprocess, describe, [(f"outputnode.{name}", name) for name in
-                                ("scaling", "overlap", "warnings", "brain_mask")]),
+                                ("scaling", "overlap", "warnings", "brain_mask", "flair_stripped", "t1w_stripped")]),
         (segment, describe, [("measures", "measures")]),
         (preprocess, draw, [(f"outputnode.{name}", name) for name in ("flair", "t1w", "template")]),
         (preprocess, draw, [("outputnode.brain_mask", "brain")]),
@@ -277,15 +288,26 @@ def write_citation(workflow: Any, output_dir: Path) -> None:
 
 
 def write_reports(config: RunConfig, subjects: Sequence[str], failures: dict[str, str]) -> None:
-    """Write the page of each subject; one that fails is said and changes nothing else."""
+    """Write the page of each subject; one that fails is said and changes nothing else.
+
+    Parameters
+    ----------
+    config : RunConfig
+    subjects : sequence of str
+        Labels without prefix.
+    failures : dict
+        Reasons by session label (``sub-X/ses-Y``).
+    """
     from bids_wmh_uad.reports.subject import write_subject_report
 
     for subject in subjects:
-        if not (config.output_dir / f"sub-{subject}" / "figures").is_dir():
-            continue
-        own = {label: reason for label, reason in failures.items() if label.split("/")[0] == f"sub-{subject}"}
+        own = {
+            label.partition("/")[2]: reason
+            for label, reason in failures.items()
+            if label.partition("/")[0] == f"sub-{subject}"
+        }
         try:
-            write_subject_report(config.output_dir, subject, config.run_uuid, failures=own)
+            write_subject_report(config.output_dir, subject, failures=own)
         except Exception as error:
             LOGGER.warning(PAGE_FAILED, subject, error)
             LOGGER.debug("", exc_info=True)

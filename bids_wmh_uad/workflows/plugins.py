@@ -30,4 +30,6 @@ class SessionsInOrder(MultiProcPlugin):
         return sorted(jobids, key=lambda job: (self._position(self.procs[job].fullname), job))
 
     def _position(self, fullname: str) -> int:
-        return next((self._order[part] for part in fullname.split(".") if part in self._order), len(self._order))
+        return next(
+            (self._order[part] for part in fullname.split(".") if part in self._order), len(self._order)
+        )

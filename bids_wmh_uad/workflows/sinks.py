@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import nipype.pipeline.engine as pe
+import numpy as np
 from niworkflows.interfaces.bids import DerivativesDataSink
 
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.bids.derivatives import OUTPUTS
 from bids_wmh_uad.config import TEMPLATE
+from bids_wmh_uad.workflows.outputs import IMAGES
 
 _FLAIR_SPACE: dict[str, dict[str, str]] = {
     "flair": {"desc": "preproc", "suffix": "FLAIR"},
@@ -34,6 +36,7 @@ class WmhDataSink(DerivativesDataSink):
     """niworkflows' data sink with this project's file patterns, writing into ``base_directory`` itself."""
 
     out_path_base = ""
+    _config_entities = DerivativesDataSink._config_entities | {"chunk"}
     _file_patterns = tuple(
         json.loads(files("bids_wmh_uad").joinpath("data/bids_patterns.json").read_text())[
             "default_path_patterns"
@@ -57,7 +60,15 @@ def connect_sinks(workflow: Any, session: Session, staging: Path) -> None:
     )
     sinks = {}
     for name, entities in _FLAIR_SPACE.items():
-        sinks[name] = _sink(name, session, staging, space="FLAIR", compress=True, **entities)
+        sinks[name] = _sink(
+            name,
+            session,
+            staging,
+            space="FLAIR",
+            compress=True,
+            data_dtype=np.dtype(IMAGES[name]).name,
+            **entities,
+        )
     for name, entities in _TRANSFORMS.items():
         sinks[name] = _sink(name, session, staging, mode="image", suffix="xfm", **entities)
     for name, sink in sinks.items():

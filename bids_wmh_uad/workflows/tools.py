@@ -65,14 +65,19 @@ def read_scan(path: Path) -> nib.Nifti1Image:
         data = np.asanyarray(image.dataobj)
     except (EOFError, zlib.error) as error:
         raise BadImageError(TRUNCATED_IMAGE.format(path=path, reason=error)) from error
-    except (OSError, ValueError, ImageFileError) as error:
+    except (OSError, ValueError, ImageFileError, HeaderDataError) as error:
+        if isinstance(error, HeaderDataError) and "affine" in str(error):
+            raise BadImageError(BAD_AFFINE.format(path=path, limit=MAX_SHEAR)) from error
         text = TRUNCATED_IMAGE if "Expected" in str(error) and "bytes" in str(error) else UNREADABLE_IMAGE
-        raise BadImageError(text.format(path=path, reason=error)) from error
+        raise BadImageError(text.format(path=path, reason=" ".join(str(error).split()))) from error
+    if data.dtype.kind not in "biuf":  # complex or colour
+        raise BadImageError(UNREADABLE_IMAGE.format(path=path, reason=f"data type {data.dtype}"))
     _check_shape(path, data.shape)
     data = data.reshape(data.shape[:3]).astype(np.float32)
     data[~np.isfinite(data)] = 0
     if data.min() == data.max():
         raise BadImageError(EMPTY_IMAGE.format(path=path, value=data.flat[0]))
+    _rigid_affine(path, image.affine)
     canonical = nib.as_closest_canonical(nib.Nifti1Image(data, image.affine))
     return as_image(np.asanyarray(canonical.dataobj), _rigid_affine(path, canonical.affine))
 
@@ -187,7 +192,8 @@ def correct_bias(image: nib.Nifti1Image, mask: Array) -> Array:
         shrink_factor=4,
         convergence={"iters": [50, 50, 50, 50], "tol": 1e-3},
     )
-    return np.asarray(corrected.numpy() + offset, dtype=np.float32)
+    # an empty background stays 0, also where the offset moved it
+    return np.where(data == 0, 0, corrected.numpy() + offset).astype(np.float32)
 
 
 def _to_ants(data: Array, affine: Array) -> ants.ANTsImage:

@@ -1,7 +1,8 @@
 """The train level: learn the encoder from controls.
 
 Controls are preprocessed like any session, brought to the working grid, and cut into
-pairs of patches at the same template location of two different participants.
+pairs of patches at the same template location of two different participants. Of a
+participant with several sessions the first is used.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from bids_wmh_uad import __version__
 from bids_wmh_uad.bids.dataset import Session, find_sessions
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, NOT_ENOUGH_CONTROLS, MissingInputError
@@ -23,6 +23,7 @@ from bids_wmh_uad.workflows.interfaces import Stage, load, load_data
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 LEARNING_RATE = 3e-3
+TEMPLATE_STEP_MM = 2
 LAST_NODE = "prepare"
 
 
@@ -76,10 +77,14 @@ def run_train(config: RunConfig) -> int:
     from bids_wmh_uad.core.training import EpochResult
 
     sessions, unusable = find_sessions(config.bids_dir, config.selection)
+    engine.require_device(config.performance.device)
+    sessions = list({session.subject: session for session in reversed(sessions)}.values())[
+        ::-1
+    ]  # first of each
     prepared = prepare_controls(sessions, config)
     for entry in unusable:
         LOGGER.error("%s: %s", entry.label, entry.error)
-    if len({session.subject for session in prepared}) < 2:
+    if len(prepared) < 2:
         raise MissingInputError(NOT_ENOUGH_CONTROLS.format(path=config.bids_dir, n=len(prepared)))
 
     def say(result: EpochResult) -> None:
@@ -102,8 +107,7 @@ def prepare_controls(sessions: Sequence[Session], config: RunConfig) -> dict[Ses
 
     from bids_wmh_uad.workflows.preprocess import init_preprocess_wf
 
-    release = "_".join(__version__.split(".")[:2])
-    workflow = Workflow(name=f"bids_wmh_uad_{release}_train_wf", base_dir=str(config.running.work_dir))
+    workflow = Workflow(name=engine.workflow_name("train"), base_dir=str(config.running.work_dir))
     for session in sessions:
         single = Workflow(name=session.workflow_name)
         prepare = pe.Node(PrepareControl(), name=LAST_NODE, mem_gb=1.0)
@@ -146,7 +150,7 @@ def train_model(controls: Sequence[Path], config: RunConfig, say: Any) -> None:
     model = build_autoencoder(seed).to(tools.torch_device(config.performance.device))
     history = train(
         model,
-        PairSampler(subjects, template_coordinates()),
+        PairSampler(subjects, template_coordinates(), spread_mm=TEMPLATE_STEP_MM),
         epochs=training.epochs,
         steps=max(1, training.patches_per_epoch // training.batch_size),
         batch_size=training.batch_size,
@@ -171,7 +175,7 @@ def train_model(controls: Sequence[Path], config: RunConfig, say: Any) -> None:
 
 
 def template_coordinates() -> Any:
-    """Template brain locations in mm, shape (m, 3), on a 2 mm grid."""
-    template = tools.template("T1w", resolution=2)
+    """Template brain locations in mm, shape (m, 3), on a regular grid."""
+    template = tools.template("T1w", resolution=TEMPLATE_STEP_MM)
     voxels = np.argwhere(np.asanyarray(template.dataobj) > 0)
     return voxels @ template.affine[:3, :3].T + template.affine[:3, 3]

@@ -28,7 +28,7 @@ def imported(source: str) -> list[str]:
 
 
 def is_allowed(module: str) -> bool:
-    top = module.split(".")[0]
+    top = module.partition(".")[0]
     if module.startswith(OWN):
         return True
     return top in ALLOWED or (top in sys.stdlib_module_names and top not in FORBIDDEN_STANDARD)

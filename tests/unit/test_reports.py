@@ -94,7 +94,7 @@ def test_page_has_every_session_and_figure_and_fetches_nothing(tmp_path: Path) -
     prefixes = [write_session(tmp_path, "01", session) for session in ("a", "b")]
     write_session(tmp_path, "02", "z")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    out = write_subject_report(tmp_path, "sub-01", "uuid-1")
+    out = write_subject_report(tmp_path, "sub-01")
     assert out == tmp_path / "sub-01.html"
     page = Page(out)
     order = ("lesions", "anomaly", "histogram"), ("brain", "coreg", "norm")
@@ -105,7 +105,6 @@ def test_page_has_every_session_and_figure_and_fetches_nothing(tmp_path: Path) -
         "ses-b",
     ]
     assert page.fetched() == []
-    assert "uuid-1" in page.text
     assert "No warnings." in page.text
     assert "3.22" in page.text
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path != out}
@@ -114,7 +113,7 @@ def test_page_has_every_session_and_figure_and_fetches_nothing(tmp_path: Path) -
 
 def test_inlined_figures_are_whole(tmp_path: Path) -> None:
     write_session(tmp_path, "01", "a")
-    text = write_subject_report(tmp_path, "01", "u").read_text(encoding="utf-8")
+    text = write_subject_report(tmp_path, "01").read_text(encoding="utf-8")
     drawings = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
     assert len(drawings) == len(DESCS)
     for drawing in drawings:
@@ -131,7 +130,7 @@ def test_inlined_figures_are_whole(tmp_path: Path) -> None:
 def test_paths_that_look_like_bids(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_session(tmp_path / place, "01", "a", run="2")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / place))  # as $TMPDIR of a batch job
-    page = Page(write_subject_report(tmp_path / place, "01", "u"))
+    page = Page(write_subject_report(tmp_path / place, "01"))
     assert len(figures_of(page)) == len(DESCS)
     assert page.all("tr", data_session="ses-a run-2")
     assert 'session <span class="bids-entity">a</span>, run <span class="bids-entity">2</span>' in page.text
@@ -139,7 +138,7 @@ def test_paths_that_look_like_bids(place: str, tmp_path: Path, monkeypatch: pyte
 
 def test_subject_without_sessions(tmp_path: Path) -> None:
     write_session(tmp_path, "01", None)
-    page = Page(write_subject_report(tmp_path, "01", "u"))
+    page = Page(write_subject_report(tmp_path, "01"))
     assert len(figures_of(page)) == len(DESCS)
     assert [attrs["data-session"] for attrs in page.all("tr") if "data-session" in attrs] == ["sub-01"]
 
@@ -147,7 +146,7 @@ def test_subject_without_sessions(tmp_path: Path) -> None:
 def test_warnings_failures_and_methods_are_shown_escaped(tmp_path: Path) -> None:
     write_session(tmp_path, "01", "a", warnings=["load <b>high</b> & rising"], model={"name": "<i>m</i>"})
     (tmp_path / "CITATION.md").write_text("# Methods\nWe used <script>x</script> {braces}.", encoding="utf-8")
-    page = Page(write_subject_report(tmp_path, "01", "u", failures={"ses-b": "/data/<FLAIR>: empty"}))
+    page = Page(write_subject_report(tmp_path, "01", failures={"ses-b": "/data/<FLAIR>: empty"}))
     assert "load &lt;b&gt;high&lt;/b&gt; &amp; rising" in page.text
     assert "We used &lt;script&gt;x&lt;/script&gt; {braces}." in page.text
     assert page.text.count("/data/&lt;FLAIR&gt;: empty") == 2
@@ -164,7 +163,7 @@ def test_incomplete_and_broken_summaries(tmp_path: Path) -> None:
     anat = tmp_path / "sub-01" / "ses-a" / "anat"
     (anat / f"{prefix}_desc-wmh_summary.json").write_text("{", encoding="utf-8")
     write_session(tmp_path, "01", "b", threshold=None, wmh_volume_ml=None, icv_ml=float("nan"))
-    page = Page(write_subject_report(tmp_path, "01", "u"))
+    page = Page(write_subject_report(tmp_path, "01"))
     assert len(page.all("tr", data_session="ses-a")) == len(page.all("tr", data_session="ses-b")) == 1
     assert "sub-01_ses-a_desc-wmh_summary.json cannot be read" in page.text
     row = page.text.split('data-session="ses-b"')[1].split("</tr>")[0]
@@ -172,7 +171,7 @@ def test_incomplete_and_broken_summaries(tmp_path: Path) -> None:
 
 
 def test_subject_with_nothing_but_a_failure(tmp_path: Path) -> None:
-    page = Page(write_subject_report(tmp_path, "01", "u", failures={"": "no T1w"}))
+    page = Page(write_subject_report(tmp_path, "01", failures={"": "no T1w"}))
     assert "1 session failed." in page.text
     assert page.all("tr", data_session="sub-01")
     assert figures_of(page) == []
@@ -182,7 +181,7 @@ def test_unwritable_output_is_a_typed_error(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("", encoding="utf-8")
     with pytest.raises(CannotCreateError, match=r"sub-01\.html: cannot be created"):
-        write_subject_report(blocked, "01", "u")
+        write_subject_report(blocked, "01")
     with pytest.raises(CannotCreateError, match=r"group\.html: cannot be created"):
         write_group_report(blocked, [])
 

@@ -1,0 +1,79 @@
+"""What the JSON file beside each image says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bids_wmh_uad.bids import derivatives
+from bids_wmh_uad.bids.dataset import Session
+from bids_wmh_uad.config import TEMPLATE, Method
+
+UNITS = "as scanned, after N4 bias-field correction"
+
+
+def sidecars(
+    session: Session,
+    bids_dir: Path,
+    method: Method,
+    model_digest: str,
+    contrasts: dict[str, dict[str, Any]],
+    threshold: dict[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """The JSON sidecar of each of the session's images and transforms.
+
+    Parameters
+    ----------
+    session : Session
+    bids_dir : Path
+        Root of the raw dataset.
+    method : Method
+    model_digest : str
+    contrasts : dict
+        What is known of the ``flair`` and the ``t1w``: ``SkullStripped``, ``WhiteMatter`` mode and scale.
+    threshold : dict
+        The operating point.
+
+    Returns
+    -------
+    dict
+        By the output's name in ``OUTPUTS``; each has ``Sources`` and, for images, ``SpatialReference``.
+    """
+    raw = {name: derivatives.raw_uri(getattr(session, name), bids_dir) for name in ("flair", "t1w")}
+    out = {name: derivatives.derivative_uri(session, name) for name in derivatives.OUTPUTS}
+    both = [raw["flair"], raw["t1w"]]
+    scoring = {"Score": method.score, "Model": {"Name": Path(method.model).name, "SHA256": model_digest}}
+    described: dict[str, dict[str, Any]] = {
+        "flair": {"Sources": [raw["flair"]], "Units": UNITS, **contrasts["flair"]},
+        "t1w": {"Sources": both, "Units": UNITS, **contrasts["t1w"]},
+        "brain": {"Sources": both, "Type": "Brain"},
+        "anomaly": {
+            "Sources": [out["flair"], out["t1w"], out["brain"]],
+            "Description": "Raw anomaly score, larger = more abnormal, 0 outside the brain.",
+            "Units": "arbitrary",
+            **scoring,
+            "OneClassSVM": {"Nu": method.nu, "Gamma": method.gamma, "Samples": method.n_samples, "Seed": method.random_seed},
+        },
+        "probability": {
+            "Sources": [out["anomaly"]],
+            "Calibration": "Logistic in the logarithm of score / threshold, 0.5 at the threshold; not calibrated against labels.",
+            "Threshold": threshold,
+        },
+        "mask": {
+            "Sources": [out["anomaly"], out["brain"]],
+            "Type": "Lesion",
+            "MinimumLesionVolume": method.min_lesion_volume,
+            "Threshold": threshold,
+        },
+        "lesions": {"Sources": [out["mask"]], "Description": "Connected lesions (26 neighbours), largest first."},
+    }  # fmt: skip
+    for meta in described.values():
+        meta["SpatialReference"] = raw["flair"]
+    transforms = {"t1w_to_flair": both, "t1w_to_template": [raw["t1w"]], "flair_to_template": both}
+    described |= {
+        name: {"Sources": sources, "Type": "linear", "Format": "ITK text"}
+        for name, sources in transforms.items()
+    }
+    for name in ("t1w_to_template", "flair_to_template"):
+        described[name]["Template"] = TEMPLATE
+    return described

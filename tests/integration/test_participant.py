@@ -1,0 +1,332 @@
+"""The whole program on phantoms: good sessions are done, bad ones are said, and a rerun touches nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_wmh_uad.bids import derivatives
+from bids_wmh_uad.bids.dataset import find_sessions
+from bids_wmh_uad.config import Selection
+from bids_wmh_uad.errors import (
+    EMPTY_IMAGE,
+    EXIT_OK,
+    EXIT_SESSION_FAILED,
+    MISSING_FLAIR,
+    NOT_3D_IMAGE,
+    TRUNCATED_IMAGE,
+)
+
+if TYPE_CHECKING:
+    from bids_wmh_uad.bids.dataset import Session
+    from bids_wmh_uad.phantom import PhantomSubject
+
+pytestmark = pytest.mark.slow
+GOOD = {"sub-01": ("01", None), "sub-02/ses-1": ("02", "1")}
+FIGURES = ("anomaly", "brain", "coreg", "histogram", "lesions", "norm")
+IMAGES = ("flair", "t1w", "brain", "anomaly", "probability", "mask", "lesions")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the program, and where it read and wrote."""
+
+    bids_dir: Path
+    output_dir: Path
+    code: int
+    log: str
+
+    def session(self, label: str) -> Session:
+        subject, session = GOOD[label]
+        sessions, _ = find_sessions(self.bids_dir, Selection(participant_label=(subject,)))
+        return next(found for found in sessions if found.session == session)
+
+    def path(self, label: str, output: str) -> Path:
+        return derivatives.output_path(self.output_dir, self.session(label), output)
+
+
+def wmh(bids_dir: Path, output_dir: Path, level: str, *options: str | Path) -> Run:
+    command = [sys.executable, "-m", "bids_wmh_uad", bids_dir, output_dir, level, *options]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    ran = subprocess.run(
+        [str(part) for part in command], env=environment, text=True, check=False, timeout=400,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    return Run(bids_dir, output_dir, ran.returncode, ran.stdout)
+
+
+def participant(bids_dir: Path, output_dir: Path, model: Path, *options: str | Path) -> Run:
+    return wmh(bids_dir, output_dir, "participant", "--model", model, "--omp-nthreads", "1", *options)
+
+
+def stamps(root: Path) -> dict[str, int]:
+    """When each published file was written; logs and intermediate files apart."""
+    return {
+        str(path.relative_to(root)): path.stat().st_mtime_ns
+        for path in root.rglob("*")
+        if path.is_file() and path.relative_to(root).parts[0] not in ("logs", "work")
+    }
+
+
+def save(image: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image, path)
+
+
+def turned(image: Any) -> Any:
+    """The same image in another order of storage, as float32, with NaN around the brain."""
+    other = image.as_reoriented(nib.orientations.axcodes2ornt("PSR"))
+    data = np.asanyarray(other.dataobj, dtype=np.float32)
+    return nib.Nifti1Image(np.where(data == 0, np.nan, data), other.affine)
+
+
+@pytest.fixture(scope="module")
+def bids_dir(tmp_path_factory: pytest.TempPathFactory, phantom: PhantomSubject) -> Path:
+    """Two good sessions and four bad ones, below a path that looks like another subject's."""
+    root = tmp_path_factory.mktemp("run") / "sub-99" / "ses-7" / "anat" / "ds"
+    root.mkdir(parents=True)
+    (root / "dataset_description.json").write_text('{"Name": "test", "BIDSVersion": "1.10.0"}')
+    save(phantom.flair, root / "sub-01" / "anat" / "sub-01_acq-2D_FLAIR.nii.gz")
+    save(phantom.t1w, root / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    for subject, flair in (
+        ("02", turned(phantom.flair)),
+        ("03", None),
+        ("04", phantom.flair),
+        ("05", nib.Nifti1Image(np.zeros(phantom.flair.shape, np.int16), phantom.flair.affine)),
+        ("06", nib.concat_images([phantom.flair, phantom.flair])),
+    ):
+        anat = root / f"sub-{subject}" / "ses-1" / "anat"
+        save(phantom.t1w, anat / f"sub-{subject}_ses-1_T1w.nii.gz")
+        if flair is not None:
+            save(flair, anat / f"sub-{subject}_ses-1_FLAIR.nii.gz")
+    cut = root / "sub-04" / "ses-1" / "anat" / "sub-04_ses-1_FLAIR.nii.gz"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    return root
+
+
+@pytest.fixture(scope="module")
+def first(bids_dir: Path, model_dir: Path) -> Run:
+    return participant(bids_dir, bids_dir.parent / "out", model_dir)
+
+
+def test_some_sessions_failed_and_the_others_are_done(first: Run) -> None:
+    assert first.code == EXIT_SESSION_FAILED, first.log
+    for label in GOOD:
+        summary = derivatives.read_summary(first.path(label, "summary"))
+        assert summary["status"] == "done"
+        assert summary["icv_ml"] > 500
+        assert summary["registration_overlap"] > 0.9
+
+
+def test_each_failure_names_the_file_and_a_remedy(first: Run, phantom: PhantomSubject) -> None:
+    def file(subject: str, suffix: str) -> Path:
+        return first.bids_dir / f"sub-{subject}/ses-1/anat/sub-{subject}_ses-1_{suffix}.nii.gz"
+
+    start, remedy = TRUNCATED_IMAGE.split("{reason}")
+    expected = {
+        "03": [MISSING_FLAIR.format(where="sub-03/ses-1", t1w=file("03", "T1w"))],
+        "04": [start.format(path=file("04", "FLAIR")), remedy],
+        "05": [EMPTY_IMAGE.format(path=file("05", "FLAIR"), value=0.0)],
+        "06": [NOT_3D_IMAGE.format(path=file("06", "FLAIR"), shape=(*phantom.flair.shape, 2))],
+    }
+    for subject, parts in expected.items():
+        (line,) = [text for text in first.log.splitlines() if f"sub-{subject}/ses-1: FAILED" in text]
+        assert all(part in line for part in parts), line
+        reason = derivatives.read_summary(derivatives.failure_path(first.output_dir, subject, "1"))["reason"]
+        assert all(part in reason for part in parts)
+        assert line.endswith(reason)
+
+
+def expected_files(run: Run, label: str) -> set[str]:
+    session = run.session(label)
+    paths = {run.path(label, output) for output in derivatives.OUTPUTS}
+    paths |= {derivatives.sidecar_path(path) for path in paths if path.suffix in (".gz", ".txt")}
+    figures = run.output_dir / f"sub-{session.subject}" / "figures"
+    paths |= {figures / f"{session.prefix}_desc-{name}_FLAIR.svg" for name in FIGURES}
+    return {str(path.relative_to(run.output_dir)) for path in paths}
+
+
+def test_the_output_is_what_the_contract_lists_and_no_more(first: Run) -> None:
+    failures = {derivatives.failure_path(Path(), subject, "1") for subject in ("03", "04", "05", "06")}
+    expected = {"dataset_description.json", ".bidsignore", "CITATION.md", "sub-01.html", "sub-02.html"}
+    expected |= {str(path) for path in failures} | set.union(*(expected_files(first, label) for label in GOOD))
+    assert set(stamps(first.output_dir)) == expected
+
+
+@pytest.mark.parametrize("label", GOOD)
+@pytest.mark.parametrize("output", IMAGES)
+def test_every_image_is_on_the_flairs_own_grid(first: Run, label: str, output: str) -> None:
+    flair, image = nib.load(first.session(label).flair), nib.load(first.path(label, output))
+    assert image.shape == flair.shape
+    np.testing.assert_array_equal(image.affine, flair.affine)
+    data = np.asanyarray(image.dataobj)
+    assert np.isfinite(data).all()
+    brain = np.asanyarray(nib.load(first.path(label, "brain")).dataobj) > 0
+    if output not in ("flair", "t1w"):
+        assert not data[~brain].any()
+    stored = {"brain": np.uint8, "mask": np.uint8, "lesions": np.int32}
+    assert image.get_data_dtype() == stored.get(output, np.float32)
+
+
+@pytest.mark.parametrize("label", GOOD)
+def test_every_sidecar_says_where_its_image_comes_from(first: Run, label: str) -> None:
+    raw = f"bids:raw:{first.session(label).flair.relative_to(first.bids_dir)}"
+    for output in (*IMAGES, "t1w_to_flair", "t1w_to_template", "flair_to_template"):
+        sidecar = json.loads(derivatives.sidecar_path(first.path(label, output)).read_text())
+        assert sidecar["Sources"]
+        for source in sidecar["Sources"]:
+            dataset, path = source.removeprefix("bids:").split(":")
+            assert ({"raw": first.bids_dir, "": first.output_dir}[dataset] / path).is_file()
+        if output in IMAGES:
+            assert sidecar["SpatialReference"] == raw
+
+
+@pytest.mark.parametrize("label", GOOD)
+def test_the_summary_agrees_with_the_images(first: Run, label: str) -> None:
+    summary = derivatives.read_summary(first.path(label, "summary"))
+    image = nib.load(first.path(label, "lesions"))
+    labels = np.asanyarray(image.dataobj)
+    volume = (labels > 0).sum() * abs(np.linalg.det(image.affine)) / 1000
+    assert summary["wmh_volume_ml"] == pytest.approx(volume, abs=1e-3)
+    assert summary["lesion_count"] == labels.max() == len(pd.read_csv(first.path(label, "table"), sep="\t"))
+    mask, probability, anomaly = (
+        np.asanyarray(nib.load(first.path(label, name)).dataobj) for name in ("mask", "probability", "anomaly")
+    )
+    np.testing.assert_array_equal(mask, labels > 0)
+    assert (anomaly[mask > 0] >= summary["threshold"]["value"]).all()
+    assert (probability[mask > 0] > 0.499).all()
+
+
+def test_the_order_of_storage_changes_next_to_nothing(first: Run) -> None:
+    maps = []
+    for label in GOOD:
+        image = nib.as_closest_canonical(nib.load(first.path(label, "anomaly")))
+        maps.append(np.asanyarray(image.dataobj))
+    both = (maps[0] > 0) & (maps[1] > 0)
+    assert np.corrcoef(maps[0][both], maps[1][both])[0, 1] > 0.99
+
+
+def test_the_transforms_compose(first: Run) -> None:
+    from bids_wmh_uad.workflows.tools import _read_itk
+
+    pull = {name: _read_itk(str(first.path("sub-01", name))) for name in
+            ("t1w_to_flair", "t1w_to_template", "flair_to_template")}  # fmt: skip
+    composed = pull["t1w_to_flair"] @ pull["flair_to_template"]
+    np.testing.assert_allclose(composed, pull["t1w_to_template"], atol=1e-3)
+
+
+def test_the_registration_finds_the_phantoms_motion(first: Run, phantom: PhantomSubject) -> None:
+    from bids_wmh_uad.workflows.tools import _read_itk
+
+    found = np.linalg.inv(_read_itk(str(first.path("sub-01", "t1w_to_flair"))))
+    corners = np.array([[x, y, z, 1] for x in (-60, 60) for y in (-90, 60) for z in (-40, 60)], float).T
+    error = np.linalg.norm(((found - phantom.t1w_to_flair) @ corners)[:3], axis=0)
+    assert error.max() < 2.0  # mm; the voxels are 2.5 and 5 mm
+
+
+def test_the_official_validator_finds_no_error(first: Run) -> None:
+    assert validator_errors(first.output_dir) == []
+
+
+def validator_errors(dataset: Path) -> list[Any]:
+    beside = Path(sys.executable).with_name("bids-validator-deno")
+    validator = str(beside) if beside.is_file() else shutil.which("bids-validator-deno")
+    if validator is None:
+        pytest.skip("bids-validator-deno is not installed")
+    command = [validator, "--ignoreWarnings", "--format", "json", str(dataset)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    issues = json.loads(ran.stdout)["issues"]["issues"]
+    return [issue for issue in issues if issue.get("severity", "error") == "error"]
+
+
+def test_the_log_holds_the_settings_and_the_stages(first: Run) -> None:
+    (log,) = (first.output_dir / "logs").iterdir()
+    names = {path.name for path in log.iterdir()}
+    assert {"config.toml", "bids-wmh-uad.log", "stages.tsv"} <= names
+    assert {"read_flair", "score", "publish"} <= set(pd.read_csv(log / "stages.tsv", sep="\t")["stage"])
+    assert sum(name.startswith("crash-") for name in names) == 3  # the session without FLAIR never began
+
+
+def test_the_raw_data_are_untouched(first: Run) -> None:
+    images = {path.name.split("_")[-1] for path in first.bids_dir.rglob("*") if path.is_file()}
+    assert images == {"T1w.nii.gz", "FLAIR.nii.gz", "description.json"}
+
+
+# The tests below run the program again on the first run's output, in this order.
+
+
+def good(run: Run) -> tuple[str, ...]:
+    return ("--participant-label", *sorted(run.session(label).subject for label in GOOD))
+
+
+def test_a_second_run_touches_nothing(first: Run, model_dir: Path) -> None:
+    before = stamps(first.output_dir)
+    again = participant(first.bids_dir, first.output_dir, model_dir, *good(first))
+    assert again.code == EXIT_OK, again.log
+    assert {name: stamp for name, stamp in stamps(first.output_dir).items() if not name.endswith(".html")} == {
+        name: stamp for name, stamp in before.items() if not name.endswith(".html")
+    }
+
+
+def test_a_lost_file_comes_back_byte_for_byte_and_alone(first: Run, model_dir: Path) -> None:
+    lost = first.path("sub-01", "mask")
+    content, before = lost.read_bytes(), stamps(first.output_dir)
+    lost.unlink()
+    again = participant(first.bids_dir, first.output_dir, model_dir, *good(first))
+    assert again.code == EXIT_OK, again.log
+    assert lost.read_bytes() == content
+    after = stamps(first.output_dir)
+    changed = {name for name in after if after[name] != before[name] and not name.endswith(".html")}
+    assert changed == {str(lost.relative_to(first.output_dir))}
+
+
+def test_a_file_packed_anew_is_the_same_scan(first: Run, model_dir: Path) -> None:
+    """Other bytes, same voxels: the cached steps hold, and the session is still finished."""
+    flair = first.session("sub-01").flair
+    mask = first.path("sub-01", "mask")
+    content, original = mask.read_bytes(), flair.read_bytes()
+    image = nib.load(flair)
+    image.header["descrip"] = b"anonymised"
+    try:
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), None, image.header), flair)
+        again = participant(first.bids_dir, first.output_dir, model_dir, "--participant-label", "01")
+    finally:
+        flair.write_bytes(original)
+    assert again.code == EXIT_OK, again.log
+    assert mask.read_bytes() == content
+
+
+def test_the_group_level_reads_what_is_there(first: Run, phantom: PhantomSubject, tmp_path: Path) -> None:
+    anat = tmp_path / "ref" / "sub-01" / "anat"
+    save(phantom.lesions, anat / "sub-01_space-FLAIR_label-WMH_mask.nii.gz")
+    ran = wmh(tmp_path / "absent", first.output_dir, "group", "--reference", tmp_path / "ref")
+    assert ran.code == EXIT_OK, ran.log
+    table = pd.read_csv(first.output_dir / "group_wmh.tsv", sep="\t", dtype=str, keep_default_na=False)
+    assert list(table["status"]) == ["done", "done", *["failed"] * 4]
+    assert [value == "n/a" for value in table["wmh_volume_ml"]] == [False, False, *[True] * 4]
+    assert all(text != "n/a" for text in table["reason"][2:])
+    evaluation = pd.read_csv(first.output_dir / "group_evaluation.tsv", sep="\t")
+    assert list(evaluation["participant_id"]) == ["sub-01"]
+    assert evaluation["ap"][0] > evaluation["reference_volume_ml"][0] / float(table["icv_ml"][0])  # chance
+    assert 0 <= evaluation["dice"][0] <= evaluation["best_dice"][0] + 1e-6 <= 1 + 1e-6
+    description = json.loads((first.output_dir / "dataset_description.json").read_text())
+    assert description["DatasetLinks"] == {"raw": first.bids_dir.as_uri()}
+    assert validator_errors(first.output_dir) == []
+
+
+def test_the_same_input_and_seed_give_the_same_bytes(first: Run, model_dir: Path, tmp_path: Path) -> None:
+    fresh = participant(first.bids_dir, tmp_path / "out", model_dir, "--participant-label", "01")
+    assert fresh.code == EXIT_OK, fresh.log
+    for output in (*IMAGES, "table", "t1w_to_flair", "flair_to_template"):
+        assert fresh.path("sub-01", output).read_bytes() == first.path("sub-01", output).read_bytes(), output

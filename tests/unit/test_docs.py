@@ -1,0 +1,170 @@
+"""The documentation says what the code does: options, exit codes, messages, names of outputs, make targets."""
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+from bids_wmh_uad import errors
+from bids_wmh_uad.cli.parser import build_parser, normalise_argv
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CHANGES.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+FOREIGN_OPTIONS = {"--index-url", "--n-subjects", "--n-controls"}
+"""Options of pip and of ``python -m bids_wmh_uad.phantom``."""
+
+
+def read(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def code_spans(text):
+    return set(re.findall(r"`([^`\n]+)`", text))
+
+
+def table_cells(text, column=0):
+    """Cells of one column of all Markdown tables, headings and rules included."""
+    rows = [line.strip().strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    return [row[column].strip() for row in rows if len(row) > column]
+
+
+def words(value):
+    """All keys of nested mappings."""
+    return {
+        key
+        for name, item in value.items()
+        for key in ({name} | (words(item) if isinstance(item, dict) else set()))
+    }
+
+
+def known_options():
+    return {option for action in build_parser()._actions for option in action.option_strings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_options_that_a_page_names_exist(page):
+    named = re.findall(r"(?<![\w-])--[a-z][a-z_-]*[a-z]", page.read_text(encoding="utf-8"))
+    assert set(normalise_argv(named)) <= known_options() | FOREIGN_OPTIONS
+
+
+def test_usage_names_options_at_all():
+    assert "--bids-filter-file" in code_spans(read("docs/usage.md")) & known_options()
+
+
+def test_usage_is_generated_from_the_parser():
+    text = read("docs/usage.md")
+    directive = text[text.index(".. argparse::") :]
+    assert f":module: {build_parser.__module__}\n" in directive
+    assert f":func: {build_parser.__name__}\n" in directive
+
+
+def test_every_option_is_explained():
+    helpless = [
+        action.dest
+        for action in build_parser()._actions
+        if not action.help or action.help == argparse.SUPPRESS
+    ]
+    assert not helpless
+
+
+def test_exit_codes_are_those_of_the_table():
+    classes = [
+        item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, Exception)
+    ]
+    codes = {item.exit_code for item in classes} | {errors.EXIT_OK, errors.EXIT_SESSION_FAILED}
+    text = read("docs/usage.md")
+    section = text[text.index("## Exit codes") : text.index("## All options")]
+    assert {int(cell) for cell in table_cells(section) if cell.isdigit()} == codes
+
+
+def test_messages_in_the_faq_are_the_programs():
+    messages = [value for name, value in vars(errors).items() if name.isupper() and isinstance(value, str)]
+    text = read("docs/faq.md")
+    quoted = [cell.strip("`") for cell in table_cells(text) if cell.startswith("`")]
+    assert quoted
+    assert [cell for cell in quoted if not any(cell in message for message in messages)] == []
+    assert [message for message in messages if not any(cell in message for cell in quoted)] == []
+
+
+def test_every_output_of_a_session_is_documented():
+    from bids_wmh_uad.bids.derivatives import OUTPUTS
+
+    documented = {cell.strip("`") for cell in table_cells(read("docs/outputs.md"))}
+    assert set(OUTPUTS.values()) <= documented
+
+
+def test_every_threshold_rule_and_score_is_documented():
+    from bids_wmh_uad.config import SCORES
+    from bids_wmh_uad.core.threshold import DEFAULTS
+
+    text = read("docs/method.md")
+    rules = dict(re.findall(r"^\| `(\w+)=\w+` (?:\(.*?([\d.]+)\))?", text, re.MULTILINE))
+    assert {name: float(value) if value else None for name, value in rules.items()} == DEFAULTS
+    assert all(f"**`{score}`**" in text for score in SCORES)
+
+
+@pytest.fixture
+def nipype_offline(monkeypatch):
+    monkeypatch.setenv("NO_ET", "1")
+    monkeypatch.setenv("NIPYPE_NO_ET", "1")
+
+
+def test_every_column_of_every_table_is_documented():
+    from bids_wmh_uad.workflows.group import EVALUATION_COLUMNS, WMH_COLUMNS
+    from bids_wmh_uad.workflows.measures import TABLE_COLUMNS
+
+    text = read("docs/outputs.md")
+    sections = {
+        "### Lesion table": TABLE_COLUMNS,
+        "### group_wmh.tsv": WMH_COLUMNS,
+        "### group_evaluation.tsv": EVALUATION_COLUMNS,
+    }
+    for heading, columns in sections.items():
+        section = re.split(
+            r"^##", text[text.index(heading) + len(heading) :], maxsplit=1, flags=re.MULTILINE
+        )[0]
+        documented = {name for cell in table_cells(section) for name in code_spans(cell)}
+        assert documented == set(columns), heading
+
+
+def test_every_key_of_sidecars_and_summary_is_documented(nipype_offline):
+    import numpy as np
+
+    from bids_wmh_uad.bids.dataset import Session
+    from bids_wmh_uad.config import Method
+    from bids_wmh_uad.workflows.measures import segment
+    from bids_wmh_uad.workflows.outputs import sidecars
+
+    score = np.ones((4, 4, 4), np.float32)
+    found = segment(score, score > 0, score, np.eye(4), threshold="value=0.5", min_lesion_volume=0.0)
+    raw = Path("/raw")
+    session = Session("1", None, raw / "sub-1/anat/sub-1_FLAIR.nii.gz", raw / "sub-1/anat/sub-1_T1w.nii.gz")
+    scaling = {name: {"mode": 1.0, "scale": 1.0} for name in ("flair", "t1w")}
+    written = words(found.measures) | words(sidecars(session, raw, Method(), "0", scaling, found.measures))
+    outputs_by_name = set(sidecars(session, raw, Method(), "0", scaling, found.measures))
+    assert written - outputs_by_name <= code_spans(read("docs/outputs.md"))
+
+
+def test_every_figure_of_the_page_is_documented():
+    specification = read("bids_wmh_uad/reports/specs/subject.yml")
+    figures = set(re.findall(r"desc: (\w+), suffix: FLAIR, extension: \.svg", specification))
+    assert figures
+    assert figures <= code_spans(read("docs/outputs.md"))
+
+
+def make_targets():
+    rules = re.findall(r"^([A-Za-z][\w ./-]*?):(?!=)", read("Makefile"), re.MULTILINE)
+    return {target for rule in rules for target in rule.split()}
+
+
+def test_readme_names_the_two_commands():
+    assert {"make demo", "make test"} <= code_spans(read("README.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_that_a_page_names_exist(page):
+    spans = code_spans(page.read_text(encoding="utf-8"))
+    named = {match[1] for span in spans if (match := re.match(r"make ([\w-]+)$", span))}
+    assert named <= make_targets()

@@ -1,0 +1,195 @@
+"""Around nipype: what a crash file says, plugin files, progress, and the environment."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from bids_wmh_uad import errors
+from bids_wmh_uad.config import Method, Performance, RunConfig, Running
+from bids_wmh_uad.workflows import engine
+
+NODE = "bids_wmh_uad_0_1_wf.sub_01_ses_1_wf.preprocess_wf.read_flair"
+CRASH = """\
+Node: {node}
+Working directory: /work/{node}
+
+Node inputs:
+
+in_file = /data/sub-01_FLAIR.nii.gz
+
+Traceback (most recent call last):
+  File "/venv/nipype/pipeline/plugins/linear.py", line 47, in run
+    node.run(updatehash=updatehash)
+  File "/venv/nipype/pipeline/engine/nodes.py", line 827, in _run_command
+    raise NodeExecutionError(msg)
+nipype.pipeline.engine.nodes.NodeExecutionError: Exception raised while executing Node read_flair.
+
+Traceback:
+\tTraceback (most recent call last):
+
+{cause}
+"""
+TYPED = """\
+\t  File "/venv/nibabel/volumeutils.py", line 472, in array_from_file
+\t    raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+\tEOFError: Compressed file ended before the end-of-stream marker was reached
+
+\tThe above exception was the direct cause of the following exception:
+
+\tTraceback (most recent call last):
+\t  File "/venv/bids_wmh_uad/workflows/tools.py", line 70, in read_scan
+\t    raise BadImageError(TRUNCATED_IMAGE.format(path=path, reason=error)) from error
+\tbids_wmh_uad.errors.{name}: {message}
+"""
+UNTYPED = """\
+\t  File "/venv/bids_wmh_uad/workflows/tools.py", line 170, in correct_bias
+\t    raise RuntimeError("itk::ERROR")
+\tRuntimeError: itk::ERROR: mask is empty
+"""
+
+
+def crash(directory: Path, cause: str, name: str = "crash-20260101-000000-me-x.txt") -> Path:
+    path = directory / name
+    path.write_text(CRASH.format(node=NODE, cause=cause))
+    return path
+
+
+def run_config(**settings: object) -> RunConfig:
+    running = Running(work_dir=Path("/work"))
+    return RunConfig(Path("/bids"), Path("/out"), "participant", running=running, **settings)
+
+
+def test_a_typed_error_is_the_reason_word_for_word(tmp_path: Path) -> None:
+    message = errors.TRUNCATED_IMAGE.format(path="/data/sub-01_FLAIR.nii.gz", reason="Compressed: ended")
+    path = crash(tmp_path, TYPED.format(name="BadImageError", message=message))
+    found = engine.read_crashes(tmp_path)
+    assert found == [engine.Crash(NODE, message, path, errors.BadImageError.exit_code)]
+
+
+@pytest.mark.parametrize("name", ["TemporaryError", "StorageError", "MissingInputError"])
+def test_the_exit_code_is_the_errors_own(tmp_path: Path, name: str) -> None:
+    crash(tmp_path, TYPED.format(name=name, message="text"))
+    assert engine.read_crashes(tmp_path)[0].exit_code == getattr(errors, name).exit_code
+
+
+def test_any_other_error_is_named_with_its_node_and_crash_file(tmp_path: Path) -> None:
+    path = crash(tmp_path, UNTYPED)
+    expected = errors.SESSION_CRASHED.format(
+        node=NODE, reason="RuntimeError: itk::ERROR: mask is empty", crashfile=path
+    )
+    assert engine.read_crashes(tmp_path) == [engine.Crash(NODE, expected, path, errors.EXIT_SESSION_FAILED)]
+
+
+def test_a_crash_file_without_an_error_is_still_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "crash-1.txt"
+    path.write_text("")
+    found = engine.read_crashes(tmp_path)[0]
+    assert found.node == path.name
+    assert "unknown error" in found.reason
+
+
+def test_crashes_come_oldest_first_and_other_files_do_not_count(tmp_path: Path) -> None:
+    for name in ("crash-20260102-000000-me-a.txt", "crash-20260101-235959-me-b.txt", "run.log"):
+        crash(tmp_path, UNTYPED, name)
+    assert [found.crashfile.name[6:14] for found in engine.read_crashes(tmp_path)] == ["20260101", "20260102"]
+
+
+def test_a_plugin_file_is_passed_on(tmp_path: Path) -> None:
+    path = tmp_path / "plugin.yml"
+    path.write_text("plugin: MultiProc\nplugin_args: {n_procs: 3, raise_insufficient: false}\n")
+    progress = engine.Progress({}, "publish")
+    settings = engine.plugin_settings(run_config(performance=Performance(use_plugin=path)), progress)
+    assert settings["plugin"] == "MultiProc"
+    assert settings["plugin_args"] == {
+        "n_procs": 3, "raise_insufficient": False, "status_callback": progress,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("content", ["", "3", "[a]", "plugin_args: {}", "plugin: [", "{plugin: a, plugin_args: 3}"])
+def test_a_bad_plugin_file_is_a_usage_error(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "plugin.yml"
+    path.write_text(content)
+    performance = Performance(use_plugin=path)
+    with pytest.raises(errors.UsageError, match="--use-plugin") as raised:
+        engine.plugin_settings(run_config(performance=performance), engine.Progress({}, "publish"))
+    assert str(path) in str(raised.value)
+
+
+def test_a_missing_plugin_file_is_a_usage_error(tmp_path: Path) -> None:
+    performance = Performance(use_plugin=tmp_path / "none.yml")
+    with pytest.raises(errors.UsageError, match=r"none\.yml"):
+        engine.plugin_settings(run_config(performance=performance), engine.Progress({}, "publish"))
+
+
+def test_the_budget_reaches_the_scheduler() -> None:
+    performance = Performance(nprocs=3, mem_gb=5.0)
+    progress = engine.Progress({}, "publish")
+    plugin = engine.plugin_settings(run_config(performance=performance), progress)["plugin"]
+    assert (plugin.processors, plugin.memory_gb) == (3, 5.0)
+    assert plugin.plugin_args["status_callback"] is progress
+
+
+def test_an_earlier_session_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = engine.Progress({"sub_01_wf": "sub-01", "sub_02_wf": "sub-02"}, "publish")
+    plugin = engine.plugin_settings(run_config(), progress)["plugin"]
+    plugin.procs = [node("b", "sub_02_wf"), node("a", "sub_02_wf"), node("y"), node("x"), node("x", "other")]
+    assert plugin._sort_jobs([4, 0, 1, 2, 3]) == [2, 3, 0, 1, 4]
+
+
+def node(name: str, session: str = "sub_01_wf") -> SimpleNamespace:
+    return SimpleNamespace(fullname=f"bids_wmh_uad_0_1_wf.{session}.{name}", name=name.split(".")[-1])
+
+
+def test_progress_says_each_thing_once(caplog: pytest.LogCaptureFixture) -> None:
+    progress = engine.Progress({"sub_01_wf": "sub-01", "sub_02_wf": "sub-02"}, "publish")
+    caplog.set_level(logging.INFO, logger="bids_wmh_uad")
+    logging.getLogger("bids_wmh_uad").propagate = True
+    for status in ("start", "end"):
+        progress(node("preprocess_wf.read_flair"), status)
+    progress(node("preprocess_wf.read_flair", "sub_02_wf"), "start")
+    progress(node("preprocess_wf.read_flair", "sub_02_wf"), "exception")
+    progress(node("publish", "sub_02_wf"), "end")  # nipype skipped it
+    progress(node("publish"), "start")
+    progress(node("publish"), "end")
+    progress(node("publish", "other_wf"), "end")
+    lines = [record.getMessage().split(" after ")[0] for record in caplog.records]
+    assert lines == ["sub-01: started", "sub-02: started", "[1/2] sub-02: failed", "[2/2] sub-01: done"]
+
+
+def test_the_environment_is_the_runs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"PATH": "kept"})
+    engine.set_environment(run_config(method=Method(random_seed=0), performance=Performance(omp_nthreads=3)))
+    state = {name: os.environ[name] for name in ("NIPYPE_CONFIG_DIR", "MPLCONFIGDIR")}
+    assert all(Path("/work") in Path(path).parents for path in state.values())
+    assert os.environ["ANTS_RANDOM_SEED"] != "0"  # 0 seeds ITK from the clock
+    assert os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] == os.environ["OMP_NUM_THREADS"] == "3"
+    assert os.environ["NO_ET"] == "1"
+    assert Path(os.environ["TEMPLATEFLOW_HOME"]).is_dir()
+    assert os.environ["PATH"] == "kept"
+
+
+def test_different_seeds_are_different_in_itk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    seen = set()
+    for seed in range(4):
+        engine.set_environment(run_config(method=Method(random_seed=seed)))
+        seen.add(os.environ["ANTS_RANDOM_SEED"])
+    assert len(seen) == 4
+
+
+def test_only_stages_of_this_run_are_listed_in_their_order(tmp_path: Path) -> None:
+    now = time.time()
+    for name, age in (("old", 100), ("b_first", 20), ("a_second", 10)):
+        path = tmp_path / "sub_01_wf" / name / "stage.json"
+        path.parent.mkdir(parents=True)
+        path.write_text('{"seconds": 1.5, "peak_gb": 0.5}')
+        os.utime(path, (now - age, now - age))
+    rows = engine.read_stages([tmp_path / "sub_01_wf"], now - 50)
+    assert [row["stage"] for row in rows] == ["b_first", "a_second"]
+    assert rows[0] == {"session": "sub_01_wf", "stage": "b_first", "seconds": 1.5, "peak_gb": 0.5}

@@ -1,0 +1,130 @@
+"""Anomaly maps of a small synthetic brain."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from bids_wmh_uad.core.autoencoder import build_autoencoder
+from bids_wmh_uad.core.intensity import smooth_flair_z
+from bids_wmh_uad.core.metrics import average_precision
+from bids_wmh_uad.core.scoring import ScoreParams, anomaly_map, flair_ceiling
+from bids_wmh_uad.errors import BadDataError, GridMismatchError, UsageError
+
+SHAPE = (44, 44, 6)
+PARAMS = ScoreParams(n_samples=400, n_models=2)
+
+
+def scene(lesions=True, seed=0):
+    """A ball of textured tissue with bright spots."""
+    rng = np.random.default_rng(seed)
+    x, y, z = np.indices(SHAPE)
+    mask = (x - 22) ** 2 + (y - 22) ** 2 < 20**2
+    texture = ndimage.gaussian_filter(rng.normal(size=SHAPE), 2.0)
+    flair = (texture / texture.std()).astype(np.float32)
+    spots = np.zeros(SHAPE, dtype=bool)
+    if lesions:
+        spots = ((x - 15) ** 2 + (y - 20) ** 2 + (z - 3) ** 2 < 9) | (
+            (x - 28) ** 2 + (y - 26) ** 2 + (z - 2) ** 2 < 5
+        )
+        flair = flair + 6.0 * spots
+    t1w = (-0.5 * flair + 0.3 * rng.normal(size=SHAPE)).astype(np.float32)
+    return flair * mask, t1w * mask, mask, spots
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.set_num_threads(1)
+    return build_autoencoder(0).eval()
+
+
+def score(model, params=PARAMS, seed=0, **options):
+    flair, t1w, mask, _ = scene()
+    return anomaly_map(model, flair, t1w, mask, params, np.random.default_rng(seed), **options)
+
+
+@pytest.mark.parametrize("name", ["directed", "faithful"])
+def test_map_is_float32_zero_outside_and_seeded(model, name):
+    params = replace(PARAMS, score=name)
+    _, _, mask, _ = scene()
+    first = score(model, params)
+    assert first.dtype == np.float32
+    assert first.shape == SHAPE
+    assert not first[~mask].any()
+    assert first[mask].std() > 0
+    np.testing.assert_array_equal(first, score(model, params))
+    assert (first != score(model, params, seed=1)).any()
+
+
+def test_directed_finds_bright_spots_and_stays_between_its_bounds(model):
+    flair, _, mask, spots = scene()
+    result = score(model)
+    bright = np.maximum(smooth_flair_z(flair, mask, PARAMS.sigma_vox), 0)
+    assert (result >= PARAMS.floor * bright - 1e-5).all()  # it cannot veto
+    assert (result <= (PARAMS.floor + 1) * bright + 1e-5).all()
+    assert average_precision(result[mask], spots[mask]) > 0.9
+
+
+def test_direction_dark_spots_do_not_count(model):
+    flair, t1w, mask, spots = scene()
+    dark = flair - 12.0 * spots
+    result = anomaly_map(model, dark, t1w, mask, PARAMS, np.random.default_rng(0))
+    core = ndimage.binary_erosion(spots & mask)
+    assert result[core].max() == 0
+    assert result.max() > 0
+
+
+def test_without_the_latent_score_it_is_flair_z(model):
+    flair, t1w, mask, _ = scene()
+    params = replace(PARAMS, ceiling=1e3, floor=1.0)  # nothing to take away: no excess
+    result = anomaly_map(model, flair, t1w, mask, params, np.random.default_rng(0))
+    bright = np.maximum(smooth_flair_z(flair, mask, PARAMS.sigma_vox), 0)
+    np.testing.assert_allclose(result, bright, atol=1e-4)
+
+
+def test_trimming_keeps_lesions_out_of_the_sample(model):
+    """Lesions fill a twelfth of the brain and look alike: learnt as normal unless left out."""
+    flair, t1w, mask, _ = scene(lesions=False)
+    spots = mask & (np.indices(SHAPE)[0] % 12 < 3) & (np.indices(SHAPE)[1] % 12 < 4)
+    flair = flair + 6.0 * spots
+    weight = {}
+    for trim in (0.0, 0.15):
+        params = replace(PARAMS, trim=trim, floor=0.0)
+        result = anomaly_map(model, flair, t1w, mask, params, np.random.default_rng(0))
+        weight[trim] = float(np.median(result[spots]))
+    assert weight[0.15] > weight[0.0]
+
+
+def test_ceiling_is_robust_and_follows_the_grey_matter(model):
+    flair, _, mask, spots = scene(lesions=False)
+    plain = flair_ceiling(flair, mask, 2.0)
+    lesioned = flair_ceiling(flair + 50.0 * scene()[3], mask, 2.0)
+    assert abs(lesioned - plain) < 0.3
+    assert flair_ceiling(2 * flair, mask, 2.0) == pytest.approx(2 * plain, rel=1e-5)
+    half = mask & (np.indices(SHAPE)[0] < 22)
+    assert (score(model, grey_matter=half) != score(model)).any()
+    with pytest.raises(BadDataError):
+        flair_ceiling(flair, spots, 2.0)
+
+
+@pytest.mark.parametrize(
+    "field", [{"score": "best"}, {"nu": 0.0}, {"nu": 1.5}, {"trim": 1.0}, {"floor": -1.0}, {"n_models": 0}]
+)
+def test_impossible_parameters(field):
+    with pytest.raises(UsageError) as caught:
+        ScoreParams(**field)
+    assert next(iter(field)) in str(caught.value)
+
+
+def test_grids_and_tiny_masks(model):
+    flair, t1w, mask, _ = scene()
+    with pytest.raises(GridMismatchError):
+        anomaly_map(model, flair, t1w[..., :-1], mask, PARAMS, np.random.default_rng(0))
+    few = np.zeros_like(mask)
+    few[22, 22] = True
+    with pytest.raises(BadDataError):
+        anomaly_map(model, flair, t1w, few, PARAMS, np.random.default_rng(0))

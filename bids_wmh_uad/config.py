@@ -103,9 +103,9 @@ class Training:
     """Settings of the ``train`` level."""
 
     output_model: Path | None = None
-    epochs: int = 10
-    patches_per_epoch: int = 100_000
-    batch_size: int = 512
+    epochs: int = 6
+    patches_per_epoch: int = 38_400
+    batch_size: int = 256
     alpha: float = 0.005
 
     def __post_init__(self) -> None:

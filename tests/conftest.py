@@ -25,9 +25,7 @@ REPOSITORY = Path(__file__).parents[1]
 def make_dataset() -> Callable[..., Path]:
     """A builder of BIDS datasets whose images are a few voxels small."""
 
-    def make(
-        root: Path, *names: str, links: Mapping[str, str] | None = None, described: bool = True
-    ) -> Path:
+    def make(root: Path, *names: str, links: Mapping[str, str] | None = None, described: bool = True) -> Path:
         root.mkdir(parents=True)
         if described:
             description = {"Name": "test", "BIDSVersion": "1.10.0"}
@@ -64,7 +62,9 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bids_wmh_uad.core.autoencoder import build_autoencoder
     from bids_wmh_uad.models import save_model
 
-    return save_model(build_autoencoder(0), tmp_path_factory.mktemp("models") / "untrained", {"name": "untrained"})
+    return save_model(
+        build_autoencoder(0), tmp_path_factory.mktemp("models") / "untrained", {"name": "untrained"}
+    )
 
 
 @pytest.fixture(scope="session")

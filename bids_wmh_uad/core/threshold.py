@@ -12,7 +12,7 @@ from bids_wmh_uad.errors import BAD_VALUE, TOO_FEW_VOXELS, BadDataError, UsageEr
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-DEFAULTS = {"tail": 6.0, "gm": 1.0, "quantile": 0.99, "value": None}
+DEFAULTS = {"tail": 3.0, "gm": 1.0, "quantile": 0.99, "value": None}
 """Known rules and the parameter each has when none is given (None: it must be given)."""
 
 

@@ -23,7 +23,9 @@ hyperintensities that were put in are known: see derivatives/truth.
 """
 
 
-def make_specs(n_subjects: int, n_controls: int, *, seed: int = 0, **options: Any) -> dict[str, PhantomSpec]:
+def make_specs(
+    n_subjects: int, n_controls: int, *, seed: int = 0, slice_thickness: Sequence[float] = (), **options: Any
+) -> dict[str, PhantomSpec]:
     """Specs of a cohort: patients with lesion loads from 1 to 40 mL, then healthy controls.
 
     Parameters
@@ -32,6 +34,8 @@ def make_specs(n_subjects: int, n_controls: int, *, seed: int = 0, **options: An
         Numbers of patients and of controls.
     seed : int
         Seeds the loads and, each with its own, the subjects.
+    slice_thickness : sequence of float
+        Of the FLAIR, in mm: dealt out to the subjects in turn; `PhantomSpec`'s own if not given.
     **options
         Other fields of `PhantomSpec`, the same for all; `lesion_volume_ml` here holds for all patients.
 
@@ -45,8 +49,15 @@ def make_specs(n_subjects: int, n_controls: int, *, seed: int = 0, **options: An
     fixed = options.pop("lesion_volume_ml", None)
     volumes = [float(x) if fixed is None else fixed for x in loads] + [0.0] * n_controls
     seeds = rng.choice(2**31, len(volumes), replace=False)
+    zooms = options.pop("flair_zooms", PhantomSpec.flair_zooms)
+    thickness = slice_thickness or (zooms[2],)
     return {
-        f"sub-{k:02d}": PhantomSpec(seed=int(s), lesion_volume_ml=ml, **options)
+        f"sub-{k:02d}": PhantomSpec(
+            seed=int(s),
+            lesion_volume_ml=ml,
+            flair_zooms=(*zooms[:2], thickness[(k - 1) % len(thickness)]),
+            **options,
+        )
         for k, (s, ml) in enumerate(zip(seeds, volumes, strict=True), start=1)
     }
 
@@ -163,6 +174,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--lesion-volume", type=float, metavar="ML", help="of every patient (default: 1-40 mL)"
     )
+    parser.add_argument(
+        "--slice-thickness", type=float, nargs="+", default=(), metavar="MM",
+        help="of the FLAIR; several are dealt out in turn",
+    )  # fmt: skip
     parser.add_argument("--no-head", action="store_true", help="skull-stripped brains")
     options = parser.parse_args(argv)
     try:
@@ -171,6 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.n_controls,
             seed=options.seed,
             head=not options.no_head,
+            slice_thickness=options.slice_thickness,
             **({} if options.lesion_volume is None else {"lesion_volume_ml": options.lesion_volume}),
         )
         write_dataset(options.output_dir, specs)

@@ -78,7 +78,7 @@ def run_participant(config: RunConfig) -> int:
     if todo:
         failures |= run_sessions(todo, config, digest)
     report_failures(config, sessions, unusable, failures)
-    write_reports(config, sorted({session.subject for session in sessions}), failures)
+    write_reports(config, sorted({entry.subject for entry in (*sessions, *unusable)}), failures)
     if not sessions:
         codes = {entry.error.exit_code for entry in unusable}
         return codes.pop() if len(codes) == 1 else EXIT_SESSION_FAILED

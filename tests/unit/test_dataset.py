@@ -90,7 +90,9 @@ def test_a_choice_of_t1w_is_not_guessed(tmp_path: Path, make_dataset: Maker) -> 
     ]
 
 
-@pytest.mark.parametrize(("present", "message", "key"), [(T1W, MISSING_FLAIR, "t1w"), (FLAIR, MISSING_T1W, "flair")])
+@pytest.mark.parametrize(
+    ("present", "message", "key"), [(T1W, MISSING_FLAIR, "t1w"), (FLAIR, MISSING_T1W, "flair")]
+)
 def test_a_missing_contrast_names_the_other(
     tmp_path: Path, make_dataset: Maker, present: str, message: str, key: str
 ) -> None:
@@ -165,7 +167,10 @@ def test_only_the_labels_asked_for(tmp_path: Path, make_dataset: Maker) -> None:
     files = [anat(s, c, subject=p) for p in ("a", "ab", "b") for s in "12" for c in ("T1w", "FLAIR")]
     root = make_dataset(tmp_path / "ds", *files)
     for selection, expected in (
-        (Selection(), {"sub-a/ses-1", "sub-a/ses-2", "sub-ab/ses-1", "sub-ab/ses-2", "sub-b/ses-1", "sub-b/ses-2"}),
+        (
+            Selection(),
+            {"sub-a/ses-1", "sub-a/ses-2", "sub-ab/ses-1", "sub-ab/ses-2", "sub-b/ses-1", "sub-b/ses-2"},
+        ),
         (Selection(participant_label=("a",)), {"sub-a/ses-1", "sub-a/ses-2"}),
         (Selection(session_label=("2",)), {"sub-a/ses-2", "sub-ab/ses-2", "sub-b/ses-2"}),
         (Selection(participant_label=("b", "a"), session_label=("1",)), {"sub-a/ses-1", "sub-b/ses-1"}),
@@ -204,12 +209,17 @@ def test_many_known_labels_are_cut_short(tmp_path: Path, make_dataset: Maker) ->
 def test_a_selection_of_nothing_says_what_was_asked(
     tmp_path: Path, make_dataset: Maker, selection: Selection
 ) -> None:
-    root = make_dataset(tmp_path / "ds", anat("1", "T1w"), anat("1", "FLAIR"), "sub-02/func/sub-02_bold.nii.gz")
+    root = make_dataset(
+        tmp_path / "ds", anat("1", "T1w"), anat("1", "FLAIR"), "sub-02/func/sub-02_bold.nii.gz"
+    )
     with pytest.raises(EmptySelectionError) as raised:
         find_sessions(root, selection)
     asked = [
         f"{kind}={', '.join(labels)}"
-        for kind, labels in (("participants", selection.participant_label), ("sessions", selection.session_label))
+        for kind, labels in (
+            ("participants", selection.participant_label),
+            ("sessions", selection.session_label),
+        )
         if labels
     ]
     assert str(raised.value) == EMPTY_SELECTION.format(path=root, filters="; ".join(asked))
@@ -258,7 +268,15 @@ def test_a_filter_that_matches_nothing_is_said(tmp_path: Path, make_dataset: Mak
 
 @pytest.mark.parametrize(
     "content",
-    [[], 3, {"t1w": 3}, {"bold": {}}, {"t1w": {"acq": "a"}}, {"t1w": {"return_type": "id"}}, {"t1w": {"run": {}}}],
+    [
+        [],
+        3,
+        {"t1w": 3},
+        {"bold": {}},
+        {"t1w": {"acq": "a"}},
+        {"t1w": {"return_type": "id"}},
+        {"t1w": {"run": {}}},
+    ],
 )
 def test_an_unusable_filter_file_is_a_usage_error(tmp_path: Path, make_dataset: Maker, content: Any) -> None:
     root = make_dataset(tmp_path / "ds", T1W, FLAIR)
@@ -303,9 +321,13 @@ def test_a_missing_dataset_is_said(tmp_path: Path) -> None:
     assert str(raised.value) == NO_SUCH_DIRECTORY.format(path=tmp_path / "none")
 
 
-@pytest.mark.parametrize("where", ["sub-99/ses-7/anat/ds", "run-3_acq-x/part-phase/ds", ".cache/derivatives/ds", "a(b+[c"])
+@pytest.mark.parametrize(
+    "where", ["sub-99/ses-7/anat/ds", "run-3_acq-x/part-phase/ds", ".cache/derivatives/ds", "a(b+[c"]
+)
 def test_where_the_dataset_lies_does_not_matter(tmp_path: Path, make_dataset: Maker, where: str) -> None:
-    root = make_dataset(tmp_path / where, T1W, FLAIR, anat("1", "FLAIR", subject="02"), anat("1", "T1w", subject="02"))
+    root = make_dataset(
+        tmp_path / where, T1W, FLAIR, anat("1", "FLAIR", subject="02"), anat("1", "T1w", subject="02")
+    )
     for labels in ((), ("01", "02")):
         sessions, unusable = find_sessions(root, Selection(participant_label=labels))
         assert [found.label for found in sessions] == ["sub-01", "sub-02/ses-1"]

@@ -21,7 +21,9 @@ from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SESSION = Session("01", "1", Path("/ds/sub-01/ses-1/anat/sub-01_ses-1_run-2_FLAIR.nii.gz"), Path("/ds/t1w.nii.gz"))
+SESSION = Session(
+    "01", "1", Path("/ds/sub-01/ses-1/anat/sub-01_ses-1_run-2_FLAIR.nii.gz"), Path("/ds/t1w.nii.gz")
+)
 DIGEST = "0" * 64
 
 
@@ -34,9 +36,7 @@ def stamp(path: Path) -> tuple[int, int]:
 
 
 @given(content=st.binary(max_size=2000))
-def test_what_is_written_is_what_is_read(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes
-) -> None:
+def test_what_is_written_is_what_is_read(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("write") / "new" / "file"
     assert derivatives.write_atomically(path, content)
     assert path.read_bytes() == content
@@ -267,7 +267,11 @@ def test_publish_writes_the_summary_last_and_only_what_is_not_right(
     replace_file = os.replace
     monkeypatch.setattr(os, "replace", lambda a, b: (order.append(Path(b).name), replace_file(a, b)))
     out = tmp_path / "out"
-    assert [str(path) for path in derivatives.publish(tmp_path / "staging", out)] == [names[1], names[2], names[0]]
+    assert [str(path) for path in derivatives.publish(tmp_path / "staging", out)] == [
+        names[1],
+        names[2],
+        names[0],
+    ]
     assert order[-1] == "a_desc-wmh_summary.json"
     before = {name: stamp(out / name) for name in names}
     (out / names[1]).unlink()

@@ -111,7 +111,9 @@ def test_a_plugin_file_is_passed_on(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("content", ["", "3", "[a]", "plugin_args: {}", "plugin: [", "{plugin: a, plugin_args: 3}"])
+@pytest.mark.parametrize(
+    "content", ["", "3", "[a]", "plugin_args: {}", "plugin: [", "{plugin: a, plugin_args: 3}"]
+)
 def test_a_bad_plugin_file_is_a_usage_error(tmp_path: Path, content: str) -> None:
     path = tmp_path / "plugin.yml"
     path.write_text(content)

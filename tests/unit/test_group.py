@@ -60,13 +60,17 @@ def summary(subject: str, session: str | None = None, **values: Any) -> dict[str
 
 def write_summary(out: Path, content: dict[str, Any]) -> Path:
     subject, session = content["participant_id"][4:], content["session_id"]
-    found = Session(subject, None if session == "n/a" else session[4:], Path(f"sub-{subject}_FLAIR.nii.gz"), Path())
+    found = Session(
+        subject, None if session == "n/a" else session[4:], Path(f"sub-{subject}_FLAIR.nii.gz"), Path()
+    )
     path = derivatives.output_path(out, found, "summary")
     derivatives.write_atomically(path, derivatives.dump_json(content))
     return path
 
 
-def write_session(out: Path, subject: str, session: str | None = None, mask: NDArray[Any] | None = None) -> Path:
+def write_session(
+    out: Path, subject: str, session: str | None = None, mask: NDArray[Any] | None = None
+) -> Path:
     """A finished session whose map is brightest where its mask is, on a FLAIR that shows nothing."""
     path = write_summary(out, summary(subject, session))
     start = str(path).removesuffix(derivatives.OUTPUTS["summary"])
@@ -87,7 +91,9 @@ def write_session(out: Path, subject: str, session: str | None = None, mask: NDA
 def write_failure(out: Path, subject: str, session: str | None, reason: str) -> None:
     content = {"participant_id": f"sub-{subject}", "session_id": f"ses-{session}" if session else "n/a",
                "status": "failed", "reason": reason}  # fmt: skip
-    derivatives.write_atomically(derivatives.failure_path(out, subject, session), derivatives.dump_json(content))
+    derivatives.write_atomically(
+        derivatives.failure_path(out, subject, session), derivatives.dump_json(content)
+    )
 
 
 def reference_path(root: Path, subject: str, session: str | None = None, label: str = "WMH") -> Path:
@@ -161,12 +167,15 @@ def test_a_second_run_changes_no_table(tmp_path: Path) -> None:
     assert set(stamps[0]) == {f"group_{name}" for name in ("wmh.tsv", "wmh.json", "evaluation.tsv", "evaluation.json", "summary.json")}  # fmt: skip
 
 
-def test_reports_are_rebuilt_for_the_participants_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_are_rebuilt_for_the_participants_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for subject in ("1", "2"):
         write_summary(tmp_path, summary(subject))
     asked: list[list[str]] = []
     monkeypatch.setattr(
-        "bids_wmh_uad.workflows.participant.write_reports", lambda _, subjects, __: asked.append(list(subjects))
+        "bids_wmh_uad.workflows.participant.write_reports",
+        lambda _, subjects, __: asked.append(list(subjects)),
     )
     group.rebuild_reports(config(tmp_path))
     group.rebuild_reports(config(tmp_path, selection=Selection(participant_label=("2",))))
@@ -223,7 +232,9 @@ def test_a_trailing_axis_of_a_reference_does_not_matter(tmp_path: Path) -> None:
 def test_another_grid_names_both_files(tmp_path: Path, kind: str) -> None:
     path = write_session(tmp_path / "out", "1")
     data = truth_mask()[:-1] if kind == "shape" else truth_mask()
-    reference = save(reference_path(tmp_path, "1"), data, AFFINE if kind == "shape" else np.diag([1.0, 1, 3.1, 1]))
+    reference = save(
+        reference_path(tmp_path, "1"), data, AFFINE if kind == "shape" else np.diag([1.0, 1, 3.1, 1])
+    )
     with pytest.raises(GridMismatchError) as raised:
         group.evaluate_session(path, reference)
     assert str(reference) in str(raised.value)
@@ -236,7 +247,11 @@ def test_an_unusable_reference_is_named(tmp_path: Path, kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, SHAPE).astype(np.uint8)
     reference = save(reference_path(tmp_path, "1"), np.stack([noise] * 2, -1) if kind == "4D" else noise)
     whole = reference.read_bytes()
-    broken = {"truncated": whole[: len(whole) // 2], "corrupt": whole[:12] + b"\xff" * 400, "text": b"no image"}
+    broken = {
+        "truncated": whole[: len(whole) // 2],
+        "corrupt": whole[:12] + b"\xff" * 400,
+        "text": b"no image",
+    }
     reference.write_bytes(broken.get(kind, whole))
     with pytest.raises(BadImageError, match=str(reference)):
         group.evaluate_session(path, reference)

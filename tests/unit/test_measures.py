@@ -95,7 +95,9 @@ def test_plus_and_minus_20_percent_are_what_those_thresholds_give() -> None:
 def test_a_scaled_map_has_the_same_lesions() -> None:
     anomaly, mask, gm = scene(1)
     settings_ = {"threshold": "tail=2", "min_lesion_volume": 0.0}
-    once, scaled = (segment(f * anomaly, mask, gm, AFFINE, **settings_) for f in (np.float32(1), np.float32(4)))
+    once, scaled = (
+        segment(f * anomaly, mask, gm, AFFINE, **settings_) for f in (np.float32(1), np.float32(4))
+    )
     assert once.labels.any()
     assert np.array_equal(once.labels, scaled.labels)
 

@@ -19,9 +19,7 @@ from bids_wmh_uad.config import LEVELS, Method, RunConfig, Running, Selection, T
 from bids_wmh_uad.errors import BAD_VALUE, NO_SUCH_DIRECTORY, WORK_INSIDE_INPUT, UnknownLevelError, UsageError
 
 BASE = ["/bids", "/out", "participant"]
-LABELS = st.lists(
-    st.text("abcXYZ0123456789", min_size=1, max_size=8), min_size=1, max_size=5, unique=True
-)
+LABELS = st.lists(st.text("abcXYZ0123456789", min_size=1, max_size=8), min_size=1, max_size=5, unique=True)
 
 
 def parse(*options: str) -> RunConfig:
@@ -46,7 +44,8 @@ def test_every_setting_has_an_option() -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [text for action in build_parser()._actions for text in action.option_strings if "-" in text[2:]]
+    "option",
+    [text for action in build_parser()._actions for text in action.option_strings if "-" in text[2:]],
 )
 def test_underscores_mean_hyphens(option: str) -> None:
     form = "--" + option[2:].replace("-", "_")
@@ -153,6 +152,8 @@ except SystemExit as end:
     sys.exit(f'loaded {{heavy}}' if heavy else end.code)
 sys.exit('did not end')
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
     assert ran.returncode == 0, ran.stderr
     assert ("usage: bids-wmh-uad" if option == "--help" else __version__) in ran.stdout

@@ -101,7 +101,11 @@ def test_the_way_back_is_exact(tmp_path: Path, order: str, codes: tuple[int, int
 
 
 @settings(max_examples=15, deadline=None)
-@given(data=arrays(np.int16, SHAPE), slope=st.sampled_from([0.5, 2.0, 0.125]), inter=st.sampled_from([0.0, -10.0]))
+@given(
+    data=arrays(np.int16, SHAPE),
+    slope=st.sampled_from([0.5, 2.0, 0.125]),
+    inter=st.sampled_from([0.0, -10.0]),
+)
 def test_scale_factors_are_applied(
     tmp_path_factory: pytest.TempPathFactory, data: NDArray[Any], slope: float, inter: float
 ) -> None:
@@ -120,7 +124,9 @@ def test_scale_factors_are_applied(
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
 def test_the_data_type_does_not_matter(tmp_path: Path, dtype: type) -> None:
     data = np.clip(voxels(), 1, 250).astype(np.uint8)
-    read = tools.read_scan(save(tmp_path / "x.nii.gz", nib.Nifti1Image(data.astype(dtype), OBLIQUE, dtype=dtype)))
+    read = tools.read_scan(
+        save(tmp_path / "x.nii.gz", nib.Nifti1Image(data.astype(dtype), OBLIQUE, dtype=dtype))
+    )
     assert read.get_data_dtype() == np.float32
     np.testing.assert_array_equal(np.asanyarray(read.dataobj), data)
 
@@ -358,14 +364,17 @@ def test_bias_correction_flattens_a_known_bias(phantom: PhantomSubject, tmp_path
     image = canonical(phantom.t1w, tmp_path / "t1w.nii")
     data, brain = np.asanyarray(image.dataobj), np.asanyarray(image.dataobj) != 0
     ramp = np.exp(np.linspace(-0.3, 0.3, image.shape[0]))[:, None, None].astype(np.float32)
-    plain, biased = (
-        tools.correct_bias(tools.as_image(x, image.affine), brain) for x in (data, data * ramp)
+    plain, biased = (tools.correct_bias(tools.as_image(x, image.affine), brain) for x in (data, data * ramp))
+    ratio_before, ratio_after = (
+        np.log((data * ramp)[brain] / data[brain]),
+        np.log(biased[brain] / plain[brain]),
     )
-    ratio_before, ratio_after = np.log((data * ramp)[brain] / data[brain]), np.log(biased[brain] / plain[brain])
     assert ratio_after.std() < 0.35 * ratio_before.std()
 
 
-@pytest.mark.parametrize(("first", "second", "expected"), [("1100", "0110", 0.5), ("0000", "0000", 0.0), ("1010", "1010", 1.0)])
+@pytest.mark.parametrize(
+    ("first", "second", "expected"), [("1100", "0110", 0.5), ("0000", "0000", 0.0), ("1010", "1010", 1.0)]
+)
 def test_dice(first: str, second: str, expected: float) -> None:
     assert tools.dice(*(np.array([c == "1" for c in text]) for text in (first, second))) == expected
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,9 +15,11 @@ from time import monotonic
 from typing import Any
 
 from bids_wmh_uad import __version__, errors
+from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import RunConfig
 
 LOGGER = logging.getLogger("bids_wmh_uad")
+SESSIONS_PER_PROCESS = 4
 _TYPED_ERROR = re.compile(r"^\s*bids_wmh_uad\.errors\.(\w+): (.+)$", re.MULTILINE)
 _LAST_ERROR = re.compile(r"^\s*((?!nipype)[\w.]+(?:Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
 
@@ -111,6 +114,18 @@ def plugin_settings(config: RunConfig, progress: Progress) -> dict[str, Any]:
     return {"plugin": SessionsInOrder(list(progress.sessions), arguments)}
 
 
+def batches(sessions: Sequence[Session], config: RunConfig) -> Iterator[Sequence[Session]]:
+    """Sessions that share one graph: nipype's scheduler slows down with the square of a graph's size.
+
+    A cluster's plugin (``--use-plugin``) gets all at once: the cluster's queue is the scheduler.
+    """
+    size = (
+        len(sessions) if config.performance.use_plugin else SESSIONS_PER_PROCESS * config.performance.nprocs
+    )
+    for start in range(0, len(sessions), max(1, size)):
+        yield sessions[start : start + size]
+
+
 def _read_plugin_file(path: Path) -> dict[str, Any]:
     import yaml
 
@@ -188,17 +203,28 @@ def _read_crash(path: Path) -> Crash:
     return Crash(node, reason, path, errors.EXIT_SESSION_FAILED)
 
 
-def read_stages(directories: Iterable[Path], since: float) -> list[dict[str, Any]]:
-    """Wall time and peak memory of each step, from the ``stage.json`` files written after `since`.
+def append_stages(path: Path, directories: Iterable[Path], since: float) -> None:
+    """Append wall time and peak memory of every step to a table.
 
-    Steps that nipype took from its cache have older files and are not listed.
+    Parameters
+    ----------
+    path : Path
+        ``stages.tsv``; made with its header if it is not there.
+    directories : iterable of Path
+        The sessions' working directories.
+    since : float
+        Start of the run, seconds since the epoch: steps that nipype took from its cache are
+        older and not listed.
     """
-    rows: list[dict[str, Any]] = []
-    for directory in directories:
-        written = {path: path.stat().st_mtime for path in directory.rglob("stage.json")}
-        recent = sorted((path for path in written if written[path] >= since), key=written.__getitem__)
-        rows += [
-            {"session": directory.name, "stage": path.parent.name, **json.loads(path.read_text())}
-            for path in recent
-        ]
-    return rows
+    new = not path.is_file()
+    with path.open("a", newline="") as handle:
+        writer = csv.DictWriter(handle, ["session", "stage", "seconds", "peak_gb"], delimiter="\t")
+        if new:
+            writer.writeheader()
+        for directory in directories:
+            written = {file: file.stat().st_mtime for file in directory.rglob("stage.json")}
+            for file in sorted((file for file in written if written[file] >= since), key=written.__getitem__):
+                stage = json.loads(file.read_text())
+                writer.writerow(
+                    {"session": directory.name.removesuffix("_wf"), "stage": file.parent.name, **stage}
+                )

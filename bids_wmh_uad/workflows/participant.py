@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -78,7 +77,8 @@ def run_participant(config: RunConfig) -> int:
     if todo:
         failures |= run_sessions(todo, config, digest)
     report_failures(config, sessions, unusable, failures)
-    write_reports(config, sorted({entry.subject for entry in (*sessions, *unusable)}), failures)
+    subjects = {*(session.subject for session in sessions), *(entry.subject for entry in unusable)}
+    write_reports(config, sorted(subjects), failures)
     if not sessions:
         codes = {entry.error.exit_code for entry in unusable}
         return codes.pop() if len(codes) == 1 else EXIT_SESSION_FAILED
@@ -94,24 +94,35 @@ def run_sessions(sessions: Sequence[Session], config: RunConfig, digest: str) ->
         Why a session failed, by its label; empty if all are done.
     """
     start = time()
+    progress = engine.Progress({session.workflow_name: session.label for session in sessions}, LAST_NODE)
+    failures: dict[str, str] = {}
+    for batch in engine.batches(sessions, config):
+        failures |= _run_batch(batch, config, digest, progress)
+    done = len(sessions) - len(failures)
+    LOGGER.info("%d of %d sessions done in %.0f s", done, len(sessions), time() - start)
+    return failures
+
+
+def _run_batch(
+    sessions: Sequence[Session], config: RunConfig, digest: str, progress: engine.Progress
+) -> dict[str, str]:
+    start = time()
     workflow = init_participant_wf(sessions, config, digest)
     write_citation(workflow, config.output_dir)
-    progress = engine.Progress({session.workflow_name: session.label for session in sessions}, LAST_NODE)
     error: Exception | None = None
     try:
         workflow.run(**engine.plugin_settings(config, progress))
     except (RuntimeError, OSError) as raised:  # nipype's way of saying that some nodes failed
         error = raised
     root = Path(config.running.work_dir) / workflow.name
-    _write_stages(config, [root / session.workflow_name for session in sessions], start)
+    engine.append_stages(
+        config.log_dir / "stages.tsv", [root / session.workflow_name for session in sessions], start
+    )
     failures = _failures(sessions, config, digest, error)
     if config.running.clean_workdir:
         for session in sessions:
             if session.label not in failures:
                 derivatives.remove_tree(root / session.workflow_name)
-    LOGGER.info(
-        "%d of %d sessions done in %.0f s", len(sessions) - len(failures), len(sessions), time() - start
-    )
     return failures
 
 
@@ -231,16 +242,6 @@ def _connect_outputs(
         (files, publish, [("out", "files")]),
     ])  # fmt: skip
     connect_sinks(workflow, session, staging)
-
-
-def _write_stages(config: RunConfig, directories: Sequence[Path], since: float) -> None:
-    """Write ``logs/RUN/stages.tsv``: seconds and peak memory of every step."""
-    rows = engine.read_stages(directories, since)
-    config.log_dir.mkdir(parents=True, exist_ok=True)
-    with (config.log_dir / "stages.tsv").open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, ["session", "stage", "seconds", "peak_gb"], delimiter="\t")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def report_failures(

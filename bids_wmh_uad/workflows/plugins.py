@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
@@ -27,9 +28,9 @@ class SessionsInOrder(MultiProcPlugin):
         self._order = {name: number for number, name in enumerate(sessions)}
 
     def _sort_jobs(self, jobids: Any, scheduler: str = "tsort") -> list[int]:  # noqa: ARG002
-        return sorted(jobids, key=lambda job: (self._position(self.procs[job].fullname), job))
+        return sorted(jobids, key=lambda job: (self._position(self.procs[job]), job))
 
-    def _position(self, fullname: str) -> int:
-        return next(
-            (self._order[part] for part in fullname.split(".") if part in self._order), len(self._order)
-        )
+    def _position(self, node: Any) -> int:
+        # the parts of a MapNode know their session by their directory only
+        parts = [*node.fullname.split("."), *Path(node.base_dir or "").parts]
+        return next((self._order[part] for part in parts if part in self._order), len(self._order))

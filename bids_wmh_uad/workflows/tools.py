@@ -10,6 +10,7 @@ Heavy packages are imported inside the functions: the graph is built without the
 
 from __future__ import annotations
 
+import os
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,12 +231,12 @@ def register(
     """
     import ants
 
+    os.environ["ANTS_RANDOM_SEED"] = str(seed)  # antspyx ignores registration(random_seed=)
     result = ants.registration(
         fixed=_to_ants(np.asanyarray(fixed.dataobj), fixed.affine),
         moving=_to_ants(np.asanyarray(moving.dataobj), moving.affine),
         type_of_transform=transform,
         aff_iterations=(500, 250, 100, 0),
-        random_seed=seed,
     )
     paths = result["fwdtransforms"]
     try:

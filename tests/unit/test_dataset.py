@@ -103,7 +103,7 @@ def test_a_missing_contrast_names_the_other(
     assert str(entry.error) == message.format(where="sub-01", **{key: root / present})
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(runs=st.sets(st.integers(1, 120), min_size=1, max_size=4))
 def test_the_lowest_run_is_taken_and_the_rest_is_said(
     tmp_path_factory: pytest.TempPathFactory, make_dataset: Maker, runs: set[int]
@@ -262,7 +262,7 @@ def test_a_filter_chooses_the_t1w(
 def test_a_filter_that_matches_nothing_is_said(tmp_path: Path, make_dataset: Maker) -> None:
     root = make_dataset(tmp_path / "ds", T1W, FLAIR)
     content = {"t1w": {"acquisition": "x"}, "flair": {"acquisition": "x"}}
-    with pytest.raises(EmptySelectionError, match="t1w filter {'acquisition': 'x'}"):
+    with pytest.raises(EmptySelectionError, match=r"t1w filter \{'acquisition': 'x'\}"):
         find_sessions(root, Selection(bids_filter_file=write_filters(tmp_path / "f.json", content)))
 
 
@@ -404,3 +404,14 @@ def test_a_dry_run_names_every_file_and_writes_nothing(
     assert main(arguments) == EXIT_SESSION_FAILED
     assert MISSING_T1W.format(where="sub-01", flair=root / FLAIR) in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_of_the_group_level_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = tmp_path / "out" / "sub-01" / "anat" / "sub-01_desc-wmh_summary.json"
+    summary.parent.mkdir(parents=True)
+    summary.write_text("{}")
+    assert main([str(tmp_path / "absent"), str(tmp_path / "out"), "group", "--dry-run"]) == EXIT_OK
+    assert str(summary) in capsys.readouterr().out
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [summary]

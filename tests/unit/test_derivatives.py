@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import Method
-from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError
+from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError, StorageError, WmhUadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,29 +55,30 @@ def test_the_same_content_is_not_written_again(tmp_path: Path) -> None:
     assert stamp(path) != before
 
 
-def test_a_failed_write_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "kind", "code"),
+    [
+        (errno.ENOSPC, StorageError, 74),
+        (errno.EDQUOT, StorageError, 74),
+        (errno.EACCES, CannotCreateError, 73),
+    ],
+)
+def test_a_failed_write_leaves_the_old_file_whole_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[WmhUadError], code: int
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
 
     def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(number, "it broke")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(CannotCreateError) as raised:
+    with pytest.raises(kind) as raised:
         derivatives.write_atomically(path, b"new")
-    assert str(raised.value) == CANNOT_CREATE.format(path=path, reason="No space left on device")
-    assert raised.value.exit_code == 73
+    assert str(raised.value) == CANNOT_CREATE.format(path=path, reason="it broke")
+    assert raised.value.exit_code == code
     assert path.read_bytes() == b"old"
-
-
-def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(CannotCreateError):
-        derivatives.write_atomically(tmp_path / "file", b"new")
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_file_in_the_way_of_a_directory_is_said(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from bids_wmh_uad import errors
+from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import Method, Performance, RunConfig, Running
 from bids_wmh_uad.workflows import engine
 
@@ -145,7 +146,37 @@ def test_an_earlier_session_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def node(name: str, session: str = "sub_01_wf") -> SimpleNamespace:
-    return SimpleNamespace(fullname=f"bids_wmh_uad_0_1_wf.{session}.{name}", name=name.split(".")[-1])
+    fullname = f"bids_wmh_uad_0_1_wf.{session}.{name}"
+    return SimpleNamespace(fullname=fullname, name=name.rpartition(".")[2], base_dir="/work")
+
+
+def part(number: int, session: str) -> SimpleNamespace:
+    """One element of a MapNode: its name does not say whose it is."""
+    return SimpleNamespace(
+        fullname=f"_ds_figures{number}", name=f"_ds_figures{number}", base_dir=f"/work/a_wf/{session}/ds"
+    )
+
+
+def test_an_earlier_session_goes_first() -> None:
+    progress = engine.Progress({"sub_01_wf": "sub-01", "sub_02_wf": "sub-02"}, "publish")
+    plugin = engine.plugin_settings(run_config(), progress)["plugin"]
+    plugin.procs = [
+        node("b", "sub_02_wf"), node("a", "sub_02_wf"), node("y"), node("x"), node("x", "other"),
+        part(0, "sub_02_wf"), part(1, "sub_01_wf"),
+    ]  # fmt: skip
+    assert plugin._sort_jobs([6, 5, 4, 0, 1, 2, 3]) == [2, 3, 6, 0, 1, 5, 4]
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 100])
+def test_batches_hold_every_session_once_and_in_order(count: int, tmp_path: Path) -> None:
+    sessions = [Session(str(number), None, Path(), Path()) for number in range(count)]
+    made = list(engine.batches(sessions, run_config(performance=Performance(nprocs=2))))
+    assert [session for batch in made for session in batch] == sessions
+    assert all(made)
+    largest = max(map(len, made), default=0)
+    assert largest < 100  # a large cohort is cut
+    cluster = run_config(performance=Performance(nprocs=2, use_plugin=tmp_path / "slurm.yml"))
+    assert list(engine.batches(sessions, cluster)) == ([sessions] if sessions else [])
 
 
 def test_progress_says_each_thing_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -192,6 +223,18 @@ def test_only_stages_of_this_run_are_listed_in_their_order(tmp_path: Path) -> No
         path.parent.mkdir(parents=True)
         path.write_text('{"seconds": 1.5, "peak_gb": 0.5}')
         os.utime(path, (now - age, now - age))
-    rows = engine.read_stages([tmp_path / "sub_01_wf"], now - 50)
-    assert [row["stage"] for row in rows] == ["b_first", "a_second"]
-    assert rows[0] == {"session": "sub_01_wf", "stage": "b_first", "seconds": 1.5, "peak_gb": 0.5}
+    for since in (now - 50, now - 15):  # two batches, one table
+        engine.append_stages(tmp_path / "stages.tsv", [tmp_path / "sub_01_wf"], since)
+    assert (tmp_path / "stages.tsv").read_text().splitlines() == [
+        "session\tstage\tseconds\tpeak_gb",
+        "sub_01\tb_first\t1.5\t0.5", "sub_01\ta_second\t1.5\t0.5", "sub_01\ta_second\t1.5\t0.5",
+    ]  # fmt: skip
+
+
+def test_no_version_uses_anothers_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = set()
+    for version in ("0.1.0", "0.1.1", "0.1.0.dev3+gabc"):
+        monkeypatch.setattr(engine, "__version__", version)
+        names |= {engine.workflow_name("participant"), engine.workflow_name("train")}
+    assert len(names) == 6
+    assert all(name.isidentifier() for name in names)

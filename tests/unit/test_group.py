@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,14 +173,18 @@ def test_reports_are_rebuilt_for_the_participants_asked_for(
 ) -> None:
     for subject in ("1", "2"):
         write_summary(tmp_path, summary(subject))
-    asked: list[list[str]] = []
+    write_failure(tmp_path, "2", "9", "it broke")
+    asked: list[tuple[list[str], dict[str, str]]] = []
     monkeypatch.setattr(
         "bids_wmh_uad.workflows.participant.write_reports",
-        lambda _, subjects, __: asked.append(list(subjects)),
+        lambda _, subjects, failures: asked.append((list(subjects), failures)),
     )
-    group.rebuild_reports(config(tmp_path))
-    group.rebuild_reports(config(tmp_path, selection=Selection(participant_label=("2",))))
-    assert asked == [["1", "2"], ["2"]]
+    plain = replace(config(tmp_path), analysis_level="participant")
+    group.rebuild_reports(plain)
+    group.rebuild_reports(replace(plain, selection=Selection(participant_label=("2", "none"))))
+    assert asked == [(["1", "2"], {"sub-2/ses-9": "it broke"}), (["2"], {"sub-2/ses-9": "it broke"})]
+    assert group.rebuild_reports(config(tmp_path)) == EXIT_OK
+    assert (tmp_path / "group.html").is_file()
 
 
 # ----------------------------------------------------------- the evaluation

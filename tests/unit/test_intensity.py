@@ -18,7 +18,7 @@ def tissue(seed=0):
     return np.random.default_rng(seed).normal(100.0, 10.0, SHAPE)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(0.01, 1e4), st.floats(-1e4, 1e4))
 def test_gain_and_offset_do_not_matter(gain, offset):
     image = tissue()

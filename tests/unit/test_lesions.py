@@ -57,7 +57,7 @@ def test_nothing_found():
     assert total_volume_ml(empty, AFFINE) == 0.0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.5), st.floats(0, 12))
 def test_labels_partition_the_kept_voxels(seed, density, least):
     mask = np.random.default_rng(seed).random((7, 6, 5)) < density

@@ -23,7 +23,7 @@ def fit(z, **options):
     return fit_patient(z, **settings_, rng=np.random.default_rng(0))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.floats(0.02, 0.9), st.sampled_from(["scale", 0.01, 0.3]), st.integers(0, 1000))
 def test_one_member_is_scikit_learn(nu, gamma, seed):
     z = latents(200, seed=seed)

@@ -25,7 +25,7 @@ def slow_patches(image, coords, size, background):
     return np.stack([padded[:, x : x + size, y : y + size, z] for x, y, z in coords])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3, 15]), st.floats(-1, 1))
 def test_patches_equal_the_slow_loop_at_borders_too(seed, size, background):
     rng = np.random.default_rng(seed)

@@ -77,7 +77,7 @@ def test_linear_images_are_resampled_exactly_inside(axes, zoom):
         np.testing.assert_allclose(back[core], world[component][core], atol=2e-3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0.4, 1.6), st.floats(0.4, 1.6), st.floats(0.5, 5.0))
 def test_field_of_view_and_mean_are_kept(zx, zy, zz):
     shape = (31, 29, 9)

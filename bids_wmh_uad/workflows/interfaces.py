@@ -123,6 +123,7 @@ class ExtractBrain(Stage):
 class _BiasInput(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True)
     in_mask = File(exists=True, mandatory=True)
+    levels = traits.Int(3, usedefault=True, desc="resolutions of the field")
 
 
 class CorrectBias(Stage):
@@ -133,7 +134,7 @@ class CorrectBias(Stage):
 
     def _compute(self, directory: Path) -> None:
         image = load(self.inputs.in_file)
-        corrected = tools.correct_bias(image, load_data(self.inputs.in_mask) > 0)
+        corrected = tools.correct_bias(image, load_data(self.inputs.in_mask) > 0, levels=self.inputs.levels)
         self._save("out_file", directory, tools.as_image(corrected, image.affine))
 
 

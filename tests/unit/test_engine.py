@@ -79,6 +79,12 @@ def test_the_exit_code_is_the_errors_own(tmp_path: Path, name: str) -> None:
     assert engine.read_crashes(tmp_path)[0].exit_code == getattr(errors, name).exit_code
 
 
+def test_of_chained_errors_the_last_is_the_reason(tmp_path: Path) -> None:
+    causes = [TYPED.format(name=name, message=name) for name in ("StorageError", "BadImageError")]
+    crash(tmp_path, "".join(causes))
+    assert engine.read_crashes(tmp_path)[0].reason == "BadImageError"
+
+
 def test_any_other_error_is_named_with_its_node_and_crash_file(tmp_path: Path) -> None:
     path = crash(tmp_path, UNTYPED)
     expected = errors.SESSION_CRASHED.format(
@@ -136,13 +142,6 @@ def test_the_budget_reaches_the_scheduler() -> None:
     plugin = engine.plugin_settings(run_config(performance=performance), progress)["plugin"]
     assert (plugin.processors, plugin.memory_gb) == (3, 5.0)
     assert plugin.plugin_args["status_callback"] is progress
-
-
-def test_an_earlier_session_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    progress = engine.Progress({"sub_01_wf": "sub-01", "sub_02_wf": "sub-02"}, "publish")
-    plugin = engine.plugin_settings(run_config(), progress)["plugin"]
-    plugin.procs = [node("b", "sub_02_wf"), node("a", "sub_02_wf"), node("y"), node("x"), node("x", "other")]
-    assert plugin._sort_jobs([4, 0, 1, 2, 3]) == [2, 3, 0, 1, 4]
 
 
 def node(name: str, session: str = "sub_01_wf") -> SimpleNamespace:

@@ -127,6 +127,15 @@ def test_a_negative_threshold_has_the_same_order() -> None:
     assert 0 < volumes[0] < volumes[1] < volumes[2]
 
 
+def test_what_lies_outside_the_brain_does_not_count() -> None:
+    anomaly, mask, grey = scene(6)
+    chosen = {"threshold": "quantile=0.9", "min_lesion_volume": 0.0}
+    found = segment(np.where(mask, anomaly, np.float32(99)), mask, grey & mask, AFFINE, **chosen)
+    assert found.measures == segment(anomaly, mask, grey & mask, AFFINE, **chosen).measures
+    assert not found.labels[~mask].any()
+    assert not found.probability[~mask].any()
+
+
 def test_nothing_found_is_zero() -> None:
     found = run(0, "value=1e9")
     assert found.lesions == ()

@@ -133,8 +133,14 @@ class RunConfig:
     run_uuid: str = ""
 
     def __post_init__(self) -> None:
-        for what, path in (("output", self.output_dir), ("work", self.running.work_dir)):
-            _refuse_inside_raw_data(what, path, self.bids_dir)
+        directories = {
+            "output": self.output_dir,
+            "work": self.running.work_dir,
+            "model": self.training.output_model,
+        }
+        for what, path in directories.items():
+            if path is not None:
+                _refuse_inside_raw_data(what, path, self.bids_dir)
 
     @property
     def log_dir(self) -> Path:

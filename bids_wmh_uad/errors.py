@@ -53,6 +53,8 @@ NO_GPU = "--device {device}: no GPU is visible to torch. Check the driver (Docke
 BAD_MODEL = "{path}: not a usable model ({reason}). Make one with 'bids-wmh-uad BIDS_DIR OUT train --output-model DIR'."
 TRAINING_DIVERGED = "Training diverged in epoch {epoch}: the loss is {loss}. Check the controls' preprocessing, or try another --random-seed."
 TOO_FEW_VOXELS = "{what}: {n} usable voxels are too few (at least {needed} are needed). Check the brain mask."
+WORKER_KILLED = "A worker process was killed while it worked on this session, most likely because memory ran out. Give the job more memory, or use a smaller --nprocs, and run it again."
+NOT_STARTED = "Not started: --stop-on-first-crash, and an earlier session failed. Run it again."
 SESSION_CRASHED = "{node}: {reason}. The crash file is {crashfile}; please report it with the log."
 
 
@@ -136,3 +138,7 @@ class TemporaryError(WmhUadError):
     """Try again later (exit code 75): a resource was not available."""
 
     exit_code = 75
+
+
+class WorkerKilledError(TemporaryError):
+    """A worker process died before it answered."""

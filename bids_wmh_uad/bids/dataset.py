@@ -165,7 +165,8 @@ def find_sessions(bids_dir: Path, selection: Selection) -> tuple[list[Session], 
         )
         sessions += good
         unusable += bad
-        if selection.participant_label and not good and not bad:
+        found = subject in images["flair"] or subject in images["t1w"]
+        if selection.participant_label and not found:
             text = EMPTY_SELECTION.format(
                 path=bids_dir / f"sub-{subject}", filters=_describe(selection, filters)
             )

@@ -35,8 +35,11 @@ class OperatingPoint:
     value: float
 
     def apply(self, score: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return the voxels of the mask at or above the threshold."""
-        above: NDArray[np.bool_] = (score >= self.value) & mask
+        """Return the voxels of the mask at or above the threshold; a score of 0 never is.
+
+        A threshold of 0 means that nothing usual has any score ("directed"): what has one stands out.
+        """
+        above: NDArray[np.bool_] = (score >= self.value) & mask & (score != 0)
         return above
 
 

@@ -140,6 +140,12 @@ def cohort_table(output_dir: Path) -> list[dict[str, Any]]:
     """
     summaries = [derivatives.read_summary(path) for path in find_summaries(output_dir)]
     rows = [_row(summary) for summary in summaries if "participant_id" in summary]
+    done = {(row["participant_id"], row["session_id"]) for row in rows if row["status"] == "done"}
+    rows = [
+        row
+        for row in rows
+        if row["status"] == "done" or (row["participant_id"], row["session_id"]) not in done
+    ]
     if not rows:
         raise MissingInputError(NO_RESULTS.format(path=output_dir))
     return sorted(rows, key=lambda row: (str(row["participant_id"]), str(row["session_id"])))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def segment(
 
     def label(shift: float) -> NDArray[np.int32]:
         value = point.value + shift * abs(point.value)  # a threshold may be negative ("faithful")
-        return label_lesions((anomaly >= value) & mask, affine, min_lesion_volume)
+        return label_lesions(replace(point, value=value).apply(anomaly, mask), affine, min_lesion_volume)
 
     labels = label(0.0)
     lesions = lesion_table(labels, anomaly, affine)

@@ -12,7 +12,7 @@ from typing import Any
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session, UnusableSession, find_sessions
 from bids_wmh_uad.config import RunConfig
-from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, SESSION_CRASHED
+from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, NOT_STARTED, SESSION_CRASHED, WmhUadError
 from bids_wmh_uad.workflows import engine
 
 LOGGER = logging.getLogger("bids_wmh_uad")
@@ -97,7 +97,10 @@ def run_sessions(sessions: Sequence[Session], config: RunConfig, digest: str) ->
     progress = engine.Progress({session.workflow_name: session.label for session in sessions}, LAST_NODE)
     failures: dict[str, str] = {}
     for batch in engine.batches(sessions, config):
-        failures |= _run_batch(batch, config, digest, progress)
+        if failures and config.running.stop_on_first_crash:
+            failures |= {session.label: NOT_STARTED for session in batch}
+        else:
+            failures |= _run_batch(batch, config, digest, progress)
     done = len(sessions) - len(failures)
     LOGGER.info("%d of %d sessions done in %.0f s", done, len(sessions), time() - start)
     return failures
@@ -112,7 +115,9 @@ def _run_batch(
     error: Exception | None = None
     try:
         workflow.run(**engine.plugin_settings(config, progress))
-    except (RuntimeError, OSError) as raised:  # nipype's way of saying that some nodes failed
+    except WmhUadError:
+        raise
+    except Exception as raised:  # noqa: BLE001 (how nipype says that nodes failed depends on the plugin)
         error = raised
     root = Path(config.running.work_dir) / workflow.name
     engine.append_stages(

@@ -1,19 +1,27 @@
-"""The nipype plugin that runs sessions in order."""
+"""The nipype plugin that runs sessions in order, and survives the death of a worker."""
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nipype.pipeline.plugins.multiproc import MultiProcPlugin
+from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer, run_node
+
+from bids_wmh_uad.errors import WORKER_KILLED
 
 
 class SessionsInOrder(MultiProcPlugin):
-    """nipype's ``MultiProc``, but an earlier session's steps go before a later one's.
+    """nipype's ``MultiProc``, with two differences.
 
-    Nipype submits whatever is ready in the order of the graph: with hundreds of sessions all
-    would be begun before any is done, and a run that is cut short would leave no result.
+    An earlier session's steps go before a later one's: nipype submits whatever is ready in the
+    order of the graph, so that all sessions would be begun before any is done.
+
+    A worker that is killed (by the kernel, when memory runs out) fails the steps in flight and
+    is replaced: nipype would wait for its answer for ever.
 
     Parameters
     ----------
@@ -22,6 +30,8 @@ class SessionsInOrder(MultiProcPlugin):
     plugin_args : dict
         As for ``MultiProc``.
     """
+
+    pool: ProcessPoolExecutor
 
     def __init__(self, sessions: Sequence[str], plugin_args: dict[str, Any]) -> None:
         super().__init__(plugin_args=plugin_args)
@@ -34,3 +44,24 @@ class SessionsInOrder(MultiProcPlugin):
         # the parts of a MapNode know their session by their directory only
         parts = [*node.fullname.split("."), *Path(node.base_dir or "").parts]
         return next((self._order[part] for part in parts if part in self._order), len(self._order))
+
+    def _submit_job(self, node: Any, updatehash: bool = False) -> int:
+        if getattr(self.pool, "_broken", False):
+            self.pool = ProcessPoolExecutor(
+                max_workers=self.processors,
+                initializer=process_initializer,
+                initargs=(self._cwd,),
+                mp_context=multiprocessing.get_context(self.plugin_args.get("mp_context")),
+            )
+        self._taskid += 1
+        future = self.pool.submit(run_node, node, updatehash, self._taskid)
+        self._task_obj[self._taskid] = future
+        future.add_done_callback(partial(self._collect, self._taskid))
+        return int(self._taskid)
+
+    def _collect(self, taskid: int, future: Future[dict[str, Any]]) -> None:
+        if future.exception() is None:
+            self._taskresult[taskid] = future.result()
+        else:
+            text = f"bids_wmh_uad.errors.WorkerKilledError: {WORKER_KILLED}"
+            self._taskresult[taskid] = {"result": None, "traceback": [text], "taskid": taskid}

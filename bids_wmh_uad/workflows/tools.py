@@ -10,6 +10,7 @@ Heavy packages are imported inside the functions: the graph is built without the
 
 from __future__ import annotations
 
+import gzip
 import os
 import zlib
 from pathlib import Path
@@ -62,6 +63,7 @@ def read_scan(path: Path) -> nib.Nifti1Image:
         If the file cannot be read, ends early, is constant, is not 3D, is tiny, or has a bad affine.
     """
     try:
+        _check_gzip(path)
         image = nib.load(path)
         data = np.asanyarray(image.dataobj)
     except (EOFError, zlib.error) as error:
@@ -81,6 +83,14 @@ def read_scan(path: Path) -> nib.Nifti1Image:
     _rigid_affine(path, image.affine)
     canonical = nib.as_closest_canonical(nib.Nifti1Image(data, image.affine))
     return as_image(np.asanyarray(canonical.dataobj), _rigid_affine(path, canonical.affine))
+
+
+def _check_gzip(path: Path) -> None:
+    """Read a ``.gz`` to its end, checksum included: nibabel stops at the last voxel."""
+    if path.suffix == ".gz":
+        with gzip.open(path) as stream:
+            while stream.read(1 << 22):
+                pass
 
 
 def _check_shape(path: Path, shape: tuple[int, ...]) -> None:

@@ -80,6 +80,7 @@ def configure_nipype(config: RunConfig) -> None:
             "remove_unnecessary_outputs": "false",
             "stop_on_first_crash": str(config.running.stop_on_first_crash).lower(),
             "check_version": "false",
+            "create_report": "false",
         },
         "monitoring": {"enabled": str(config.running.resource_monitor).lower()},
         "logging": {"log_to_file": "false"},

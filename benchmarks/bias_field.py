@@ -53,7 +53,11 @@ def main() -> None:
         anat = root / "derivatives/manual" / flair.parent.relative_to(root)
         scans[name] = average_precisions(flair, anat / f"{name}_label-lesion_mask.nii.gz")
     mean = {str(k): round(float(np.mean([scan[str(k)] for scan in scans.values()])), 3) for k in LEVELS}
-    print(json.dumps({"name": "bias_field", "seconds": round(perf_counter() - start), "mean": mean, "ap": scans}))
+    print(
+        json.dumps(
+            {"name": "bias_field", "seconds": round(perf_counter() - start), "mean": mean, "ap": scans}
+        )
+    )
 
 
 if __name__ == "__main__":

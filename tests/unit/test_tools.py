@@ -364,7 +364,9 @@ def test_bias_correction_flattens_a_known_bias(phantom: PhantomSubject, tmp_path
     image = canonical(phantom.t1w, tmp_path / "t1w.nii")
     data, brain = np.asanyarray(image.dataobj), np.asanyarray(image.dataobj) != 0
     ramp = np.exp(np.linspace(-0.3, 0.3, image.shape[0]))[:, None, None].astype(np.float32)
-    plain, biased = (tools.correct_bias(tools.as_image(x, image.affine), brain, levels=3) for x in (data, data * ramp))
+    plain, biased = (
+        tools.correct_bias(tools.as_image(x, image.affine), brain, levels=3) for x in (data, data * ramp)
+    )
     ratio_before, ratio_after = (
         np.log((data * ramp)[brain] / data[brain]),
         np.log(biased[brain] / plain[brain]),

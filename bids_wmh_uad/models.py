@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_wmh_uad.errors import BAD_MODEL, CANNOT_CREATE, CannotCreateError, ModelError
+from bids_wmh_uad.errors import BAD_MODEL, ModelError
+from bids_wmh_uad.files import dump_json, write_atomically
 
 if TYPE_CHECKING:
     from bids_wmh_uad.core.autoencoder import SiamesePatchAutoEncoder
@@ -86,13 +85,8 @@ def save_model(model: SiamesePatchAutoEncoder, directory: str | Path, metadata: 
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "versions": _versions(),
     }
-    text = json.dumps(description, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        _write(target / WEIGHTS, weights)
-        _write(target / DESCRIPTION, text.encode())
-    except OSError as error:
-        raise CannotCreateError(CANNOT_CREATE.format(path=target, reason=error.strerror)) from error
+    write_atomically(target / WEIGHTS, weights)
+    write_atomically(target / DESCRIPTION, dump_json(description))
     return target
 
 
@@ -186,19 +180,3 @@ def _versions() -> dict[str, str]:
     from bids_wmh_uad import __version__
 
     return {"bids-wmh-uad": __version__, "numpy": np.__version__, "torch": str(torch.__version__)}
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside it, then rename."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

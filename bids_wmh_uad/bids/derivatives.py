@@ -8,13 +8,10 @@ summary comes last: where it is, the session is finished.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +20,7 @@ from typing import Any
 from bids_wmh_uad import __version__
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import TEMPLATE, Method
-from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError, StorageError
+from bids_wmh_uad.files import dump_json, write_atomically
 
 CODE_URL = "https://github.com/bids-apps/bids-wmh-uad"
 BIDSIGNORE = (
@@ -55,51 +52,6 @@ OUTPUTS = {
     "summary": "desc-wmh_summary.json",
 }
 """How each of a session's outputs ends, after the FLAIR's entities."""
-
-
-def write_atomically(path: Path, content: bytes) -> bool:
-    """Write `content` to `path` in one step; leave a file that already holds it alone.
-
-    Returns
-    -------
-    bool
-        Whether the file was written.
-
-    Raises
-    ------
-    CannotCreateError
-        If the directory or file cannot be created.
-    StorageError
-        If the disk is full or broken.
-    """
-    temporary = None
-    try:
-        if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
-            return False
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as handle:
-            temporary = Path(handle.name)
-            handle.write(content)
-        _readable(temporary)
-        os.replace(temporary, path)  # noqa: PTH105 (Path.replace is the same call)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        kind = StorageError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else CannotCreateError
-        raise kind(CANNOT_CREATE.format(path=path, reason=error.strerror or error)) from error
-    return True
-
-
-def _readable(path: Path) -> None:
-    """Give a temporary file (0600) the permissions the umask asks for."""
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod(0o666 & ~umask)
-
-
-def dump_json(value: Any) -> bytes:
-    """JSON as this dataset writes it: sorted keys, two spaces, a final newline."""
-    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
 def write_table(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError
 from bids_wmh_uad.reports.pages import as_number, is_missing, render, write_text
 
 if TYPE_CHECKING:
@@ -194,7 +193,4 @@ def write_group_report(
             "pairs": _pairs(scored),
         }
     page = root / "group.html"
-    try:
-        return write_text(page, render("group.html.j2", context))
-    except OSError as error:
-        raise CannotCreateError(CANNOT_CREATE.format(path=page, reason=error)) from error
+    return write_text(page, render("group.html.j2", context))

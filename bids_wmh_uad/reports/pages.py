@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from importlib.resources import as_file, files
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+
+from bids_wmh_uad.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -74,11 +75,5 @@ def write_text(path: Path, text: str) -> Path:
     Path
         `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_atomically(path, text.encode())
     return path

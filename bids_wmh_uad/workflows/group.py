@@ -38,6 +38,7 @@ from bids_wmh_uad.errors import (
     BadImageError,
     MissingInputError,
 )
+from bids_wmh_uad.files import dump_json, write_atomically
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 OTHER_PATHOLOGY = 2
@@ -104,8 +105,8 @@ def run_group(config: RunConfig) -> int:
     if config.reference is not None:
         evaluation, failures = evaluate_cohort(config.output_dir, config.reference)
         derivatives.write_table(config.output_dir / "group_evaluation.tsv", evaluation, EVALUATION_COLUMNS)
-        summary = derivatives.dump_json(summarise(evaluation))
-        derivatives.write_atomically(config.output_dir / "group_summary.json", summary)
+        summary = dump_json(summarise(evaluation))
+        write_atomically(config.output_dir / "group_summary.json", summary)
     page = write_group_report(config.output_dir, rows, evaluation)
     LOGGER.info("%d sessions in %s", len(rows), config.output_dir / "group_wmh.tsv")
     LOGGER.info("Report: %s", page)

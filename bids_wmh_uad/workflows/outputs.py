@@ -13,6 +13,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, tr
 from bids_wmh_uad import __version__
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.sidecars import sidecars
+from bids_wmh_uad.files import dump_json
 from bids_wmh_uad.workflows import tools
 from bids_wmh_uad.workflows.interfaces import Stage, load_data
 
@@ -154,7 +155,7 @@ class Describe(Stage):
             "signature": derivatives.signature(inputs.session, inputs.method, inputs.model_digest),
         }
         path = directory / "summary.json"
-        path.write_bytes(derivatives.dump_json(summary))
+        path.write_bytes(dump_json(summary))
         self._results["summary"] = str(path)
 
 

@@ -13,6 +13,7 @@ from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session, UnusableSession, find_sessions
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, NOT_STARTED, SESSION_CRASHED, WmhUadError
+from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.workflows import engine
 
 LOGGER = logging.getLogger("bids_wmh_uad")
@@ -281,7 +282,7 @@ def _write_failure(path: Path, subject: str, session: str | None, reason: str) -
         "status": "failed",
         "reason": reason,
     }
-    derivatives.write_atomically(path, derivatives.dump_json(content))
+    write_atomically(path, dump_json(content))
 
 
 def write_citation(workflow: Any, output_dir: Path) -> None:
@@ -290,7 +291,7 @@ def write_citation(workflow: Any, output_dir: Path) -> None:
 
     session = workflow.list_node_names()[0].split(".")[0]
     text = methods_text(workflow.get_node(session).visit_desc())
-    derivatives.write_atomically(output_dir / "CITATION.md", text.encode())
+    write_atomically(output_dir / "CITATION.md", text.encode())
 
 
 def write_reports(config: RunConfig, subjects: Sequence[str], failures: dict[str, str]) -> None:

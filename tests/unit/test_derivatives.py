@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bids_wmh_uad import files
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import Method
@@ -39,19 +40,19 @@ def stamp(path: Path) -> tuple[int, int]:
 @given(content=st.binary(max_size=2000))
 def test_what_is_written_is_what_is_read(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("write") / "new" / "file"
-    assert derivatives.write_atomically(path, content)
+    assert files.write_atomically(path, content)
     assert path.read_bytes() == content
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 
 def test_the_same_content_is_not_written_again(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    derivatives.write_atomically(path, b"abc")
+    files.write_atomically(path, b"abc")
     os.utime(path, ns=(1, 1))
     before = stamp(path)
-    assert not derivatives.write_atomically(path, b"abc")
+    assert not files.write_atomically(path, b"abc")
     assert stamp(path) == before
-    assert derivatives.write_atomically(path, b"abd")  # same length
+    assert files.write_atomically(path, b"abd")  # same length
     assert stamp(path) != before
 
 
@@ -74,7 +75,7 @@ def test_a_failed_write_leaves_the_old_file_whole_and_nothing_else(
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(kind) as raised:
-        derivatives.write_atomically(path, b"new")
+        files.write_atomically(path, b"new")
     assert str(raised.value) == CANNOT_CREATE.format(path=path, reason="it broke")
     assert raised.value.exit_code == code
     assert path.read_bytes() == b"old"
@@ -84,22 +85,22 @@ def test_a_failed_write_leaves_the_old_file_whole_and_nothing_else(
 def test_a_file_in_the_way_of_a_directory_is_said(tmp_path: Path) -> None:
     (tmp_path / "sub-01").write_text("")
     with pytest.raises(CannotCreateError, match="sub-01/anat"):
-        derivatives.write_atomically(tmp_path / "sub-01" / "anat" / "file", b"")
+        files.write_atomically(tmp_path / "sub-01" / "anat" / "file", b"")
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o002])
 def test_files_have_the_permissions_the_umask_asks_for(tmp_path: Path, umask: int) -> None:
     old = os.umask(umask)
     try:
-        derivatives.write_atomically(tmp_path / "file", b"")
+        files.write_atomically(tmp_path / "file", b"")
     finally:
         os.umask(old)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_json_does_not_depend_on_the_order_of_keys() -> None:
-    assert derivatives.dump_json({"a": 1, "b": [2]}) == derivatives.dump_json({"b": [2], "a": 1})
-    assert json.loads(derivatives.dump_json({"a": 1})) == {"a": 1}
+    assert files.dump_json({"a": 1, "b": [2]}) == files.dump_json({"b": [2], "a": 1})
+    assert json.loads(files.dump_json({"a": 1})) == {"a": 1}
 
 
 # ------------------------------------------------------------------- tables
@@ -197,7 +198,7 @@ def finished(tmp_path: Path, make_dataset: Callable[..., Path]) -> tuple[Path, S
 
 def write_summary(out: Path, session: Session) -> None:
     summary = {"signature": derivatives.signature(session, Method(), DIGEST)}
-    derivatives.output_path(out, session, "summary").write_bytes(derivatives.dump_json(summary))
+    derivatives.output_path(out, session, "summary").write_bytes(files.dump_json(summary))
 
 
 def test_a_whole_session_is_finished(finished: tuple[Path, Session]) -> None:
@@ -264,7 +265,7 @@ def test_publish_writes_the_summary_last_and_only_what_is_not_right(
 ) -> None:
     names = ["sub-01/anat/a_desc-wmh_summary.json", "sub-01/anat/b_mask.nii.gz", "sub-01/figures/z.svg"]
     for name in names:
-        derivatives.write_atomically(tmp_path / "staging" / name, name.encode())
+        files.write_atomically(tmp_path / "staging" / name, name.encode())
     order: list[str] = []
     replace_file = os.replace
     monkeypatch.setattr(os, "replace", lambda a, b: (order.append(Path(b).name), replace_file(a, b)))

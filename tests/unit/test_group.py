@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bids_wmh_uad import files
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import RunConfig, Running, Selection
@@ -65,7 +66,7 @@ def write_summary(out: Path, content: dict[str, Any]) -> Path:
         subject, None if session == "n/a" else session[4:], Path(f"sub-{subject}_FLAIR.nii.gz"), Path()
     )
     path = derivatives.output_path(out, found, "summary")
-    derivatives.write_atomically(path, derivatives.dump_json(content))
+    files.write_atomically(path, files.dump_json(content))
     return path
 
 
@@ -92,9 +93,7 @@ def write_session(
 def write_failure(out: Path, subject: str, session: str | None, reason: str) -> None:
     content = {"participant_id": f"sub-{subject}", "session_id": f"ses-{session}" if session else "n/a",
                "status": "failed", "reason": reason}  # fmt: skip
-    derivatives.write_atomically(
-        derivatives.failure_path(out, subject, session), derivatives.dump_json(content)
-    )
+    files.write_atomically(derivatives.failure_path(out, subject, session), files.dump_json(content))
 
 
 def reference_path(root: Path, subject: str, session: str | None = None, label: str = "WMH") -> Path:

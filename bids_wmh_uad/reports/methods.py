@@ -21,7 +21,7 @@ REFERENCES = {
     "n4": "Tustison NJ et al. N4ITK: Improved N3 Bias Correction. IEEE Trans Med Imaging 2010. doi:10.1109/TMI.2010.2046908",
     "nilearn": "Nilearn contributors. nilearn. doi:10.5281/zenodo.8397156",
     "nipype": "Gorgolewski K et al. Nipype: a flexible, lightweight and extensible neuroimaging data processing framework in Python. Front Neuroinform 2011. doi:10.3389/fninf.2011.00013",
-    "niworkflows": "Esteban O et al. niworkflows: NeuroImaging workflows and tools. doi:10.5281/zenodo.3378410",
+    "niworkflows": "Esteban O et al. niworkflows: NeuroImaging workflows and tools. https://github.com/nipreps/niworkflows",
     "ocsvm": "Schölkopf B et al. Estimating the support of a high-dimensional distribution. Neural Comput 2001. doi:10.1162/089976601750264965",
     "pinon": "Pinon N, Trombetta R, Lartizien C. One-Class SVM on siamese neural network latent space for Unsupervised Anomaly Detection on brain MRI White Matter Hyperintensities. MIDL 2023. arXiv:2304.08058",
 }
@@ -43,7 +43,7 @@ def methods_text(description: str) -> str:
     KeyError
         If the text cites a work that :data:`REFERENCES` does not hold.
     """
-    text = TITLE.format(version=__version__) + description.strip() + "\n"
+    text = TITLE.format(version=__version__) + "\n" + description.strip() + "\n"
     cited = list(dict.fromkeys(_KEY.findall(text)))
     numbers = {key: number for number, key in enumerate(cited, start=1)}
     body = _KEY.sub(lambda match: str(numbers[match.group(1)]), text)

@@ -8,6 +8,7 @@ summary comes last: where it is, the session is finished.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import math
@@ -167,7 +168,7 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 
 def publish(staging: Path, output_dir: Path) -> list[Path]:
-    """Move a session's staged files to the output directory, the summary last.
+    """Move a session's staged files to the output directory, the summary last; images are compressed.
 
     Returns
     -------
@@ -176,12 +177,22 @@ def publish(staging: Path, output_dir: Path) -> list[Path]:
     """
     staged = sorted(path for path in staging.rglob("*") if path.is_file())
     staged.sort(key=lambda path: path.name.endswith(OUTPUTS["summary"]))
-    names = [path.relative_to(staging) for path in staged]
-    return [name for path, name in zip(staged, names, strict=True) if _publish_one(path, output_dir / name)]
+    names = [_published_name(path.relative_to(staging)) for path in staged]
+    return [
+        name
+        for path, name in zip(staged, names, strict=True)
+        if write_atomically(output_dir / name, _published_content(path))
+    ]
 
 
-def _publish_one(source: Path, target: Path) -> bool:
-    return write_atomically(target, source.read_bytes())
+def _published_name(name: Path) -> Path:
+    return name.with_name(name.name + ".gz") if name.suffix == ".nii" else name
+
+
+def _published_content(path: Path) -> bytes:
+    content = path.read_bytes()
+    # no time and no name in the header: the same image gives the same bytes
+    return gzip.compress(content, compresslevel=6, mtime=0) if path.suffix == ".nii" else content
 
 
 def remove_tree(path: Path) -> None:

@@ -76,7 +76,7 @@ def configure_nipype(config: RunConfig) -> None:
             "crashdump_dir": str(config.log_dir),
             "crashfile_format": "txt",
             "hash_method": "content",
-            "poll_sleep_duration": "0.2",
+            "poll_sleep_duration": "0.1",
             "remove_unnecessary_outputs": "false",
             "stop_on_first_crash": str(config.running.stop_on_first_crash).lower(),
             "check_version": "false",

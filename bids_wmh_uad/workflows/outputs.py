@@ -70,7 +70,7 @@ class FinishImages(Stage):
                 if name == "mask"
                 else load_data(getattr(self.inputs, name))
             )
-            path = directory / f"{name}.nii.gz"
+            path = directory / f"{name}.nii"
             nib.save(tools.to_grid_of(data.astype(dtype), source), path)
             self._results[name] = str(path)
         t1w_to_flair = np.linalg.inv(np.asarray(self.inputs.flair_to_t1w))

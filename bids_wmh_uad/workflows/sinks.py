@@ -1,4 +1,8 @@
-"""One data sink per output: niworkflows names the file and writes its sidecar."""
+"""One data sink per output: niworkflows names the file and writes its sidecar.
+
+Images go into the staging tree uncompressed: the sink would compress them again at the slowest
+level, in the process that schedules everything. Publishing compresses them.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +69,7 @@ def connect_sinks(workflow: Any, session: Session, staging: Path) -> None:
             session,
             staging,
             space="FLAIR",
-            compress=True,
+            compress=False,
             data_dtype=np.dtype(IMAGES[name]).name,
             **entities,
         )

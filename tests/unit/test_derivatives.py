@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import math
 import os
@@ -258,6 +259,18 @@ def test_a_scan_that_cannot_be_read_is_not_finished(finished: tuple[Path, Sessio
 
 
 # ------------------------------------------------------------------ publish
+
+
+def test_publish_compresses_images_without_time_or_name(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 50
+    staged = tmp_path / "staging" / "sub-01" / "anat" / "sub-01_mask.nii"
+    staged.parent.mkdir(parents=True)
+    staged.write_bytes(content)
+    (written,) = derivatives.publish(tmp_path / "staging", tmp_path / "out")
+    assert written.name == "sub-01_mask.nii.gz"
+    compressed = (tmp_path / "out" / written).read_bytes()
+    assert gzip.decompress(compressed) == content
+    assert compressed[3:8] == bytes(5)  # no flags (no name), no modification time
 
 
 def test_publish_writes_the_summary_last_and_only_what_is_not_right(

@@ -99,32 +99,6 @@ def extract_patches(
     return np.where(inside[:, None], cut.transpose(1, 0, 2, 3), background).astype(np.float32)
 
 
-def sample_coordinates(mask: NDArray[np.bool_], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw voxels of a mask uniformly, without replacement while they last.
-
-    Parameters
-    ----------
-    mask : (X, Y, Z) bool array
-    n : int
-        Number of voxels wanted.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    (n, 3) int64 array.
-
-    Raises
-    ------
-    BadDataError
-        `errors.TOO_FEW_VOXELS`, when the mask is empty.
-    """
-    voxels = np.flatnonzero(mask)
-    if voxels.size == 0:
-        raise BadDataError(TOO_FEW_VOXELS.format(what="patch mask", n=0, needed=1))
-    chosen = rng.choice(voxels, size=n, replace=n > voxels.size)
-    return np.stack(np.unravel_index(chosen, mask.shape), axis=1).astype(np.int64)
-
-
 def jitter_contrast(
     patches: Patches, rng: np.random.Generator, *, contrast: float = 0.2, shift: float = 0.15
 ) -> Patches:

@@ -75,22 +75,6 @@ class Volume:
         x, y, z = self.data.shape
         return x, y, z
 
-    def with_data(self, data: NDArray[Any]) -> Volume:
-        """Put other values on the same grid.
-
-        Parameters
-        ----------
-        data : (X, Y, Z) array
-
-        Raises
-        ------
-        GridMismatchError
-            When the shape differs.
-        """
-        other = Volume(data, self.affine)
-        check_same_grid(self, other)
-        return other
-
 
 def check_same_grid(first: Volume, second: Volume, names: tuple[str, str] = ("first", "second")) -> None:
     """Require that two volumes share shape and affine.
@@ -247,11 +231,6 @@ class WorkingGrid:
             (steps[0], steps[1], steps[2]),
             canonical @ to_canonical,
         )
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether both ways are mere permutations and flips."""
-        return self.steps == (1.0, 1.0, 1.0)
 
     def forward(self, data: NDArray[Any], order: Order = 1) -> NDArray[Any]:
         """Bring stored data to the working grid.

@@ -20,7 +20,7 @@ from bids_wmh_uad.config import RunConfig
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 SESSIONS_PER_PROCESS = 4
-_TYPED_ERROR = re.compile(r"^\s*bids_wmh_uad\.errors\.(\w+): (.+)$", re.MULTILINE)
+_TYPED_ERROR = re.compile(r"^\s*bids_wmh_uad\.errors\.\w+: (.+)$", re.MULTILINE)
 _LAST_ERROR = re.compile(r"^\s*((?!nipype)[\w.]+(?:Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
 
 
@@ -179,7 +179,6 @@ class Crash:
     node: str
     reason: str
     crashfile: Path
-    exit_code: int
 
 
 def read_crashes(log_dir: Path) -> list[Crash]:
@@ -195,13 +194,12 @@ def _read_crash(path: Path) -> Crash:
     node = next((line[6:].strip() for line in text.splitlines() if line.startswith("Node: ")), path.name)
     typed = _TYPED_ERROR.findall(text)
     if typed:
-        name, reason = typed[-1]
-        return Crash(node, reason, path, getattr(errors, name, errors.WmhUadError).exit_code)
+        return Crash(node, typed[-1], path)
     plain = _LAST_ERROR.findall(text)
     reason = errors.SESSION_CRASHED.format(
         node=node, reason=plain[-1] if plain else "unknown error", crashfile=path
     )
-    return Crash(node, reason, path, errors.EXIT_SESSION_FAILED)
+    return Crash(node, reason, path)
 
 
 def append_stages(path: Path, directories: Iterable[Path], since: float) -> None:

@@ -63,6 +63,8 @@ def run_participant(config: RunConfig) -> int:
     digest = model_digest(config.method.model)
     engine.require_device(config.performance.device)
     if config.running.boilerplate_only:
+        if not sessions:
+            raise unusable[0].error
         write_citation(init_participant_wf(sessions[:1], config, digest), config.output_dir)
         return EXIT_OK
     derivatives.write_dataset_files(config.output_dir, config.bids_dir)

@@ -108,3 +108,10 @@ def test_each_run_has_a_log_directory_of_its_own() -> None:
 def test_the_machine_has_a_cpu_and_memory() -> None:
     assert available_cpus() >= 1
     assert 0 < available_memory_gb() < 2**20
+
+
+def test_the_scores_are_those_that_core_knows() -> None:
+    from bids_wmh_uad import config
+    from bids_wmh_uad.core import scoring
+
+    assert config.SCORES == scoring.SCORES  # written twice: importing core would slow down --help

@@ -11,14 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bids_wmh_uad.bids.dataset import Session, find_sessions, read_filters
-from bids_wmh_uad.cli.run import main
 from bids_wmh_uad.config import Selection
 from bids_wmh_uad.errors import (
     BAD_FILTER_FILE,
     BROKEN_LINK,
     EMPTY_SELECTION,
-    EXIT_OK,
-    EXIT_SESSION_FAILED,
     MISSING_FLAIR,
     MISSING_T1W,
     NO_SUCH_DIRECTORY,
@@ -385,33 +382,3 @@ def test_a_database_knows_every_participant(tmp_path: Path, make_dataset: Maker)
         sessions, _ = find_sessions(root, Selection(participant_label=(label,), bids_database_dir=database))
         assert [found.subject for found in sessions] == [label]
     assert database.is_dir()
-
-
-# ------------------------------------------------------------------ dry run
-
-
-def test_a_dry_run_names_every_file_and_writes_nothing(
-    tmp_path: Path, make_dataset: Maker, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = "sub-01/anat/sub-01_run-2_FLAIR.nii.gz"
-    root = make_dataset(tmp_path / "ds", T1W, FLAIR, other)
-    arguments = [str(root), str(tmp_path / "out"), "participant", "--dry-run"]
-    assert main(arguments) == EXIT_OK
-    said = capsys.readouterr().out
-    assert all(str(root / name) in said for name in (T1W, FLAIR, other))
-    assert said.endswith("1 sessions would be processed, 0 cannot be.\n")
-    (root / T1W).unlink()
-    assert main(arguments) == EXIT_SESSION_FAILED
-    assert MISSING_T1W.format(where="sub-01", flair=root / FLAIR) in capsys.readouterr().out
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_dry_run_of_the_group_level_writes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    summary = tmp_path / "out" / "sub-01" / "anat" / "sub-01_desc-wmh_summary.json"
-    summary.parent.mkdir(parents=True)
-    summary.write_text("{}")
-    assert main([str(tmp_path / "absent"), str(tmp_path / "out"), "group", "--dry-run"]) == EXIT_OK
-    assert str(summary) in capsys.readouterr().out
-    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [summary]

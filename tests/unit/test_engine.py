@@ -70,13 +70,14 @@ def test_a_typed_error_is_the_reason_word_for_word(tmp_path: Path) -> None:
     message = errors.TRUNCATED_IMAGE.format(path="/data/sub-01_FLAIR.nii.gz", reason="Compressed: ended")
     path = crash(tmp_path, TYPED.format(name="BadImageError", message=message))
     found = engine.read_crashes(tmp_path)
-    assert found == [engine.Crash(NODE, message, path, errors.BadImageError.exit_code)]
+    assert found == [engine.Crash(NODE, message, path)]
 
 
 @pytest.mark.parametrize("name", ["TemporaryError", "StorageError", "MissingInputError"])
-def test_the_exit_code_is_the_errors_own(tmp_path: Path, name: str) -> None:
+def test_every_typed_error_is_known(tmp_path: Path, name: str) -> None:
+    assert issubclass(getattr(errors, name), errors.WmhUadError)
     crash(tmp_path, TYPED.format(name=name, message="text"))
-    assert engine.read_crashes(tmp_path)[0].exit_code == getattr(errors, name).exit_code
+    assert engine.read_crashes(tmp_path)[0].reason == "text"
 
 
 def test_of_chained_errors_the_last_is_the_reason(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_any_other_error_is_named_with_its_node_and_crash_file(tmp_path: Path) -
     expected = errors.SESSION_CRASHED.format(
         node=NODE, reason="RuntimeError: itk::ERROR: mask is empty", crashfile=path
     )
-    assert engine.read_crashes(tmp_path) == [engine.Crash(NODE, expected, path, errors.EXIT_SESSION_FAILED)]
+    assert engine.read_crashes(tmp_path) == [engine.Crash(NODE, expected, path)]
 
 
 def test_a_crash_file_without_an_error_is_still_a_crash(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from bids_wmh_uad.core.patches import (
     extract_patches,
     jitter_contrast,
     network_input,
-    sample_coordinates,
     squash,
 )
 from bids_wmh_uad.errors import BadDataError
@@ -43,18 +42,6 @@ def test_strided_images_are_read_right():
     np.testing.assert_array_equal(
         extract_patches(view, coords), extract_patches(np.ascontiguousarray(view), coords)
     )
-
-
-def test_coordinates_lie_in_the_mask_and_are_distinct():
-    mask = np.random.default_rng(0).random((6, 7, 8)) > 0.5
-    n = int(mask.sum())
-    coords = sample_coordinates(mask, n, np.random.default_rng(1))
-    assert {tuple(c) for c in coords} == {tuple(c) for c in np.argwhere(mask)}
-    assert len(sample_coordinates(mask, 3 * n, np.random.default_rng(1))) == 3 * n
-    again = sample_coordinates(mask, n, np.random.default_rng(1))
-    np.testing.assert_array_equal(coords, again)
-    with pytest.raises(BadDataError):
-        sample_coordinates(np.zeros_like(mask), 1, np.random.default_rng(0))
 
 
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=20))

@@ -1,0 +1,58 @@
+"""``main``: dry runs, and runs that find nothing they can use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bids_wmh_uad.cli.run import main
+from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, MISSING_T1W, MissingInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pytest
+
+    Maker = Callable[..., Path]
+
+T1W, FLAIR = "sub-01/anat/sub-01_T1w.nii.gz", "sub-01/anat/sub-01_FLAIR.nii.gz"
+
+
+def test_a_dry_run_names_every_file_and_writes_nothing(
+    tmp_path: Path, make_dataset: Maker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = "sub-01/anat/sub-01_run-2_FLAIR.nii.gz"
+    root = make_dataset(tmp_path / "ds", T1W, FLAIR, other)
+    arguments = [str(root), str(tmp_path / "out"), "participant", "--dry-run"]
+    assert main(arguments) == EXIT_OK
+    said = capsys.readouterr().out
+    assert all(str(root / name) in said for name in (T1W, FLAIR, other))
+    assert said.endswith("1 sessions would be processed, 0 cannot be.\n")
+    (root / T1W).unlink()
+    assert main(arguments) == EXIT_SESSION_FAILED
+    assert MISSING_T1W.format(where="sub-01", flair=root / FLAIR) in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_of_the_group_level_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = tmp_path / "out" / "sub-01" / "anat" / "sub-01_desc-wmh_summary.json"
+    summary.parent.mkdir(parents=True)
+    summary.write_text("{}")
+    assert main([str(tmp_path / "absent"), str(tmp_path / "out"), "group", "--dry-run"]) == EXIT_OK
+    assert str(summary) in capsys.readouterr().out
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [summary]
+
+
+def test_the_methods_text_alone_needs_a_usable_session(
+    tmp_path: Path, make_dataset: Maker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_dataset(tmp_path / "ds", FLAIR)
+    out = tmp_path / "out"
+    assert main([str(root), str(out), "participant", "--boilerplate-only"]) == MissingInputError.exit_code
+    assert MISSING_T1W.format(where="sub-01", flair=root / FLAIR) in capsys.readouterr().err
+    assert not list(out.glob("sub-*"))
+    root = make_dataset(tmp_path / "whole", T1W, FLAIR)
+    assert main([str(root), str(out), "participant", "--boilerplate-only"]) == EXIT_OK
+    assert "Pinon" in (out / "CITATION.md").read_text()

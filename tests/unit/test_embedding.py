@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bids_wmh_uad.core.autoencoder import build_autoencoder
-from bids_wmh_uad.core.embedding import embed_dense, embed_patches
+from bids_wmh_uad.core.embedding import DenseEncoder, embed_dense, embed_patches, slices_first
+from bids_wmh_uad.core.parallel import parallel_map
 from bids_wmh_uad.core.patches import extract_patches
 from bids_wmh_uad.errors import GridMismatchError
 
@@ -73,3 +78,87 @@ def test_empty_mask_and_wrong_grid(model):
     assert embed_dense(model, IMAGE, np.zeros(IMAGE.shape[1:], dtype=bool)).shape == (0, 16)
     with pytest.raises(GridMismatchError):
         embed_dense(model, IMAGE, np.ones((23, 31, 4), dtype=bool))
+
+
+def reference(model, image, mask):
+    return embed_patches(model, extract_patches(image, np.argwhere(mask)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 1), (7, 40, 2), (40, 7, 2), (17, 16, 9), (20, 19, 17)])
+def test_any_size_equals_patch_wise(model, shape):
+    image = np.random.default_rng(2).random((2, *shape), dtype=np.float32)
+    mask = np.ones(shape, dtype=bool)
+    np.testing.assert_allclose(embed_dense(model, image, mask), reference(model, image, mask), atol=1e-5)
+
+
+def test_every_statistic_of_batchnorm_counts(model):
+    network = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for norm in (layer for layer in network.encoder if isinstance(layer, torch.nn.BatchNorm2d)):
+            for values in (norm.weight, norm.bias, norm.running_mean):
+                values.copy_(torch.randn(values.shape, generator=generator))
+            norm.running_var.copy_(0.5 + torch.rand(norm.running_var.shape, generator=generator))
+    mask = MASKS["scattered"]
+    np.testing.assert_allclose(
+        embed_dense(network, IMAGE, mask), reference(network, IMAGE, mask), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_mask_on_every_edge(model):
+    mask = np.zeros(IMAGE.shape[1:], dtype=bool)
+    mask[[0, -1], 15, 2] = mask[11, [0, -1], 2] = mask[11, 15, [0, -1]] = True
+    np.testing.assert_allclose(embed_dense(model, IMAGE, mask), reference(model, IMAGE, mask), atol=1e-5)
+
+
+@pytest.fixture
+def set_threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["everywhere", "scattered"])
+def test_same_bytes_for_any_number_of_threads(model, set_threads, name):
+    results = []
+    for threads in (1, 2, 3, 2):
+        set_threads(threads)
+        results.append(embed_dense(model, IMAGE, MASKS[name], slices=1).tobytes())
+        assert torch.get_num_threads() == threads
+    assert len(set(results)) == 1
+
+
+def test_slabs_are_the_rows_of_the_whole(model):
+    mask = MASKS["scattered"]
+    whole = np.zeros((*mask.shape, 16), dtype=np.float32)
+    whole[mask] = embed_dense(model, IMAGE, mask)
+    encoder = DenseEncoder(model)
+    for slab in (slice(0, 2), slice(2, 5), slice(4, 9)):
+        rows = encoder(IMAGE, mask, slab).numpy()
+        expected = whole[..., slab, :].transpose(2, 0, 1, 3)[slices_first(mask, slab)]
+        np.testing.assert_allclose(rows, expected, atol=1e-6)
+    assert encoder(IMAGE, np.zeros_like(mask), slice(0, 2)).shape == (0, 16)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 34), st.integers(1, 34), st.integers(1, 4)),
+    share=st.sampled_from([0.01, 0.3, 1.0]),
+    slices=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)
+def test_dense_equals_patch_wise_for_any_mask(model, shape, share, slices, seed):
+    rng = np.random.default_rng(seed)
+    image = rng.random((2, *shape), dtype=np.float32)
+    mask = rng.random(shape) < share
+    dense = embed_dense(model, image, mask, slices)
+    assert dense.shape == (mask.sum(), 16)
+    np.testing.assert_allclose(dense, reference(model, image, mask), atol=1e-5)
+
+
+def test_a_failing_item_raises_and_threads_come_back():
+    before = torch.get_num_threads()
+    assert parallel_map(lambda item: (item, torch.get_num_threads()), range(3), 2) == [(0, 1), (1, 1), (2, 1)]
+    with pytest.raises(ZeroDivisionError):
+        parallel_map(lambda item: 1 // item, [1, 0], 2)
+    assert torch.get_num_threads() == before

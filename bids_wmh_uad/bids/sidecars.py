@@ -19,6 +19,7 @@ def sidecars(
     model_digest: str,
     contrasts: dict[str, dict[str, Any]],
     threshold: dict[str, Any],
+    device: str,
 ) -> dict[str, dict[str, Any]]:
     """The JSON sidecar of each of the session's images and transforms.
 
@@ -33,6 +34,8 @@ def sidecars(
         What is known of the ``flair`` and the ``t1w``: ``SkullStripped``, ``WhiteMatter`` mode and scale.
     threshold : dict
         The operating point.
+    device : str
+        Where the anomaly map was computed: ``cpu`` or ``cuda``.
 
     Returns
     -------
@@ -51,6 +54,7 @@ def sidecars(
             "Sources": [out["flair"], out["t1w"], out["brain"]],
             "Description": "Raw anomaly score, larger = more abnormal, 0 outside the brain.",
             "Units": "arbitrary",
+            "Device": device,
             **scoring,
             "OneClassSVM": {"Nu": method.nu, "Gamma": method.gamma, "Samples": method.n_samples, "Seed": method.random_seed},
         },

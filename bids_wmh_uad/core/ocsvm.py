@@ -1,21 +1,166 @@
-"""One-Class SVM of a patient's own latents, scored at whole-brain scale."""
+"""One-Class SVMs of latents: scikit-learn's estimator, and the two paradigms with one model for all voxels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.svm import OneClassSVM
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
 
-from bids_wmh_uad.errors import BAD_VALUE, TOO_FEW_VOXELS, BadDataError
+from bids_wmh_uad.core.dual import scale_features, solve_dual
+from bids_wmh_uad.core.kernel import KernelSum
+from bids_wmh_uad.errors import BAD_LATENTS, BAD_VALUE, TOO_FEW_VOXELS, BadDataError, LatentsError
 
 MINIMUM_SAMPLES = 50
 """Fewer training latents than this say nothing about a 16-d distribution."""
+PATIENT_TOLERANCE = 1e-5
+"""Of the per-patient duals, in units of the score (which is of the order of nu times the sample)."""
+POOLED_TOLERANCE = 1e-3
+"""Of the pooled dual: scikit-learn's default."""
 
 Latents = NDArray[np.float32]
+
+
+class OneClassModel(Protocol):
+    """What scoring needs of a fitted One-Class SVM, whichever voxels it was fitted to.
+
+    Three paradigms fulfil it: *patient* (`fit_patient`) and *pooled* (`fit_pooled`) give one
+    model for all voxels (`kernel.KernelSum`), *voxel* (`voxelwise.VoxelwiseOneClassSVM`) one
+    for each.
+    """
+
+    def on(self, device: torch.device | str = "cpu") -> ScoreOperator:
+        """Lay the model out on a device, for float32 latents."""
+
+
+class ScoreOperator(Protocol):
+    """A model on its device; thread-safe."""
+
+    def log_score_samples(self, latents: Tensor, voxels: Tensor | None = None) -> Tensor:
+        """Natural logarithm of the kernel sum of (n, d) latents: (n,), larger = more normal.
+
+        ``voxels`` (n,) says which model scores which row, where there is more than one.
+        """
+
+    def decision_function(self, latents: Tensor, voxels: Tensor | None = None) -> Tensor:
+        """Kernel sum minus offset of (n, d) latents: (n,), inlier > 0."""
+
+
+class OneClassSVM(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+    """RBF One-Class SVM in torch, with `sklearn.svm.OneClassSVM`'s contract.
+
+    The same dual in the same scale as libsvm's (`core.dual`), solved to a stated
+    tolerance in float64; it takes 100,000 samples where libsvm's time grows with the
+    square of their number.
+
+    Parameters
+    ----------
+    nu : float
+        Upper bound on the fraction of training outliers and lower bound on the
+        fraction of support vectors, in (0, 1].
+    gamma : "scale", "auto" or float
+        RBF width: ``1 / (d Var X)``, ``1 / d``, or a number > 0.
+    tol : float
+        Largest violation of the dual's optimality conditions, in units of the score.
+    working_set : int
+        Samples optimised at a time; changes the time, not the solution.
+    device : str
+        torch device of fit and scores.
+
+    Attributes
+    ----------
+    support_ : (m,) int32 array
+        Indices of the support vectors, ascending.
+    support_vectors_ : (m, d) float64 array
+    dual_coef_ : (1, m) float64 array
+        In (0, 1], sum ``nu n``.
+    offset_ : (1,) float64 array
+        ``decision_function = score_samples - offset_``.
+    n_iter_ : int
+        Pair updates of the solver.
+
+    Notes
+    -----
+    Schoelkopf et al., "Estimating the support of a high-dimensional distribution",
+    Neural Computation 13 (2001). One difference: at nu = 1, where every sample is at its
+    bound and scikit-learn raises, the offset is the highest training score.
+    """
+
+    def __init__(
+        self,
+        *,
+        nu: float = 0.5,
+        gamma: float | Literal["scale", "auto"] = "scale",
+        tol: float = 1e-6,
+        working_set: int = 512,
+        device: str = "cpu",
+    ) -> None:
+        self.nu = nu
+        self.gamma = gamma
+        self.tol = tol
+        self.working_set = working_set
+        self.device = device
+
+    def fit(self, X: ArrayLike, y: object = None) -> OneClassSVM:
+        """Fit to (n, d) samples; `y` is ignored.
+
+        Raises
+        ------
+        LatentsError
+            `errors.BAD_LATENTS`: empty, not 2-D, NaN or infinite.
+        BadDataError
+            `errors.BAD_VALUE`: nu or gamma out of range.
+        """
+        samples = self._validate(X, reset=True)
+        require_nu(self.nu)
+        self._gamma = 1.0 / samples.shape[1] if self.gamma == "auto" else resolve_gamma(self.gamma, samples)
+        features = scale_features(torch.tensor(samples, device=self.device)[None], self._gamma)
+        solution = solve_dual(
+            features, self.nu * len(samples), tol=self.tol, working_set=self.working_set
+        )
+        alpha = solution.alpha[0].cpu().numpy()
+        self.support_ = np.flatnonzero(alpha).astype(np.int32)
+        self.support_vectors_ = samples[self.support_]
+        self.dual_coef_ = alpha[None, self.support_]
+        self.offset_ = solution.offset.cpu().numpy()
+        self.intercept_ = -self.offset_
+        self.n_iter_ = solution.updates
+        return self
+
+    def _validate(self, X: ArrayLike, *, reset: bool) -> NDArray[Any]:
+        try:
+            dtype = np.float64 if reset else (np.float64, np.float32)
+            checked: NDArray[Any] = validate_data(self, X, reset=reset, dtype=dtype, order="C")
+        except ValueError as error:
+            raise LatentsError(BAD_LATENTS.format(reason=error)) from error
+        return checked
+
+    def _kernel_sum(self) -> KernelSum:
+        check_is_fitted(self)
+        return KernelSum(self.support_vectors_, self.dual_coef_[0], self._gamma, float(self.offset_[0]))
+
+    def score_samples(self, X: ArrayLike) -> NDArray[Any]:
+        """Weighted kernel sum of (n, d) samples: (n,), larger = more normal.
+
+        float32 samples are computed in float32 where that is accurate to about 1e-5 of
+        the score, all others in float64.
+        """
+        check_is_fitted(self)
+        return self._kernel_sum().score_samples(self._validate(X, reset=False), self.device)
+
+    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
+        """``score_samples - offset_`` of (n, d) samples: (n,), inlier > 0."""
+        check_is_fitted(self)
+        return self._kernel_sum().decision_function(self._validate(X, reset=False), self.device)
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """+1 for inliers (decision > 0), -1 for outliers: (n,)."""
+        return np.where(self.decision_function(X) > 0, 1, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,159 +189,132 @@ class Standardiser:
         return ((latents - self.centre) / self.scale).astype(np.float32)
 
 
-@dataclass(frozen=True, eq=False)
-class OneClassEnsemble:
-    """A mean of RBF One-Class SVMs that share features and gamma: one weighted kernel sum.
-
-    scikit-learn's sign law: `score_samples` larger = more normal,
-    ``decision_function = score_samples - offset_``, inlier > 0.
-
-    Parameters
-    ----------
-    standardiser : Standardiser
-        Applied before the kernel.
-    support_vectors : (m, d) float32 array
-        Of all members, standardised.
-    dual_coef : (m,) float64 array
-        Their coefficients, divided by the number of members.
-    gamma : float
-        RBF width, in standardised features: ``k(x, y) = exp(-gamma |x - y|^2)``.
-    offset_ : float
-        Mean of the members' offsets.
-    """
-
-    standardiser: Standardiser
-    support_vectors: Latents
-    dual_coef: NDArray[np.float64]
-    gamma: float
-    offset_: float
-
-    def log_score_samples(
-        self, latents: NDArray[Any], chunk: int = 32768, dtype: torch.dtype = torch.float32
-    ) -> NDArray[np.float32]:
-        """Log of `score_samples`, without underflow far from all support vectors.
-
-        Squared distances are expanded, so that the work is one matrix product.
-
-        Parameters
-        ----------
-        latents : (n, d) array
-        chunk : int
-            Rows per matrix product; bounds the memory, not the result.
-        dtype : torch.dtype
-            Of the arithmetic: float32 is within about 1e-5 of float64, relative to the score.
-
-        Returns
-        -------
-        (n,) array of that type: ``log sum_i a_i exp(-gamma |x - s_i|^2)``.
-        """
-        origin = self.support_vectors.mean(axis=0)  # small numbers keep the expansion accurate
-        vectors = torch.from_numpy(self.support_vectors).to(dtype) - torch.from_numpy(origin).to(dtype)
-        linear = (2.0 * self.gamma * vectors).T.contiguous()
-        constant = torch.from_numpy(np.log(self.dual_coef)).to(dtype) - self.gamma * (vectors * vectors).sum(
-            1
-        )
-        result = torch.empty(len(latents), dtype=dtype)
-        with torch.inference_mode():
-            for start in range(0, len(latents), chunk):
-                part = torch.from_numpy(self.standardiser(latents[start : start + chunk])).to(dtype)
-                part -= torch.from_numpy(origin).to(dtype)
-                exponent = torch.addmm(constant, part, linear)
-                peak = exponent.amax(1, keepdim=True)
-                total = exponent.sub_(peak).exp_().sum(1).log_()
-                own = self.gamma * (part * part).sum(1)
-                result[start : start + chunk] = total + peak[:, 0] - own
-        scores: NDArray[np.float32] = result.numpy()
-        return scores
-
-    def score_samples(
-        self, latents: NDArray[Any], chunk: int = 32768, dtype: torch.dtype = torch.float32
-    ) -> NDArray[np.float32]:
-        """Weighted kernel sum of (n, d) latents: larger = more normal."""
-        scores: NDArray[np.float32] = np.exp(self.log_score_samples(latents, chunk, dtype))
-        return scores
-
-    def decision_function(
-        self, latents: NDArray[Any], chunk: int = 32768, dtype: torch.dtype = torch.float32
-    ) -> NDArray[np.float32]:
-        """``score_samples - offset_``: positive = inlier."""
-        scores = self.score_samples(latents, chunk, dtype)
-        return scores - scores.dtype.type(self.offset_)
-
-
-def resolve_gamma(gamma: float | str, standardised: NDArray[Any]) -> float:
-    """Resolve gamma: a number, or "scale" = ``1 / (d Var X)`` of the standardised sample.
+def require_nu(nu: float) -> None:
+    """Check that 0 < nu <= 1.
 
     Raises
     ------
     BadDataError
-        When it is neither.
+        `errors.BAD_VALUE`.
     """
-    if gamma == "scale":
-        variance = float(np.asarray(standardised, dtype=np.float64).var())
-        return 1.0 / (standardised.shape[1] * variance) if variance > 0 else 1.0
+    if not 0 < nu <= 1:
+        raise BadDataError(BAD_VALUE.format(option="nu", value=nu, expected="a number in (0, 1]"))
+
+
+def resolve_gamma(gamma: float | str, samples: NDArray[Any]) -> float:
+    """Resolve gamma: a number, or "scale" = ``1 / (d Var X)`` of the (n, d) samples.
+
+    Raises
+    ------
+    BadDataError
+        `errors.BAD_VALUE`, when it is neither.
+    """
+    if isinstance(gamma, str) and gamma == "scale":
+        variance = float(np.asarray(samples, dtype=np.float64).var())
+        return 1.0 / (samples.shape[1] * variance) if variance > 0 else 1.0
     if isinstance(gamma, str) or not gamma > 0:
         raise BadDataError(BAD_VALUE.format(option="gamma", value=gamma, expected="a number > 0 or 'scale'"))
     return float(gamma)
 
 
-def fit_patient(
-    latents: NDArray[Any],
-    *,
-    nu: float,
-    gamma: float | str,
-    n_samples: int,
-    n_models: int,
-    keep: NDArray[np.bool_] | None = None,
-    rng: np.random.Generator,
-) -> OneClassEnsemble:
-    """Fit One-Class SVMs to random samples of one patient's own latents.
+def fit_patient(samples: NDArray[Any], *, nu: float, gamma: float | str, device: str = "cpu") -> KernelSum:
+    """Fit the mean of several One-Class SVMs, each to its own sample of one patient's latents.
 
-    Features are standardised by the median and MAD of the latents that may be
-    drawn: the lesions' tail then does not set the scale. All members share
-    features and gamma, so that their mean is one kernel sum.
+    Features are standardised by the median and MAD of all samples: a tail of lesions then
+    does not set the scale. The members share features and gamma, so that their mean is one
+    kernel sum; their duals are solved side by side.
 
     Parameters
     ----------
-    latents : (n, d) array
-        One row per brain voxel.
+    samples : (k, n, d) array
+        One sample per member.
     nu : float
         Bound on the fraction of training outliers, in (0, 1].
     gamma : float or "scale"
         RBF width in standardised features.
-    n_samples : int
-        Latents per member (fewer where there are not enough).
-    n_models : int
-        Members, each with its own sample.
-    keep : (n,) bool array, optional
-        Rows that may be drawn (trimmed sampling); all when not given.
-    rng : numpy.random.Generator
+    device : str
 
     Returns
     -------
-    OneClassEnsemble
+    KernelSum
 
     Raises
     ------
     BadDataError
-        `errors.TOO_FEW_VOXELS`, when fewer than 50 finite rows may be drawn.
+        `errors.TOO_FEW_VOXELS`, when a sample has fewer than 50 rows.
+    LatentsError
+        `errors.BAD_LATENTS`, when latents are NaN or infinite.
     """
-    usable = np.isfinite(latents).all(axis=1)
-    candidates = np.flatnonzero(usable if keep is None else usable & keep)
-    if candidates.size < MINIMUM_SAMPLES:
-        raise BadDataError(
-            TOO_FEW_VOXELS.format(what="one-class sample", n=candidates.size, needed=MINIMUM_SAMPLES)
-        )
-    size = min(n_samples, candidates.size)
-    samples = [latents[rng.choice(candidates, size, replace=False)] for _ in range(n_models)]
-    pooled = np.concatenate(samples)
-    standardiser = Standardiser.fit(pooled)
-    width = resolve_gamma(gamma, standardiser(pooled))
-    members = [OneClassSVM(kernel="rbf", nu=nu, gamma=width).fit(standardiser(s)) for s in samples]
-    return OneClassEnsemble(
-        standardiser,
-        np.concatenate([member.support_vectors_ for member in members]).astype(np.float32),
-        np.concatenate([member.dual_coef_[0] for member in members]) / n_models,
-        width,
-        float(np.mean([member.offset_[0] for member in members])),
+    members, count, width = samples.shape
+    pooled = samples.reshape(-1, width)
+    standardiser, gamma = _standardise(pooled, count, nu, gamma)
+    latents = standardiser(pooled).reshape(samples.shape)
+    features = scale_features(torch.from_numpy(latents).to(device, torch.float64), gamma)
+    solution = solve_dual(features, nu * count, tol=PATIENT_TOLERANCE)
+    alpha = solution.alpha.cpu().numpy()
+    return KernelSum(
+        latents[alpha > 0],
+        alpha[alpha > 0] / members,
+        gamma,
+        float(solution.offset.mean()),
+        standardiser.centre,
+        standardiser.scale,
     )
+
+
+def fit_pooled(
+    latents: NDArray[Any], *, nu: float, gamma: float | str, tol: float = POOLED_TOLERANCE, device: str = "cpu"
+) -> KernelSum:
+    """Fit one One-Class SVM to the latents of many subjects.
+
+    The kernel is exact at every size: the solver holds a working set, not the matrix. Time
+    grows with the samples times the support vectors (at least nu times the samples), scoring
+    with the support vectors; `benchmarks/pooled.py` measures both.
+
+    Parameters
+    ----------
+    latents : (n, d) array
+    nu : float
+    gamma : float or "scale"
+        In standardised features (median and MAD of the latents).
+    tol : float
+        Relative to the mean coefficient sum: the score is of the order of nu n.
+    device : str
+
+    Returns
+    -------
+    KernelSum
+
+    Raises
+    ------
+    BadDataError, LatentsError
+        As `fit_patient`.
+    """
+    standardiser, gamma = _standardise(latents, len(latents), nu, gamma)
+    standardised = standardiser(latents)
+    features = scale_features(torch.from_numpy(standardised).to(device, torch.float64)[None], gamma)
+    solution = solve_dual(features, nu * len(latents), tol=tol)
+    alpha = solution.alpha[0].cpu().numpy()
+    support = alpha > 0
+    return KernelSum(
+        standardised[support],
+        alpha[support],
+        gamma,
+        float(solution.offset[0]),
+        standardiser.centre,
+        standardiser.scale,
+    )
+
+
+def _standardise(
+    latents: NDArray[Any], count: int, nu: float, gamma: float | str
+) -> tuple[Standardiser, float]:
+    """Check (n, d) training latents; their standardiser, and gamma in standardised features."""
+    require_nu(nu)
+    if count < MINIMUM_SAMPLES:
+        raise BadDataError(TOO_FEW_VOXELS.format(what="one-class sample", n=count, needed=MINIMUM_SAMPLES))
+    broken = int((~np.isfinite(latents)).sum())
+    if broken:
+        raise LatentsError(BAD_LATENTS.format(reason=f"{broken} values are NaN or infinite"))
+    standardiser = Standardiser.fit(latents)
+    return standardiser, resolve_gamma(gamma, standardiser(latents))

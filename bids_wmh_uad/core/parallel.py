@@ -1,14 +1,22 @@
-"""Independent pieces of work on a few threads."""
+"""Independent pieces of work: on a few threads, or on a GPU as large as its memory allows."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
+
+from bids_wmh_uad.errors import GPU_MEMORY, GPU_SLABS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
+
+GPU_FACTOR = 8
+"""A GPU's slabs are this many times as thick as a core's."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,3 +57,75 @@ def parallel_map(
             return list(pool.map(function, items))
     finally:
         torch.set_num_threads(before)
+
+
+def stream_slabs(
+    work_on: Callable[[str], Callable[[slice], torch.Tensor]],
+    wanted: NDArray[np.bool_],
+    slices: int,
+    device: str,
+) -> tuple[NDArray[np.float32], str, tuple[str, ...]]:
+    """Compute a volume slab by slab, within the memory that there is.
+
+    Parameters
+    ----------
+    work_on : callable
+        From a torch device to a function from a slab of Z to the values of its wanted
+        voxels, slice by slice (`embedding.slices_first`); thread-safe.
+    wanted : (X, Y, Z) bool array
+    slices : int
+        Slices of a slab; on a GPU, which has no use for small pieces, `GPU_FACTOR` times as many.
+    device : str
+
+    Returns
+    -------
+    volume : (X, Y, Z) float32 array
+        0 where nothing is wanted or a value is NaN.
+    device : str
+        Where the last slab was computed.
+    warnings : tuple of str
+        `errors.GPU_SLABS`: slabs were halved; `errors.GPU_MEMORY`: the CPU had to go on.
+    """
+    volume = np.zeros(wanted.shape, dtype=np.float32)
+    depth, start, warnings = wanted.shape[2], 0, []
+
+    def fill(work: Callable[[slice], torch.Tensor], slab: slice) -> None:
+        chosen = wanted[..., slab].transpose(2, 0, 1)
+        values = np.zeros(chosen.shape, dtype=np.float32)
+        values[chosen] = np.nan_to_num(work(slab).cpu().numpy(), nan=0.0)
+        volume[..., slab] = values.transpose(1, 2, 0)
+
+    if device != "cpu":
+        start, smallest = _stream_on_gpu(fill, work_on, depth, slices * GPU_FACTOR, device)
+        if smallest < slices * GPU_FACTOR:
+            warnings.append(GPU_SLABS.format(device=device, slices=smallest))
+    if start < depth:
+        if device != "cpu":
+            warnings.append(GPU_MEMORY.format(device=device, done=start, depth=depth))
+        work, device = work_on("cpu"), "cpu"
+        parallel_map(lambda begin: fill(work, slice(begin, begin + slices)), range(start, depth, slices))
+    return volume, device, tuple(warnings)
+
+
+def _stream_on_gpu(
+    fill: Callable[[Callable[[slice], torch.Tensor], slice], None],
+    work_on: Callable[[str], Callable[[slice], torch.Tensor]],
+    depth: int,
+    slices: int,
+    device: str,
+) -> tuple[int, int]:
+    """Work through the slabs, halving them whenever memory runs out; slices done and the last size tried."""
+    start, work = 0, None
+    while start < depth:
+        try:
+            work = work or work_on(device)
+            fill(work, slice(start, start + slices))
+        except torch.OutOfMemoryError:
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            if slices == 1:
+                break
+            slices //= 2
+        else:
+            start += slices
+    return min(start, depth), slices

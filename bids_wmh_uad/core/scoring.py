@@ -1,16 +1,19 @@
-"""Anomaly maps: embed, fit the patient's One-Class SVM, score every voxel."""
+"""Anomaly maps in one streamed pass: embed a slab, score it, write it, forget it."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from bids_wmh_uad.core.embedding import embed_dense
+from bids_wmh_uad.core.embedding import SLAB, DenseEncoder, embed_patches, slices_first
 from bids_wmh_uad.core.intensity import MAD_TO_SD, smooth_flair_z
 from bids_wmh_uad.core.ocsvm import fit_patient
-from bids_wmh_uad.core.patches import network_input
+from bids_wmh_uad.core.parallel import stream_slabs
+from bids_wmh_uad.core.patches import extract_patches, network_input
 from bids_wmh_uad.errors import (
     BAD_VALUE,
     GRID_MISMATCH,
@@ -21,9 +24,13 @@ from bids_wmh_uad.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from bids_wmh_uad.core.autoencoder import SiamesePatchAutoEncoder
+    from bids_wmh_uad.core.ocsvm import OneClassModel, ScoreOperator
 
 SCORES = ("directed", "faithful")
 SPREAD_SAMPLES = 20_000
@@ -89,19 +96,81 @@ class ScoreParams:
             raise UsageError(BAD_VALUE.format(option=field, value=value, expected=expected))
 
 
+@dataclass(frozen=True, eq=False)
+class AnomalyMap:
+    """What scoring gives.
+
+    Attributes
+    ----------
+    scores : (X, Y, Z) float32 array
+        Larger = more abnormal, 0 outside the mask.
+    device : str
+        Where it was computed in the end.
+    warnings : tuple of str
+        What the user should know: the GPU's memory did not suffice.
+    """
+
+    scores: NDArray[np.float32]
+    device: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One session on its working grid.
+
+    Parameters
+    ----------
+    flair_z, t1w_z : (X, Y, Z) array
+        Robust z-scores against white matter.
+    mask : (X, Y, Z) bool array
+        Brain.
+    grey_matter : (X, Y, Z) bool array, optional
+        From a registered prior; the brain when not given.
+    voxels : (X, Y, Z) integer array, optional
+        For voxel-wise models: which one scores which voxel, -1 = none.
+
+    Raises
+    ------
+    GridMismatchError
+        `errors.GRID_MISMATCH`, when the arrays differ in shape.
+    """
+
+    flair_z: NDArray[Any]
+    t1w_z: NDArray[Any]
+    mask: NDArray[np.bool_]
+    grey_matter: NDArray[np.bool_] | None = None
+    voxels: NDArray[np.integer[Any]] | None = None
+
+    def __post_init__(self) -> None:
+        arrays = (self.flair_z, self.t1w_z, self.mask, self.grey_matter, self.voxels)
+        shapes = {array.shape for array in arrays if array is not None}
+        if len(shapes) > 1:
+            detail = f"shapes {sorted(shapes)}"
+            raise GridMismatchError(GRID_MISMATCH.format(first="FLAIR", second="T1w or mask", detail=detail))
+
+    def network_input(self, slab: slice = slice(None), ceiling: float = math.inf) -> NDArray[np.float32]:
+        """Network input of some axial slices, FLAIR cut at a ceiling: (2, X, Y, S)."""
+        flair = np.minimum(self.flair_z[..., slab], np.float32(ceiling))
+        return network_input(flair, self.t1w_z[..., slab], self.mask[..., slab])
+
+
 def anomaly_map(
     model: SiamesePatchAutoEncoder,
-    flair_z: NDArray[Any],
-    t1w_z: NDArray[Any],
-    mask: NDArray[np.bool_],
+    scan: Scan,
     params: ScoreParams,
     rng: np.random.Generator,
-    grey_matter: NDArray[np.bool_] | None = None,
-) -> NDArray[np.float32]:
+    *,
+    one_class: OneClassModel | None = None,
+    device: str = "cpu",
+    slices: int = SLAB,
+) -> AnomalyMap:
     r"""Score every brain voxel: larger = more abnormal.
 
-    The latents of all brain voxels are computed densely; One-Class SVMs are
-    fitted to a random sample of them ("per patient" paradigm) and applied to all.
+    Slab by slab, the patch around every voxel is embedded and scored; latents are never
+    held for the whole brain. On the CPU ``torch.get_num_threads()`` slabs are in work at
+    once. On a GPU whose memory does not suffice slabs are halved, and in the end the CPU
+    goes on. The map does not depend on the number of threads.
 
     ``"faithful"`` is minus the decision function of an untrimmed ensemble, as in
     Pinon et al., MIDL 2023 (inferred, METHOD.md section 1).
@@ -114,52 +183,154 @@ def anomaly_map(
               A = \max(z, 0) \cdot \left(\text{floor} + \frac{D}{1 + D}\right)
 
     c is `flair_ceiling` of grey matter, the brightest healthy tissue. The brightest
-    `trim` of the brain's FLAIR is never shown to the One-Class SVM: lesions cannot be
-    learnt as normal. sigma_S = 1.4826 MAD of S over the voxels that may be shown; D
-    and z are smoothed. The factor lies in [floor, floor + 1): the latent score ranks,
-    it cannot veto.
+    `trim` of the brain's FLAIR is never shown to the patient's own One-Class SVM: lesions
+    cannot be learnt as normal. sigma_S = 1.4826 MAD of S over the voxels that may be shown;
+    D and z are smoothed. The factor lies in [floor, floor + 1): the latent score ranks, it
+    cannot veto.
 
     Parameters
     ----------
     model : SiamesePatchAutoEncoder
-    flair_z, t1w_z : (X, Y, Z) array
-        Robust z-scores against white matter, working grid.
-    mask : (X, Y, Z) bool array
-        Brain.
+    scan : Scan
     params : ScoreParams
     rng : numpy.random.Generator
-    grey_matter : (X, Y, Z) bool array, optional
-        From a registered prior; the brain when not given.
+    one_class : OneClassModel, optional
+        Fitted to controls (*pooled* or *voxel* paradigm); without it the scan's own patches
+        are learnt (*patient* paradigm).
+    device : str
+        torch device.
+    slices : int
+        Axial slices per slab: bounds the memory, does not change the map beyond rounding.
 
     Returns
     -------
-    (X, Y, Z) float32 array, 0 outside the mask.
+    AnomalyMap
 
     Raises
     ------
-    GridMismatchError
-        When the three arrays differ in shape.
     BadDataError
         `errors.TOO_FEW_VOXELS`, when the mask is too small.
     """
-    if not flair_z.shape == t1w_z.shape == mask.shape:
-        detail = f"shapes {flair_z.shape}, {t1w_z.shape} and {mask.shape}"
-        raise GridMismatchError(GRID_MISMATCH.format(first="FLAIR", second="T1w or mask", detail=detail))
-    flair = np.asarray(flair_z, dtype=np.float32)
-    latents = embed_dense(model, network_input(flair, t1w_z, mask), mask)
     if params.score == "faithful":
-        return _scatter(faithful_score(latents, params, rng), mask)
-    brightness = smooth_flair_z(flair, mask, params.sigma_vox)
-    shown = brightness[mask] <= np.quantile(brightness[mask], 1.0 - params.trim)
-    ceiling = flair_ceiling(flair, mask if grey_matter is None else mask & grey_matter, params.ceiling)
-    relevant = mask & (brightness > 0)
-    ceilinged = network_input(np.minimum(flair, ceiling), t1w_z, mask)
-    counterfactual = embed_dense(model, ceilinged, relevant)
-    excess = surprise_excess(latents, counterfactual, relevant[mask], shown, params, rng)
-    excess = smooth_flair_z(_scatter(excess, relevant), mask, params.sigma_vox)
+        return _faithful(model, scan, params, rng, one_class, device, slices)
+    brightness = smooth_flair_z(scan.flair_z.astype(np.float32, copy=False), scan.mask, params.sigma_vox)
+    shown = scan.mask & (brightness <= np.quantile(brightness[scan.mask], 1.0 - params.trim))
+    grey = scan.mask if scan.grey_matter is None else scan.mask & scan.grey_matter
+    ceiling = flair_ceiling(scan.flair_z, grey, params.ceiling)
+    relevant = scan.mask & (brightness > 0)
+    sample = draw_sample(model, scan, shown, params, rng)
+    one_class = one_class or fit_patient(sample.members, nu=params.nu, gamma=params.gamma)
+    spread = _surprise_spread(one_class.on(), sample)
+
+    def score_on(where: str) -> Callable[[slice], Tensor]:
+        encoder, operator = DenseEncoder(model, where), one_class.on(where)
+
+        def score(slab: slice) -> Tensor:
+            wanted = relevant[..., slab]
+            voxels = _models(scan.voxels, relevant, slab, where)
+            with_lesions, without = (
+                operator.log_score_samples(encoder(scan.network_input(slab, cut), wanted, slice(None)), voxels)
+                for cut in (math.inf, float(ceiling))
+            )
+            return (without - with_lesions).clamp_(min=0.0).div_(spread)
+
+        return score
+
+    excess, where, warnings = stream_slabs(score_on, relevant, slices, device)
+    excess = smooth_flair_z(excess, scan.mask, params.sigma_vox)
     factor = np.float32(params.floor) + excess / (1.0 + excess)
-    result: NDArray[np.float32] = np.where(relevant, brightness * factor, np.float32(0.0))
-    return result
+    return AnomalyMap(np.where(relevant, brightness * factor, np.float32(0.0)), where, warnings)
+
+
+def _faithful(
+    model: SiamesePatchAutoEncoder,
+    scan: Scan,
+    params: ScoreParams,
+    rng: np.random.Generator,
+    one_class: OneClassModel | None,
+    device: str,
+    slices: int,
+) -> AnomalyMap:
+    """Minus the decision function at every brain voxel."""
+    sample = draw_sample(model, scan, scan.mask, params, rng)
+    fitted = one_class or fit_patient(sample.members, nu=params.nu, gamma=params.gamma)
+
+    def score_on(where: str) -> Callable[[slice], Tensor]:
+        encoder, operator = DenseEncoder(model, where), fitted.on(where)
+
+        def score(slab: slice) -> Tensor:
+            latents = encoder(scan.network_input(slab), scan.mask[..., slab], slice(None))
+            return -operator.decision_function(latents, _models(scan.voxels, scan.mask, slab, where))
+
+        return score
+
+    return AnomalyMap(*stream_slabs(score_on, scan.mask, slices, device))
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Latents of randomly drawn voxels.
+
+    Attributes
+    ----------
+    members : (k, n, d) float32 array
+        What each of the patient's One-Class SVMs is fitted to.
+    spread : (m, d) float32 array
+        From which the usual spread of surprise is estimated.
+    spread_voxels : (m,) int64 tensor or None
+        Their voxel-wise models.
+    """
+
+    members: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    spread_voxels: Tensor | None
+
+
+def draw_sample(
+    model: SiamesePatchAutoEncoder,
+    scan: Scan,
+    allowed: NDArray[np.bool_],
+    params: ScoreParams,
+    rng: np.random.Generator,
+) -> Sample:
+    """Draw voxels where a scan's patches may be learnt, and encode their patches.
+
+    Raises
+    ------
+    BadDataError
+        `errors.TOO_FEW_VOXELS`, when none may be drawn.
+    """
+    candidates = np.flatnonzero(allowed)
+    if not candidates.size:
+        raise BadDataError(TOO_FEW_VOXELS.format(what="one-class sample", n=0, needed=1))
+    size = min(params.n_samples, candidates.size)
+    drawn = [rng.choice(candidates, size, replace=False) for _ in range(params.n_models)]
+    drawn.append(rng.choice(candidates, min(SPREAD_SAMPLES, candidates.size), replace=False))
+    rows = np.concatenate(drawn)
+    coords = np.stack(np.unravel_index(rows, allowed.shape), axis=1)
+    latents = embed_patches(model, extract_patches(scan.network_input(), coords))
+    members, spread = np.split(latents, [size * params.n_models])
+    voxels = None if scan.voxels is None else torch.from_numpy(scan.voxels.flat[drawn[-1]].astype(np.int64))
+    return Sample(members.reshape(params.n_models, size, -1), spread, voxels)
+
+
+def _surprise_spread(operator: ScoreOperator, sample: Sample) -> float:
+    """1.4826 MAD of surprise over usual voxels."""
+    usual = operator.log_score_samples(torch.from_numpy(sample.spread), sample.spread_voxels).numpy()
+    usual = usual[np.isfinite(usual)]
+    if not usual.size:
+        raise BadDataError(TOO_FEW_VOXELS.format(what="voxels that the model covers", n=0, needed=1))
+    return max(MAD_TO_SD * float(np.median(np.abs(usual - np.median(usual)))), 1e-6)
+
+
+def _models(
+    voxels: NDArray[np.integer[Any]] | None, wanted: NDArray[np.bool_], slab: slice, device: str
+) -> Tensor | None:
+    """Which voxel-wise model scores which row of a slab."""
+    if voxels is None:
+        return None
+    rows = slices_first(voxels, slab)[slices_first(wanted, slab)]
+    return torch.from_numpy(rows.astype(np.int64)).to(device)
 
 
 def flair_ceiling(flair_z: NDArray[np.float32], tissue: NDArray[np.bool_], k: float) -> np.float32:
@@ -189,81 +360,3 @@ def flair_ceiling(flair_z: NDArray[np.float32], tissue: NDArray[np.bool_], k: fl
         raise BadDataError(TOO_FEW_VOXELS.format(what="grey matter", n=0, needed=1))
     centre = np.median(values)
     return np.float32(centre + k * MAD_TO_SD * np.median(np.abs(values - centre)))
-
-
-def _scatter(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Put values back into the volume, 0 elsewhere."""
-    volume = np.zeros(mask.shape, dtype=np.float32)
-    volume[mask] = values
-    return volume
-
-
-def faithful_score(
-    latents: NDArray[np.float32], params: ScoreParams, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Minus the decision function of One-Class SVMs fitted to a sample of the same latents.
-
-    Parameters
-    ----------
-    latents : (n, d) float32 array
-    params : ScoreParams
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    (n,) float32 array.
-    """
-    ensemble = fit_patient(
-        latents,
-        nu=params.nu,
-        gamma=params.gamma,
-        n_samples=params.n_samples,
-        n_models=params.n_models,
-        rng=rng,
-    )
-    score: NDArray[np.float32] = -ensemble.decision_function(latents)
-    return score
-
-
-def surprise_excess(
-    latents: NDArray[np.float32],
-    counterfactual: NDArray[np.float32],
-    relevant: NDArray[np.bool_],
-    shown: NDArray[np.bool_],
-    params: ScoreParams,
-    rng: np.random.Generator,
-) -> NDArray[np.float32]:
-    """Measure how much surprise the counterfactual takes away, in robust standard deviations.
-
-    Parameters
-    ----------
-    latents : (n, d) float32 array
-        All brain voxels.
-    counterfactual : (m, d) float32 array
-        Latents with FLAIR cut at the ceiling, for the m relevant voxels.
-    relevant : (n,) bool array
-        Which m of the n voxels these are.
-    shown : (n,) bool array
-        Voxels that may enter the One-Class SVM's sample.
-    params : ScoreParams
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    (m,) float32 array, >= 0.
-    """
-    ensemble = fit_patient(
-        latents,
-        nu=params.nu,
-        gamma=params.gamma,
-        n_samples=params.n_samples,
-        n_models=params.n_models,
-        keep=shown,
-        rng=rng,
-    )
-    rows = rng.choice(np.flatnonzero(shown), min(SPREAD_SAMPLES, int(shown.sum())), replace=False)
-    usual = -ensemble.log_score_samples(latents[rows])
-    spread = MAD_TO_SD * float(np.median(np.abs(usual - np.median(usual))))
-    difference = ensemble.log_score_samples(counterfactual) - ensemble.log_score_samples(latents[relevant])
-    excess: NDArray[np.float32] = np.maximum(difference, 0.0) / np.float32(max(spread, 1e-6))
-    return excess

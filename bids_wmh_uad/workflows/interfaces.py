@@ -281,6 +281,8 @@ class _ScoreInput(BaseInterfaceInputSpec):
 
 class _ScoreOutput(TraitedSpec):
     anomaly = File(desc="anomaly map, float32, larger = more abnormal")
+    device = traits.Str(desc="where it was computed in the end")
+    warnings = traits.List(traits.Str)
 
 
 class ScoreAnomaly(Stage):
@@ -292,7 +294,7 @@ class ScoreAnomaly(Stage):
     def _compute(self, directory: Path) -> None:
         import torch
 
-        from bids_wmh_uad.core.scoring import ScoreParams, anomaly_map
+        from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map
         from bids_wmh_uad.core.volume import WorkingGrid
         from bids_wmh_uad.models import load_model
 
@@ -307,16 +309,16 @@ class ScoreAnomaly(Stage):
             n_samples=self.inputs.n_samples,
         )
         mask = load_data(self.inputs.brain_mask) > 0
-        scores = anomaly_map(
-            model.to(tools.torch_device(self.inputs.device)),
+        scan = Scan(
             grid.forward(np.asanyarray(image.dataobj)),
             grid.forward(load_data(self.inputs.t1w)),
             grid.forward(mask, order=0),
-            params,
-            np.random.default_rng(self.inputs.seed),
             grid.forward(load_data(self.inputs.gm)) > GM_LIKELY,
         )
-        native = np.where(mask, grid.backward(scores), 0).astype(np.float32)
+        device = tools.torch_device(self.inputs.device)
+        found = anomaly_map(model, scan, params, np.random.default_rng(self.inputs.seed), device=device)
+        self._results |= {"device": found.device, "warnings": list(found.warnings)}
+        native = np.where(mask, grid.backward(found.scores), 0).astype(np.float32)
         self._save("anomaly", directory, tools.as_image(native, image.affine))
 
 

@@ -96,6 +96,8 @@ class _DescribeInput(BaseInterfaceInputSpec):
     t1w_stripped = traits.Bool(mandatory=True)
     overlap = traits.Float(mandatory=True)
     warnings = traits.List(traits.Str, mandatory=True)
+    score_device = traits.Str(mandatory=True)
+    score_warnings = traits.List(traits.Str, mandatory=True)
     measures = traits.Dict(mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
 
@@ -137,6 +139,7 @@ class Describe(Stage):
             inputs.model_digest,
             about,
             measures["threshold"],
+            inputs.score_device,
         )
         summary = {
             "participant_id": f"sub-{inputs.session.subject}",
@@ -146,7 +149,7 @@ class Describe(Stage):
             "score": inputs.method.score,
             "model": {"name": Path(inputs.method.model).name, "digest": inputs.model_digest},
             "registration_overlap": round(inputs.overlap, 4),
-            "warnings": [*inputs.warnings, *measures["warnings"]],
+            "warnings": [*inputs.warnings, *inputs.score_warnings, *measures["warnings"]],
             "Sources": [
                 derivatives.raw_uri(path, Path(inputs.bids_dir))
                 for path in (inputs.session.flair, inputs.session.t1w)

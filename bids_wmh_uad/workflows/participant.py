@@ -242,6 +242,7 @@ def _connect_outputs(
         (segment, finish, [("probability", "probability"), ("lesions", "lesions")]),
         (preprocess, describe, [(f"outputnode.{name}", name) for name in
                                 ("scaling", "overlap", "warnings", "brain_mask", "flair_stripped", "t1w_stripped")]),
+        (score, describe, [("device", "score_device"), ("warnings", "score_warnings")]),
         (segment, describe, [("measures", "measures")]),
         (preprocess, draw, [(f"outputnode.{name}", name) for name in ("flair", "t1w", "template")]),
         (preprocess, draw, [("outputnode.brain_mask", "brain")]),

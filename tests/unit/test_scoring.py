@@ -12,7 +12,7 @@ from scipy import ndimage
 from bids_wmh_uad.core.autoencoder import build_autoencoder
 from bids_wmh_uad.core.intensity import smooth_flair_z
 from bids_wmh_uad.core.metrics import average_precision
-from bids_wmh_uad.core.scoring import ScoreParams, anomaly_map, flair_ceiling
+from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, flair_ceiling
 from bids_wmh_uad.errors import BadDataError, GridMismatchError, UsageError
 
 SHAPE = (44, 44, 6)
@@ -44,7 +44,11 @@ def model():
 
 def score(model, params=PARAMS, seed=0, **options):
     flair, t1w, mask, _ = scene()
-    return anomaly_map(model, flair, t1w, mask, params, np.random.default_rng(seed), **options)
+    return score_scan(model, Scan(flair, t1w, mask, **options), params, seed)
+
+
+def score_scan(model, scan, params=PARAMS, seed=0, **options):
+    return anomaly_map(model, scan, params, np.random.default_rng(seed), **options).scores
 
 
 @pytest.mark.parametrize("name", ["directed", "faithful"])
@@ -72,7 +76,7 @@ def test_directed_finds_bright_spots_and_stays_between_its_bounds(model):
 def test_direction_dark_spots_do_not_count(model):
     flair, t1w, mask, spots = scene()
     dark = flair - 12.0 * spots
-    result = anomaly_map(model, dark, t1w, mask, PARAMS, np.random.default_rng(0))
+    result = score_scan(model, Scan(dark, t1w, mask), PARAMS)
     core = ndimage.binary_erosion(spots & mask)
     assert result[core].max() == 0
     assert result.max() > 0
@@ -81,7 +85,7 @@ def test_direction_dark_spots_do_not_count(model):
 def test_without_the_latent_score_it_is_flair_z(model):
     flair, t1w, mask, _ = scene()
     params = replace(PARAMS, ceiling=1e3, floor=1.0)  # nothing to take away: no excess
-    result = anomaly_map(model, flair, t1w, mask, params, np.random.default_rng(0))
+    result = score_scan(model, Scan(flair, t1w, mask), params)
     bright = np.maximum(smooth_flair_z(flair, mask, PARAMS.sigma_vox), 0)
     np.testing.assert_allclose(result, bright, atol=1e-4)
 
@@ -94,7 +98,7 @@ def test_trimming_keeps_lesions_out_of_the_sample(model):
     weight = {}
     for trim in (0.0, 0.15):
         params = replace(PARAMS, trim=trim, floor=0.0)
-        result = anomaly_map(model, flair, t1w, mask, params, np.random.default_rng(0))
+        result = score_scan(model, Scan(flair, t1w, mask), params)
         weight[trim] = float(np.median(result[spots]))
     assert weight[0.15] > weight[0.0]
 
@@ -123,8 +127,8 @@ def test_impossible_parameters(field):
 def test_grids_and_tiny_masks(model):
     flair, t1w, mask, _ = scene()
     with pytest.raises(GridMismatchError):
-        anomaly_map(model, flair, t1w[..., :-1], mask, PARAMS, np.random.default_rng(0))
+        score_scan(model, Scan(flair, t1w[..., :-1], mask), PARAMS)
     few = np.zeros_like(mask)
     few[22, 22] = True
     with pytest.raises(BadDataError):
-        anomaly_map(model, flair, t1w, few, PARAMS, np.random.default_rng(0))
+        score_scan(model, Scan(flair, t1w, few), PARAMS)

@@ -54,7 +54,9 @@ BAD_MODEL = "{path}: not a usable model ({reason}). Make one with 'bids-wmh-uad 
 TRAINING_DIVERGED = "Training diverged in epoch {epoch}: the loss is {loss}. Check the controls' preprocessing, or try another --random-seed."
 TOO_FEW_VOXELS = "{what}: {n} usable voxels are too few (at least {needed} are needed). Check the brain mask."
 BAD_LATENTS = "Latents cannot be used: {reason}. Check the preprocessed images and the model."
-GPU_SLABS = "{device} ran short of memory: it worked on {slices} axial slices at a time. The result is the same."
+GPU_SLABS = (
+    "{device} ran short of memory: it worked on {slices} axial slices at a time. The result is the same."
+)
 GPU_MEMORY = "{device} ran out of memory after {done} of {depth} axial slices: the CPU computed the others. The result is the same to about 1e-4. Use a GPU with more free memory, or --device cpu."
 WORKER_KILLED = "A worker process was killed while it worked on this session, most likely because memory ran out. Give the job more memory, or use a smaller --nprocs, and run it again."
 NOT_STARTED = "Not started: --stop-on-first-crash, and an earlier session failed. Run it again."

@@ -13,9 +13,11 @@ from bids_wmh_uad.files import dump_json, write_atomically
 
 if TYPE_CHECKING:
     from bids_wmh_uad.core.autoencoder import SiamesePatchAutoEncoder
+    from bids_wmh_uad.core.voxelwise import VoxelwiseOneClassSVM
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+VOXELWISE = "voxelwise.safetensors"
 FORMAT_VERSION = 1
 
 
@@ -128,6 +130,52 @@ def load_model(name_or_dir: str | Path = "default") -> tuple[SiamesePatchAutoEnc
         raise _bad(directory, error) from error
     model.eval()
     return model, metadata
+
+
+def save_voxelwise(model: VoxelwiseOneClassSVM, directory: str | Path) -> Path:
+    """Add voxel-wise One-Class SVMs to a model directory; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    model : VoxelwiseOneClassSVM
+    directory : str or Path
+        Made when it does not exist.
+
+    Returns
+    -------
+    Path of the file.
+
+    Raises
+    ------
+    CannotCreateError
+        `errors.CANNOT_CREATE`, when it cannot be written.
+    """
+    from safetensors.torch import save
+
+    path = Path(directory) / VOXELWISE
+    tensors = {name: tensor.contiguous() for name, tensor in vars(model).items()}
+    write_atomically(path, save(tensors, metadata={"format_version": str(FORMAT_VERSION)}))
+    return path
+
+
+def load_voxelwise(name_or_dir: str | Path) -> VoxelwiseOneClassSVM:
+    """Open the voxel-wise One-Class SVMs of a model directory, memory-mapped: pages are read as needed.
+
+    Raises
+    ------
+    ModelError
+        `errors.BAD_MODEL`: there are none, or the file is corrupt.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from bids_wmh_uad.core.voxelwise import VoxelwiseOneClassSVM
+
+    path = model_directory(name_or_dir) / VOXELWISE
+    try:
+        return VoxelwiseOneClassSVM(**load_file(path))
+    except (OSError, SafetensorError, TypeError) as error:
+        raise _bad(path, error) from error
 
 
 def model_digest(name_or_dir: str | Path) -> str:

@@ -114,9 +114,7 @@ def kernel_product(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
     return result
 
 
-def solve_dual(
-    features: Tensor, total: float, *, tol: float = 1e-6, working_set: int = 512
-) -> DualSolution:
+def solve_dual(features: Tensor, total: float, *, tol: float = 1e-6, working_set: int = 512) -> DualSolution:
     """Solve a batch of One-Class SVM duals of one size.
 
     Parameters
@@ -181,8 +179,8 @@ def _solve_small(features: Tensor, total: float, tol: float) -> DualSolution:
     left = (~((losing - gaining <= tol) & feasible)).nonzero()[:, 0]
     if len(left):
         kernel = _kernel_matrices(features[left])
-        start = alpha[left] if not steps else _feasible(alpha[left], total)
-        alpha[left], taken = _pair_updates(kernel, start, torch.matmul(start[:, None], kernel)[:, 0], tol)
+        begin = alpha[left] if not steps else _feasible(alpha[left], total)
+        alpha[left], taken = _pair_updates(kernel, begin, torch.matmul(begin[:, None], kernel)[:, 0], tol)
         gradient[left] = torch.matmul(alpha[left, None], kernel)[:, 0]
         steps += taken
     return _solution(alpha, gradient, 1, steps)

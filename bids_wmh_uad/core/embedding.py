@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_wmh_uad.core.parallel import parallel_map
+from bids_wmh_uad.core.parallel import keep_freed_memory, parallel_map
 from bids_wmh_uad.core.patches import BACKGROUND
 from bids_wmh_uad.errors import GRID_MISMATCH, GridMismatchError
 
@@ -120,7 +120,7 @@ class DenseEncoder:
         self.device = torch.device(device or next(model.parameters()).device)
         self.halo = model.patch_size // 2
         self.latent_size = model.latent_size
-        _keep_freed_memory()
+        keep_freed_memory()
         self._layers, self._scale, self._shift = _fold(model.encoder, self.device)
 
     def __call__(self, image: NDArray[np.float32], mask: NDArray[np.bool_], slab: slice) -> Tensor:
@@ -208,16 +208,6 @@ def _side_by_side(weight: Tensor, block: int, dilation: int) -> Tensor:
     for offset in range(block):
         kernels[offset, ..., offset : offset + wide] = weight
     return kernels.flatten(0, 1)
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library reuse large blocks instead of handing them back after every operation.
-
-    glibc gives freed blocks back to the system above a threshold that grows to the
-    largest one freed so far (32 MB at most); fresh pages cost as much as a convolution.
-    Nothing is touched: this takes microseconds, and does no harm elsewhere.
-    """
-    np.empty(31 << 20, dtype=np.uint8)
 
 
 def _extent(columns: NDArray[np.bool_], axis: int) -> slice:

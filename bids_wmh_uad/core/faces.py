@@ -98,4 +98,5 @@ def _dot(left: Tensor, right: Tensor) -> Tensor:
     """Inner products of rows: (m, n), (m, n) -> (m,); numpy makes no intermediate."""
     if left.device.type == "cpu":
         return torch.from_numpy(np.vecdot(left.numpy(), right.numpy()))
-    return torch.linalg.vecdot(left, right)
+    product: Tensor = torch.linalg.vecdot(left, right)
+    return product

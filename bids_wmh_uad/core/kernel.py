@@ -48,9 +48,7 @@ class KernelSum:
     centre: NDArray[Any] | float = 0.0
     scale: NDArray[Any] | float = 1.0
 
-    def on(
-        self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-    ) -> KernelSumOperator:
+    def on(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> KernelSumOperator:
         """Lay out for a device and a type."""
         vectors = np.asarray(self.support_vectors, dtype=np.float64)
         origin = vectors.mean(axis=0)  # small numbers keep expanded squared distances accurate
@@ -127,7 +125,7 @@ class KernelSumOperator:
     offset: float
 
     @torch.inference_mode()
-    def log_score_samples(self, latents: Tensor, voxels: Tensor | None = None) -> Tensor:
+    def log_score_samples(self, latents: Tensor, voxels: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Natural logarithm of the kernel sum: (n, d) -> (n,), both of the operator's type and device."""
         features = (latents - self.centre) / self.scale
         norm = features.square().sum(1, keepdim=True)
@@ -146,6 +144,6 @@ class KernelSumOperator:
             result[some] = torch.logsumexp(exponents, 1)
         return result
 
-    def decision_function(self, latents: Tensor, voxels: Tensor | None = None) -> Tensor:
+    def decision_function(self, latents: Tensor, voxels: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Kernel sum minus offset: (n, d) -> (n,), inlier > 0."""
         return self.log_score_samples(latents).exp() - self.offset

@@ -106,7 +106,7 @@ class OneClassSVM(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.working_set = working_set
         self.device = device
 
-    def fit(self, X: ArrayLike, y: object = None) -> OneClassSVM:
+    def fit(self, X: ArrayLike, y: object = None) -> OneClassSVM:  # noqa: ARG002
         """Fit to (n, d) samples; `y` is ignored.
 
         Raises
@@ -120,9 +120,7 @@ class OneClassSVM(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         require_nu(self.nu)
         self._gamma = 1.0 / samples.shape[1] if self.gamma == "auto" else resolve_gamma(self.gamma, samples)
         features = scale_features(torch.tensor(samples, device=self.device)[None], self._gamma)
-        solution = solve_dual(
-            features, self.nu * len(samples), tol=self.tol, working_set=self.working_set
-        )
+        solution = solve_dual(features, self.nu * len(samples), tol=self.tol, working_set=self.working_set)
         alpha = solution.alpha[0].cpu().numpy()
         self.support_ = np.flatnonzero(alpha).astype(np.int32)
         self.support_vectors_ = samples[self.support_]
@@ -263,7 +261,12 @@ def fit_patient(samples: NDArray[Any], *, nu: float, gamma: float | str, device:
 
 
 def fit_pooled(
-    latents: NDArray[Any], *, nu: float, gamma: float | str, tol: float = POOLED_TOLERANCE, device: str = "cpu"
+    latents: NDArray[Any],
+    *,
+    nu: float,
+    gamma: float | str,
+    tol: float = POOLED_TOLERANCE,
+    device: str = "cpu",
 ) -> KernelSum:
     """Fit one One-Class SVM to the latents of many subjects.
 

@@ -229,7 +229,9 @@ def anomaly_map(
             wanted = relevant[..., slab]
             voxels = _models(scan.voxels, relevant, slab, where)
             with_lesions, without = (
-                operator.log_score_samples(encoder(scan.network_input(slab, cut), wanted, slice(None)), voxels)
+                operator.log_score_samples(
+                    encoder(scan.network_input(slab, cut), wanted, slice(None)), voxels
+                )
                 for cut in (math.inf, float(ceiling))
             )
             return (without - with_lesions).clamp_(min=0.0).div_(spread)

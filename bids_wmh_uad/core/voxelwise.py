@@ -187,7 +187,12 @@ def fit_voxelwise(
 
 
 def leave_one_out(
-    latents: NDArray[Any], *, nu: float, gamma: float | str = "scale", tol: float = TOLERANCE, device: str = "cpu"
+    latents: NDArray[Any],
+    *,
+    nu: float,
+    gamma: float | str = "scale",
+    tol: float = TOLERANCE,
+    device: str = "cpu",
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Score every subject of a cohort with models fitted to all the others: a reference without controls.
 
@@ -233,7 +238,9 @@ def leave_one_out(
 
 def _kernel_sum(own: Tensor, others: Tensor, alpha: Tensor, gamma: Tensor) -> Tensor:
     """Score one latent per model, (m, 1, d), under its model's (m, n, d) samples: (m,)."""
-    scaled = (torch.cat([own, others], 1) - others.mean(1, keepdim=True)) * (gamma * LOG2_E).sqrt()[:, None, None]
+    scaled = (torch.cat([own, others], 1) - others.mean(1, keepdim=True)) * (gamma * LOG2_E).sqrt()[
+        :, None, None
+    ]
     return kernel_product(scaled[:, :1], scaled[:, 1:], alpha)[:, 0]
 
 
@@ -249,12 +256,18 @@ def _common_standardiser(latents: NDArray[Any], nu: float) -> Standardiser:
 
 def _read(latents: NDArray[Any], rows: slice, standardiser: Standardiser) -> Tensor:
     """Standardised latents of some voxels: (m, n, d) float32."""
-    part = np.asarray(latents[:, rows], dtype=np.float32)
+    part = np.array(latents[:, rows], dtype=np.float32)
     broken = int((~np.isfinite(part)).sum())
     if broken:
         where = f"voxels {rows.start} to {rows.start + part.shape[1] - 1}"
         raise LatentsError(BAD_LATENTS.format(reason=f"{broken} values at {where} are NaN or infinite"))
-    return torch.from_numpy(np.ascontiguousarray(standardiser(part).transpose(1, 0, 2)))
+    standardised = torch.from_numpy(np.ascontiguousarray(part.transpose(1, 0, 2)))
+    for operation, values in (
+        (standardised.sub_, standardiser.centre),
+        (standardised.div_, standardiser.scale),
+    ):
+        operation(torch.from_numpy(values.astype(np.float32)))
+    return standardised
 
 
 @torch.inference_mode()
@@ -263,10 +276,10 @@ def _solve(
 ) -> tuple[Tensor, DualSolution]:
     """Widths (m,) and duals of the models of (m, n, d) samples."""
     if gamma == "scale":
-        variance = part.flatten(1).var(1, correction=0)
+        centred = part.flatten(1) - part.flatten(1).mean(1, keepdim=True)
+        variance = torch.linalg.vecdot(centred, centred) / centred.shape[1]  # six times as fast as var
         width = torch.where(variance > 0, 1.0 / (part.shape[2] * variance), 1.0)
     else:
         width = torch.full((len(part),), resolve_gamma(gamma, part[0].numpy()), dtype=part.dtype)
     features = scale_features(part.to(device), width.to(device))
     return width, solve_dual(features, nu * part.shape[1], tol=tol)
-

@@ -142,7 +142,9 @@ def test_every_key_of_sidecars_and_summary_is_documented(nipype_offline):
     raw = Path("/raw")
     session = Session("1", None, raw / "sub-1/anat/sub-1_FLAIR.nii.gz", raw / "sub-1/anat/sub-1_T1w.nii.gz")
     scaling = {name: {"mode": 1.0, "scale": 1.0} for name in ("flair", "t1w")}
-    written = words(found.measures) | words(sidecars(session, raw, Method(), "0", scaling, found.measures, "cpu"))
+    written = words(found.measures) | words(
+        sidecars(session, raw, Method(), "0", scaling, found.measures, "cpu")
+    )
     outputs_by_name = set(sidecars(session, raw, Method(), "0", scaling, found.measures, "cpu"))
     assert written - outputs_by_name <= code_spans(read("docs/outputs.md"))
 

@@ -121,7 +121,9 @@ def test_impossible_options(options):
 @given(st.sampled_from(KINDS[:-1]), NUS, st.integers(8, 90), st.sampled_from([torch.float32, torch.float64]))
 def test_side_by_side_in_pieces_or_alone_the_dual_is_the_same(kind, nu, n, dtype):
     rng = np.random.default_rng(n)
-    samples = torch.from_numpy(np.stack([Standardiser.fit(x)(x) for x in (kind(rng, n, 4) for _ in range(5))]))
+    samples = torch.from_numpy(
+        np.stack([Standardiser.fit(x)(x) for x in (kind(rng, n, 4) for _ in range(5))])
+    )
     features = scale_features(samples.to(dtype), 0.3)
     # float32 expands squared distances of clusters far from the mean: 1e-3 of a kernel value
     tol, slack = (1e-4, 5e-3) if dtype == torch.float32 else (1e-9, 1e-8)
@@ -149,7 +151,9 @@ def test_patient_ensemble_is_the_mean_of_its_members():
     samples = z.reshape(3, 300, 16)
     ensemble = fit_patient(samples, nu=0.1, gamma="scale")
     features = Standardiser.fit(z)(z).astype(np.float64)
-    members = [Libsvm(nu=0.1, gamma=ensemble.gamma, tol=1e-9).fit(part) for part in features.reshape(3, 300, 16)]
+    members = [
+        Libsvm(nu=0.1, gamma=ensemble.gamma, tol=1e-9).fit(part) for part in features.reshape(3, 300, 16)
+    ]
     expected = np.mean([member.score_samples(features) for member in members], axis=0)
     np.testing.assert_allclose(ensemble.score_samples(z), expected, rtol=1e-4)
     assert ensemble.offset == pytest.approx(np.mean([member.offset_[0] for member in members]), rel=1e-5)
@@ -212,7 +216,10 @@ def test_too_few_or_broken_latents():
         fit_patient(latents(49)[None], nu=0.1, gamma="scale")
     broken = latents()
     broken[3, 5] = np.nan
-    for fit in (lambda: fit_patient(broken[None], nu=0.1, gamma="scale"), lambda: fit_pooled(broken, nu=0.1, gamma=1.0)):
+    for fit in (
+        lambda: fit_patient(broken[None], nu=0.1, gamma="scale"),
+        lambda: fit_pooled(broken, nu=0.1, gamma=1.0),
+    ):
         with pytest.raises(LatentsError, match="1 values"):
             fit()
 

@@ -1,0 +1,61 @@
+"""Work in pieces: on threads, and on a device whose memory runs out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bids_wmh_uad.core.embedding import slices_first
+from bids_wmh_uad.core.parallel import GPU_FACTOR, parallel_map, stream_slabs
+
+WANTED = np.random.default_rng(0).random((5, 4, 37)) < 0.4
+VALUES = np.random.default_rng(1).random(WANTED.shape).astype(np.float32)
+
+
+def work_with_room_for(slices):
+    """Work whose first device holds so many slices, as an exhausted GPU does."""
+
+    def work_on(device):
+        def work(slab):
+            if device != "cpu" and len(range(*slab.indices(WANTED.shape[2]))) > slices:
+                raise torch.OutOfMemoryError("no room")
+            return torch.from_numpy(slices_first(VALUES, slab)[slices_first(WANTED, slab)])
+
+        return work
+
+    return work_on
+
+
+@pytest.mark.parametrize(
+    ("room", "device", "finished_on", "warned"),
+    [
+        (0, "cpu", "cpu", []),
+        (99, "meta", "meta", []),
+        (GPU_FACTOR, "meta", "meta", ["8 axial slices"]),
+        (0, "meta", "cpu", ["1 axial slices", "after 0 of 37"]),
+    ],
+)
+def test_memory_that_runs_out_halves_slabs_then_leaves_the_rest_to_the_cpu(room, device, finished_on, warned):
+    volume, where, warnings = stream_slabs(work_with_room_for(room), WANTED, 4, device)
+    np.testing.assert_array_equal(volume, np.where(WANTED, VALUES, 0))
+    assert where == finished_on
+    assert len(warnings) == len(warned)
+    for text, part in zip(warnings, warned, strict=True):
+        assert part in text
+
+
+def test_values_that_are_nan_become_zero():
+    nowhere, *_ = stream_slabs(
+        lambda _: lambda slab: torch.full((int(WANTED[..., slab].sum()),), torch.nan), WANTED, 5, "cpu"
+    )
+    assert not nowhere.any()
+
+
+def test_order_threads_and_errors():
+    before = torch.get_num_threads()
+    threads = parallel_map(lambda k: (k, torch.get_num_threads()), range(20), 3)
+    assert threads == [(k, 1) for k in range(20)]
+    with pytest.raises(ZeroDivisionError):
+        parallel_map(lambda k: 1 / k, [1, 0])
+    assert torch.get_num_threads() == before

@@ -29,9 +29,9 @@ CHECK_EVERY = 4
 """Pair updates between two looks at which models have converged."""
 BLOCK_ELEMENTS = 2**18
 """Kernel values computed at a time: 1 MB in float32, so that they stay in a core's cache."""
-TOGETHER_ELEMENTS = {"cpu": 3 * 2**19}
+TOGETHER_ELEMENTS = 3 * 2**19
 """Kernel values held at a time where models are small: 6 MB in float32, so that they stay in the
-last-level cache; the largest batch of any other device has 2 ** 28."""
+last-level cache; another device, which wants large batches, has 2 ** 28."""
 RETIRE_BELOW = 0.85
 """Fraction of a batch still unsolved below which the solved models are taken out of it."""
 BISECTIONS = 40
@@ -165,7 +165,8 @@ def _solve_small(features: Tensor, total: float, tol: float) -> DualSolution:
     gradient = torch.full_like(alpha, torch.nan)  # NaN is not solved
     steps = 0
     if total <= FEW * count:
-        together = max(1, TOGETHER_ELEMENTS.get(features.device.type, 2**28) // count**2)
+        elements = TOGETHER_ELEMENTS if features.device.type == "cpu" else 2**28
+        together = max(1, elements // count**2)
         buffer = features.new_empty(min(together, models), count, count)
         for start in range(0, models, together):
             some = slice(start, start + together)

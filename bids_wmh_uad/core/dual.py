@@ -17,13 +17,13 @@ one tensor operation on all the models of the batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor
 
 from bids_wmh_uad.core.faces import descend
 
-INFINITY = float("inf")
 LOG2_E = 1.4426950408889634
 CHECK_EVERY = 4
 """Pair updates between two looks at which models have converged."""
@@ -242,8 +242,8 @@ def _take(features: Tensor, rows: Tensor) -> Tensor:
 
 def _extremes(alpha: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     """Lowest score of a sample that may gain weight and highest of one that may lose some: (m,), (m,)."""
-    gaining = torch.where(alpha < 1, gradient, INFINITY).amin(1)
-    losing = torch.where(alpha > 0, gradient, -INFINITY).amax(1)
+    gaining = torch.where(alpha < 1, gradient, inf).amin(1)
+    losing = torch.where(alpha > 0, gradient, -inf).amax(1)
     return gaining, losing
 
 
@@ -252,7 +252,7 @@ def _offset(alpha: Tensor, gradient: Tensor) -> Tensor:
     free = ((alpha > 0) & (alpha < 1)).to(gradient.dtype)
     count = free.sum(1)
     gaining, losing = _extremes(alpha, gradient)
-    middle = torch.where(gaining < INFINITY, 0.5 * (gaining + losing), losing)  # nu = 1: all at the bound
+    middle = torch.where(gaining < inf, 0.5 * (gaining + losing), losing)  # nu = 1: all at the bound
     return torch.where(count > 0, (free * gradient).sum(1) / count.clamp(min=1), middle)
 
 
@@ -260,14 +260,12 @@ def _working_set(alpha: Tensor, gradient: Tensor, size: int) -> Tensor:
     """Pick the samples that violate the optimality conditions most, on either side: (m, size) indices."""
     gaining, losing = _extremes(alpha, gradient)
     signed = gradient - (0.5 * (gaining + losing))[:, None]  # > 0: should lose weight
-    violation = torch.maximum(
-        torch.where(alpha > 0, signed, -INFINITY), torch.where(alpha < 1, -signed, -INFINITY)
-    )
+    violation = torch.maximum(torch.where(alpha > 0, signed, -inf), torch.where(alpha < 1, -signed, -inf))
     for most in (
-        torch.where(alpha < 1, gradient, INFINITY).argmin(1),
-        torch.where(alpha > 0, gradient, -INFINITY).argmax(1),
+        torch.where(alpha < 1, gradient, inf).argmin(1),
+        torch.where(alpha > 0, gradient, -inf).argmax(1),
     ):
-        violation.scatter_(1, most[:, None], INFINITY)  # among ties, a pair that can move
+        violation.scatter_(1, most[:, None], inf)  # among ties, a pair that can move
     return violation.topk(size).indices
 
 
@@ -324,11 +322,11 @@ class _Pairs:
         self.rows = kernel.view(models * size, size)
         self.open = torch.arange(models, device=kernel.device)
         self.alpha, self.gradient = alpha, gradient
-        self.gaining = torch.where(alpha < 1, 0.0, INFINITY).to(kernel.dtype)
-        self.losing = torch.where(alpha > 0, 0.0, -INFINITY).to(kernel.dtype)
+        self.gaining = torch.where(alpha < 1, 0.0, inf).to(kernel.dtype)
+        self.losing = torch.where(alpha > 0, 0.0, -inf).to(kernel.dtype)
         self.near = kernel.new_tensor(1 + 4 * torch.finfo(kernel.dtype).eps)
         self.signs = kernel.new_tensor([[1.0], [-1.0]])
-        self.zero, self.infinity = kernel.new_tensor(0.0), kernel.new_tensor(INFINITY)
+        self.zero, self.infinity = kernel.new_tensor(0.0), kernel.new_tensor(inf)
         self.buffers = [torch.empty_like(gradient) for _ in range(4)]
         self._lay_out()
 

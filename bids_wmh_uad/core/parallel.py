@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    Item = TypeVar("Item")
+    Result = TypeVar("Result")
+
 GPU_FACTOR = 8
 """A GPU's slabs are this many times as thick as a core's."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def parallel_map(

@@ -51,7 +51,7 @@ def test_scikit_learn_contract(estimator, check):
     check(estimator)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(KINDS), NUS, st.integers(1, 120), st.integers(1, 17), st.integers(0, 10**6))
 def test_decision_values_are_libsvms(kind, nu, n, d, seed):
     # At an integer no coefficient need lie between its bounds: the offset is any value of an interval.
@@ -117,7 +117,7 @@ def test_impossible_options(options):
         OneClassSVM(**options).fit(np.eye(3))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.sampled_from(KINDS[:-1]), NUS, st.integers(8, 90), st.sampled_from([torch.float32, torch.float64]))
 def test_side_by_side_in_pieces_or_alone_the_dual_is_the_same(kind, nu, n, dtype):
     rng = np.random.default_rng(n)
@@ -136,10 +136,11 @@ def test_side_by_side_in_pieces_or_alone_the_dual_is_the_same(kind, nu, n, dtype
         kernel = kernel_block(features, features)
         expected = torch.matmul(kernel, solution.alpha[..., None])[..., 0]
         np.testing.assert_allclose(solution.gradient, expected, atol=slack)
-    np.testing.assert_allclose(together.gradient, pieces.gradient, atol=slack)
+    same = max(slack, 1e-6)  # a gap of 1e-9 leaves more than that between two solutions' scores
+    np.testing.assert_allclose(together.gradient, pieces.gradient, atol=same)
     for row in range(len(features)):
         alone = solve_dual(features[row : row + 1], nu * n, tol=tol)
-        np.testing.assert_allclose(alone.gradient[0], together.gradient[row], atol=slack)
+        np.testing.assert_allclose(alone.gradient[0], together.gradient[row], atol=same)
 
 
 def latents(n=600, d=16, seed=0):

@@ -23,6 +23,7 @@ from time import perf_counter
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from machine import kernel_seconds
 from sklearn.svm import OneClassSVM
 
 from bids_wmh_uad.core.ocsvm import Standardiser, fit_patient
@@ -48,24 +49,6 @@ def head() -> None:
     print(json.dumps({"peak_gib": round(peak, 2), "head_s": round(perf_counter() - start, 1)}))
 
 
-def floor_seconds(vectors: int) -> float:
-    """Best time for the exponents and their exponentials."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the rate of one core, times the cores: no waiting at the end of each call
-    left, block = torch.rand(1024, 1024), -torch.rand(2**17)
-    result = torch.empty_like(block)
-    products, exponentials = [], []
-    for _ in range(20):
-        start = perf_counter()
-        torch.mm(left, left)
-        products.append((perf_counter() - start) / 1024**3)
-        start = perf_counter()
-        torch.exp2(block, out=result)
-        exponentials.append((perf_counter() - start) / len(block))
-    torch.set_num_threads(threads)
-    return VOXELS * vectors * (WIDTH * min(products) + min(exponentials)) / threads
-
-
 def main() -> None:
     """Print the JSON line."""
     if "--head" in sys.argv:
@@ -89,7 +72,7 @@ def main() -> None:
         start = perf_counter()
         found = ours.decision_function(latents)
         times["ours"].append(perf_counter() - start)
-    floor = floor_seconds(len(ours.support_vectors))
+    floor = kernel_seconds(VOXELS * len(ours.support_vectors), WIDTH)
     ours_s = median(times["ours"])
     large = subprocess.run([sys.executable, __file__, "--head"], check=True, capture_output=True, text=True)
     print(

@@ -26,6 +26,7 @@ from time import perf_counter
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from machine import kernel_seconds
 from numpy.typing import NDArray
 from sklearn.svm import OneClassSVM
 
@@ -50,25 +51,6 @@ def ours(
     mask = np.ones((MODELS, 1, 1), dtype=bool)
     model = fit_voxelwise(latents, mask, np.eye(4), nu=NU)
     return model, model.on().decision_function(torch.from_numpy(new), torch.arange(MODELS)).numpy()
-
-
-def floor_seconds() -> float:
-    """Best time for the kernel matrices of all models."""
-    products, exponentials = [], []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the rate of one core, times the cores: no waiting at the end of each call
-    left, block = torch.rand(1024, 1024), -torch.rand(2**17)
-    result = torch.empty_like(block)
-    for _ in range(20):
-        start = perf_counter()
-        torch.mm(left, left)
-        products.append((perf_counter() - start) / 1024**3)
-        start = perf_counter()
-        torch.exp2(block, out=result)
-        exponentials.append((perf_counter() - start) / len(block))
-    elements = MODELS * SAMPLES**2
-    torch.set_num_threads(threads)
-    return elements * (WIDTH * min(products) + min(exponentials)) / threads
 
 
 def agreement(
@@ -116,7 +98,7 @@ def main() -> None:
     independent = compare(np.eye(WIDTH, dtype=np.float32))
     rotation = np.linalg.qr(np.random.default_rng(1).standard_normal((WIDTH, WIDTH)))[0]
     correlated = compare((0.75 ** np.arange(WIDTH)[:, None] * rotation).astype(np.float32))
-    floor = floor_seconds()
+    floor = kernel_seconds(MODELS * SAMPLES**2, WIDTH)
     print(
         json.dumps(
             {

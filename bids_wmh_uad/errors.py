@@ -57,7 +57,7 @@ BAD_LATENTS = "Latents cannot be used: {reason}. Check the preprocessed images a
 GPU_SLABS = (
     "{device} ran short of memory: it worked on {slices} axial slices at a time. The result is the same."
 )
-GPU_MEMORY = "{device} ran out of memory after {done} of {depth} axial slices: the CPU computed the others. The result is the same to about 1e-4. Use a GPU with more free memory, or --device cpu."
+GPU_MEMORY = "{device} ran out of memory after {done} of {depth} axial slices: the CPU computed the others. Use a GPU with more free memory, or --device cpu."
 WORKER_KILLED = "A worker process was killed while it worked on this session, most likely because memory ran out. Give the job more memory, or use a smaller --nprocs, and run it again."
 NOT_STARTED = "Not started: --stop-on-first-crash, and an earlier session failed. Run it again."
 SESSION_CRASHED = "{node}: {reason}. The crash file is {crashfile}; please report it with the log."

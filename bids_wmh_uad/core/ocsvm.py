@@ -243,21 +243,7 @@ def fit_patient(samples: NDArray[Any], *, nu: float, gamma: float | str, device:
     LatentsError
         `errors.BAD_LATENTS`, when latents are NaN or infinite.
     """
-    members, count, width = samples.shape
-    pooled = samples.reshape(-1, width)
-    standardiser, gamma = _standardise(pooled, count, nu, gamma)
-    latents = standardiser(pooled).reshape(samples.shape)
-    features = scale_features(torch.from_numpy(latents).to(device, torch.float64), gamma)
-    solution = solve_dual(features, nu * count, tol=PATIENT_TOLERANCE)
-    alpha = solution.alpha.cpu().numpy()
-    return KernelSum(
-        latents[alpha > 0],
-        alpha[alpha > 0] / members,
-        gamma,
-        float(solution.offset.mean()),
-        standardiser.centre,
-        standardiser.scale,
-    )
+    return _fit_members(samples, nu, gamma, PATIENT_TOLERANCE, device)
 
 
 def fit_pooled(
@@ -281,7 +267,7 @@ def fit_pooled(
     gamma : float or "scale"
         In standardised features (median and MAD of the latents).
     tol : float
-        Relative to the mean coefficient sum: the score is of the order of nu n.
+        Of the dual, in units of the score, which is of the order of nu n.
     device : str
 
     Returns
@@ -293,17 +279,23 @@ def fit_pooled(
     BadDataError, LatentsError
         As `fit_patient`.
     """
-    standardiser, gamma = _standardise(latents, len(latents), nu, gamma)
-    standardised = standardiser(latents)
-    features = scale_features(torch.from_numpy(standardised).to(device, torch.float64)[None], gamma)
-    solution = solve_dual(features, nu * len(latents), tol=tol)
-    alpha = solution.alpha[0].cpu().numpy()
-    support = alpha > 0
+    return _fit_members(latents[None], nu, gamma, tol, device)
+
+
+def _fit_members(samples: NDArray[Any], nu: float, gamma: float | str, tol: float, device: str) -> KernelSum:
+    """Fit the mean of the models of (k, n, d) samples, in common features."""
+    members, count, width = samples.shape
+    pooled = samples.reshape(-1, width)
+    standardiser, gamma = _standardise(pooled, count, nu, gamma)
+    latents = standardiser(pooled).reshape(samples.shape)
+    features = scale_features(torch.from_numpy(latents).to(device, torch.float64), gamma)
+    solution = solve_dual(features, nu * count, tol=tol)
+    alpha = solution.alpha.cpu().numpy()
     return KernelSum(
-        standardised[support],
-        alpha[support],
+        latents[alpha > 0],
+        alpha[alpha > 0] / members,
         gamma,
-        float(solution.offset[0]),
+        float(solution.offset.mean()),
         standardiser.centre,
         standardiser.scale,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bids_wmh_uad.core.dual import LOG2_E, DualSolution, kernel_product, scale_features, solve_dual
+from bids_wmh_uad.core.dual import LOG2_E, DualSolution, scale_features, solve_dual
 from bids_wmh_uad.core.ocsvm import Standardiser, require_nu, resolve_gamma
 from bids_wmh_uad.core.parallel import parallel_map
 from bids_wmh_uad.errors import BAD_LATENTS, GRID_MISMATCH, GridMismatchError, LatentsError
@@ -22,6 +22,8 @@ ROWS_TOGETHER = 2048
 """Latents scored at a time: their support vectors take about 4 MB."""
 TOLERANCE = 1e-4
 """Of every dual, in units of the score; scikit-learn's default is 1e-3."""
+GRID = ("mask", "affine")
+"""Where the models lie: what scoring does not need on its device."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +58,10 @@ class VoxelwiseOneClassSVM:
     mask: Tensor
     affine: Tensor
 
-    def on(self, device: torch.device | str = "cpu") -> VoxelwiseOperator:
-        """Lay out on a device; on the CPU nothing is copied, and memory-mapped tables stay so."""
-        table = (self.starts, self.support_vectors, self.dual_coef, self.gamma, self.offset)
-        return VoxelwiseOperator(*(part.to(device) for part in (*table, self.centre, self.scale)))
+    def on(self, device: torch.device | str = "cpu") -> VoxelwiseOneClassSVM:
+        """Move what scoring reads to a device; on the CPU nothing is copied, and memory maps stay so."""
+        tables = {name: value.to(device) for name, value in vars(self).items() if name not in GRID}
+        return replace(self, **tables)
 
     def locate(self, coordinates: NDArray[Any]) -> NDArray[np.int64]:
         """Model of each (n, 3) coordinate in template mm, the nearest voxel's: (n,), -1 = none."""
@@ -72,19 +74,6 @@ class VoxelwiseOneClassSVM:
         number = np.cumsum(mask.ravel()) - 1
         found: NDArray[np.int64] = np.where(inside & mask.ravel()[flat], number[flat], -1)
         return found
-
-
-@dataclass(frozen=True, eq=False)
-class VoxelwiseOperator:
-    """A `VoxelwiseOneClassSVM` on its device; see `ocsvm.ScoreOperator`."""
-
-    starts: Tensor
-    support_vectors: Tensor
-    dual_coef: Tensor
-    gamma: Tensor
-    offset: Tensor
-    centre: Tensor
-    scale: Tensor
 
     @torch.inference_mode()
     def log_score_samples(self, latents: Tensor, voxels: Tensor) -> Tensor:
@@ -228,20 +217,18 @@ def leave_one_out(
             others = part[:, [k for k in range(count) if k != subject]]
             width, solution = _solve(others, nu, gamma, tol, device)
             own = part[:, subject : subject + 1].to(device)
-            scores = _kernel_sum(own, others.to(device), solution.alpha, width.to(device))
-            log_score[subject, rows] = scores.log().cpu().numpy()
-            decision[subject, rows] = (scores - solution.offset).cpu().numpy()
+            scores = _log_scores(own, others.to(device), solution.alpha, width.to(device))
+            log_score[subject, rows] = scores.cpu().numpy()
+            decision[subject, rows] = (scores.exp() - solution.offset).cpu().numpy()
 
     parallel_map(score, range(0, voxels, MODELS_TOGETHER), 1 if device != "cpu" else None)
     return log_score, decision
 
 
-def _kernel_sum(own: Tensor, others: Tensor, alpha: Tensor, gamma: Tensor) -> Tensor:
-    """Score one latent per model, (m, 1, d), under its model's (m, n, d) samples: (m,)."""
-    scaled = (torch.cat([own, others], 1) - others.mean(1, keepdim=True)) * (gamma * LOG2_E).sqrt()[
-        :, None, None
-    ]
-    return kernel_product(scaled[:, :1], scaled[:, 1:], alpha)[:, 0]
+def _log_scores(own: Tensor, others: Tensor, alpha: Tensor, gamma: Tensor) -> Tensor:
+    """Log kernel sum of one latent per model, (m, 1, d), under its model's (m, n, d) samples: (m,)."""
+    squared = (own - others).square().sum(-1)
+    return torch.logsumexp(alpha.log() - gamma[:, None] * squared, 1)
 
 
 def _common_standardiser(latents: NDArray[Any], nu: float) -> Standardiser:

@@ -9,7 +9,7 @@ from sklearn.svm import OneClassSVM as Libsvm
 
 from bids_wmh_uad.core.ocsvm import Standardiser
 from bids_wmh_uad.core.voxelwise import VoxelwiseOneClassSVM, fit_voxelwise, leave_one_out
-from bids_wmh_uad.errors import BadDataError, GridMismatchError, LatentsError
+from bids_wmh_uad.errors import BadDataError, GridMismatchError, LatentsError, ModelError
 from bids_wmh_uad.models import load_voxelwise, save_voxelwise
 
 MASK = np.random.default_rng(3).random((6, 7, 5)) < 0.5
@@ -79,6 +79,24 @@ def test_leave_one_out_is_a_fit_to_the_others(cohort):
             own = standardise(cohort[subject, voxel][None]).astype(float)
             assert decision[subject, voxel] == pytest.approx(peer.decision_function(own)[0], abs=1e-3)
             assert np.exp(log_score[subject, voxel]) == pytest.approx(peer.score_samples(own)[0], abs=1e-3)
+
+
+def test_an_outlier_far_away_has_a_finite_log_score(cohort):
+    odd = cohort[:9].copy()
+    odd[4] += 300.0
+    log_score, _ = leave_one_out(odd, nu=0.2)
+    assert np.isfinite(log_score).all()
+    assert (log_score[4] < log_score[3]).all()
+
+
+def test_unusable_model_files_are_typed_errors(fitted, tmp_path):
+    path = save_voxelwise(fitted[1], tmp_path)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ModelError, match=path.name):
+        load_voxelwise(tmp_path)
+    path.unlink()
+    with pytest.raises(ModelError, match=path.name):
+        load_voxelwise(tmp_path)
 
 
 def test_saved_models_come_back_memory_mapped(fitted, tmp_path):

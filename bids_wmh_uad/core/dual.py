@@ -7,11 +7,10 @@ r"""The One-Class SVM's dual problem, solved for one model or for thousands side
 libsvm's problem in libsvm's scale (Schoelkopf et al., Neural Computation 2001; Chang and
 Lin, ACM TIST 2011). Small models are solved by conjugate gradients on a changing face
 (`core.faces`), a cache's worth of kernel matrices at a time, and the few that are not by
-sequential minimal optimisation with second-order pair selection (Fan, Chen and Lin, JMLR
-2005). The kernel matrix of a large model is never held: a round takes the samples that
-violate the optimality conditions most (decomposition, Joachims 1999), solves the problem
-restricted to them, again by pairs, and updates the gradient of all samples. Every step is
-one tensor operation on all the models of the batch.
+pair updates (`core.pairs`). The kernel matrix of a large model is never held: a round takes
+the samples that violate the optimality conditions most (decomposition, Joachims 1999),
+solves the problem restricted to them, again by pairs, and updates the gradient of all
+samples. Every step is one tensor operation on all the models of the batch.
 """
 
 from __future__ import annotations
@@ -22,25 +21,24 @@ from math import inf
 import torch
 from torch import Tensor
 
-from bids_wmh_uad.core.faces import descend
+from bids_wmh_uad.core.faces import descend, multiply
+from bids_wmh_uad.core.pairs import update_pairs
 
 LOG2_E = 1.4426950408889634
-CHECK_EVERY = 4
-"""Pair updates between two looks at which models have converged."""
 BLOCK_ELEMENTS = 2**18
 """Kernel values computed at a time: 1 MB in float32, so that they stay in a core's cache."""
 TOGETHER_ELEMENTS = 3 * 2**19
 """Kernel values held at a time where models are small: 6 MB in float32, so that they stay in the
 last-level cache; another device, which wants large batches, has 2 ** 28."""
-RETIRE_BELOW = 0.85
-"""Fraction of a batch still unsolved below which the solved models are taken out of it."""
 BISECTIONS = 40
 ROUNDING = 16
 """Units of the floating point's epsilon, relative to the score, below which violations are noise."""
 FEW = 0.05
 """Up to this nu hardly any coefficient meets its upper bound, and faces are faster than pairs."""
+NEARBY = 0.7
+"""Samples nearer to the mean than this many mean squared distances start without weight: it saves
+a step or two."""
 MAX_ROUNDS = 1000
-MAX_UPDATES = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +159,8 @@ def _solution(alpha: Tensor, gradient: Tensor, rounds: int, updates: int) -> Dua
 def _solve_small(features: Tensor, total: float, tol: float) -> DualSolution:
     """Solve a batch of models with their kernel matrices at hand: by faces, what that leaves by pairs."""
     models, count, _ = features.shape
-    alpha = _initial_alpha(features, total)
-    gradient = torch.full_like(alpha, torch.nan)  # NaN is not solved
+    alpha = features.new_full((models, count), torch.nan)  # NaN is not solved
+    gradient = alpha.clone()
     steps = 0
     if total <= FEW * count:
         elements = TOGETHER_ELEMENTS if features.device.type == "cpu" else 2**28
@@ -170,21 +168,34 @@ def _solve_small(features: Tensor, total: float, tol: float) -> DualSolution:
         buffer = features.new_empty(min(together, models), count, count)
         for start in range(0, models, together):
             some = slice(start, start + together)
-            kernel = _kernel_matrices(features[some], buffer)
-            alpha[some], taken = descend(kernel, total, 0.5 * tol)
-            gradient[some] = torch.matmul(alpha[some, None], kernel)[:, 0]
+            squares = _squares(features[some])
+            kernel = _kernel_matrices(features[some], squares, buffer)
+            alpha[some], taken = descend(kernel, _outlying(squares, total), total, 0.5 * tol)
+            multiply(alpha[some, None], kernel, gradient[some, None])
             steps = max(steps, taken)
     gaining, losing = _extremes(alpha, gradient)
     rounding = ROUNDING * torch.finfo(features.dtype).eps
     feasible = (alpha.sum(1) - total).abs() <= rounding * (1 + total)
     left = (~((losing - gaining <= tol) & feasible)).nonzero()[:, 0]
     if len(left):
-        kernel = _kernel_matrices(features[left])
-        begin = alpha[left] if not steps else _feasible(alpha[left], total)
-        alpha[left], taken = _pair_updates(kernel, begin, torch.matmul(begin[:, None], kernel)[:, 0], tol)
+        kernel = _kernel_matrices(features[left], _squares(features[left]))
+        begin = _feasible(alpha[left], total) if steps else _initial_alpha(features, total)
+        alpha[left], taken = update_pairs(kernel, begin, torch.matmul(begin[:, None], kernel)[:, 0], tol)
         gradient[left] = torch.matmul(alpha[left, None], kernel)[:, 0]
         steps += taken
     return _solution(alpha, gradient, 1, steps)
+
+
+def _squares(features: Tensor) -> Tensor:
+    """Squared lengths, (m, n, d) -> (m, n); a product with ones is the fastest sum."""
+    flat = features.reshape(-1, features.shape[-1])
+    return torch.mv(flat.square(), flat.new_ones(flat.shape[1])).reshape(features.shape[:-1])
+
+
+def _outlying(squares: Tensor, total: float) -> Tensor:
+    """Coefficients that grow with the distance from the mean, from `NEARBY` on; NaN where all are equal."""
+    weights = (squares - NEARBY * squares.mean(1, keepdim=True)).clamp_(min=0)
+    return weights.mul_(total / weights.sum(1, keepdim=True))
 
 
 def _feasible(alpha: Tensor, total: float) -> Tensor:
@@ -198,11 +209,10 @@ def _feasible(alpha: Tensor, total: float) -> Tensor:
     return (alpha + high).clamp_(0, 1)
 
 
-def _kernel_matrices(features: Tensor, buffer: Tensor | None = None) -> Tensor:
-    """Kernel matrices of a batch, (m, n, d) -> (m, n, n), a cache's worth of models at a time."""
+def _kernel_matrices(features: Tensor, squares: Tensor, buffer: Tensor | None = None) -> Tensor:
+    """Kernel matrices, (m, n, d) and `_squares` -> (m, n, n), a cache's worth of models at a time."""
     models, count, _ = features.shape
     kernel = features.new_empty(models, count, count) if buffer is None else buffer[:models]
-    squares = features.square().sum(-1)
     together = max(1, BLOCK_ELEMENTS // count**2)
     for start in range(0, models, together):
         some = slice(start, start + together)
@@ -273,7 +283,8 @@ def _improve(features: Tensor, alpha: Tensor, gradient: Tensor, chosen: Tensor, 
     """Optimise over one working set per model, (m, q) indices, in place; returns the pair updates."""
     part = _take(features, chosen)
     before = alpha.gather(1, chosen)
-    after, updates = _pair_updates(_kernel_matrices(part), before, gradient.gather(1, chosen), tol)
+    kernel = _kernel_matrices(part, _squares(part))
+    after, updates = update_pairs(kernel, before, gradient.gather(1, chosen), tol)
     change = after - before
     moved = change.any(0)
     if not moved.any():
@@ -281,117 +292,3 @@ def _improve(features: Tensor, alpha: Tensor, gradient: Tensor, chosen: Tensor, 
     gradient += kernel_product(features, part[:, moved], change[:, moved])
     alpha.scatter_(1, chosen, after)
     return updates
-
-
-def _pair_updates(kernel: Tensor, alpha: Tensor, gradient: Tensor, tol: float) -> tuple[Tensor, int]:
-    """Sequential minimal optimisation of small problems side by side.
-
-    Parameters
-    ----------
-    kernel : (m, q, q) tensor
-    alpha, gradient : (m, q) tensors
-        Feasible start and its gradient.
-    tol : float
-
-    Returns
-    -------
-    alpha : (m, q) tensor
-    updates : int
-    """
-    state = _Pairs(kernel, alpha.clone(), gradient)
-    result = alpha.clone()
-    for update in range(MAX_UPDATES):
-        state.select_first()
-        if update % CHECK_EVERY == 0 and state.retire(result, tol):
-            if state.done:
-                break
-            continue
-        state.move_pair()
-    return result, update
-
-
-class _Pairs:
-    """State of the pair updates: the models still open, and buffers for them.
-
-    ``gaining`` and ``losing`` are 0 where a coefficient may grow or shrink and
-    +-infinity where it may not: adding them to the gradient masks it.
-    """
-
-    def __init__(self, kernel: Tensor, alpha: Tensor, gradient: Tensor) -> None:
-        models, size, _ = kernel.shape
-        self.rows = kernel.view(models * size, size)
-        self.open = torch.arange(models, device=kernel.device)
-        self.alpha, self.gradient = alpha, gradient
-        self.gaining = torch.where(alpha < 1, 0.0, inf).to(kernel.dtype)
-        self.losing = torch.where(alpha > 0, 0.0, -inf).to(kernel.dtype)
-        self.near = kernel.new_tensor(1 + 4 * torch.finfo(kernel.dtype).eps)
-        self.signs = kernel.new_tensor([[1.0], [-1.0]])
-        self.zero, self.infinity = kernel.new_tensor(0.0), kernel.new_tensor(inf)
-        self.buffers = [torch.empty_like(gradient) for _ in range(4)]
-        self._lay_out()
-
-    def _lay_out(self) -> None:
-        count, size = self.alpha.shape
-        self.in_kernel = self.open * size
-        self.in_state = torch.arange(count, device=self.open.device) * size
-        self.low, self.excess, self.row, self.other = (buffer[:count] for buffer in self.buffers)
-        self.done = count == 0
-
-    def select_first(self) -> None:
-        """Find each model's lowest score that may gain weight, and how far the others lie above it."""
-        torch.add(self.gradient, self.gaining, out=self.low)
-        self.first = _argmin(self.low)
-        lowest = self.low.view(-1).index_select(0, self.in_state + self.first)
-        torch.add(self.gradient, self.losing, out=self.excess)
-        self.excess.sub_(lowest[:, None])
-
-    def retire(self, result: Tensor, tol: float) -> bool:
-        """Put solved models away when they are many; True when any were."""
-        unsolved = _maximum(self.excess) > tol
-        count = int(unsolved.sum())
-        if count > RETIRE_BELOW * len(unsolved):
-            return False
-        solved = ~unsolved
-        result[self.open[solved]] = self.alpha[solved]
-        keep = unsolved.nonzero()[:, 0]
-        self.open, self.alpha, self.gradient, self.gaining, self.losing = (
-            kept[keep] for kept in (self.open, self.alpha, self.gradient, self.gaining, self.losing)
-        )
-        self._lay_out()
-        return True
-
-    def move_pair(self) -> None:
-        """Move weight to the first sample from the one that lowers the objective most."""
-        first = self.in_state + self.first
-        torch.index_select(self.rows, 0, self.in_kernel + self.first, out=self.row)
-        self.excess.clamp_(min=0)
-        torch.sub(self.near, self.row, out=self.other)  # half the curvature along each pair
-        torch.mul(self.excess, self.excess, out=self.low).div_(self.other)
-        partner = _argmax(self.low)
-        second = self.in_state + partner
-        step = self.excess.view(-1).index_select(0, second)
-        step.div_(self.other.view(-1).index_select(0, second)).mul_(0.5)
-        pair = torch.cat([first, second])
-        weights = self.alpha.view(-1).index_select(0, pair).view(2, -1)
-        step = torch.minimum(step, torch.minimum(1 - weights[0], weights[1]))
-        weights = torch.addcmul(weights, step, self.signs).view(-1)
-        self.alpha.view(-1).index_copy_(0, pair, weights)
-        self.gaining.view(-1).index_copy_(0, pair, torch.where(weights < 1, self.zero, self.infinity))
-        self.losing.view(-1).index_copy_(0, pair, torch.where(weights > 0, self.zero, -self.infinity))
-        torch.index_select(self.rows, 0, self.in_kernel + partner, out=self.other)
-        self.gradient.addcmul_(self.row.sub_(self.other), step[:, None])
-
-
-def _argmin(values: Tensor) -> Tensor:
-    """Index of each row's smallest value; numpy's is vectorised, torch's is not."""
-    return torch.from_numpy(values.numpy().argmin(1)) if values.device.type == "cpu" else values.argmin(1)
-
-
-def _argmax(values: Tensor) -> Tensor:
-    """Index of each row's largest value."""
-    return torch.from_numpy(values.numpy().argmax(1)) if values.device.type == "cpu" else values.argmax(1)
-
-
-def _maximum(values: Tensor) -> Tensor:
-    """Each row's largest value."""
-    return torch.from_numpy(values.numpy().max(1)) if values.device.type == "cpu" else values.amax(1)

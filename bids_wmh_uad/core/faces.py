@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FIRST_CHECK = 10
+FIRST_CHECK = 8
 """Steps before the first look at how many models are solved."""
 MAX_STEPS = 40
 LEFT_OVER = 0.02
@@ -25,12 +25,14 @@ LARGEST = 1e4
 """Longest step, and largest weight of the last direction: a singular kernel sets no bound."""
 
 
-def descend(kernel: Tensor, total: float, tol: float) -> tuple[Tensor, int]:
-    """Solve most models of a batch, from equal coefficients.
+def descend(kernel: Tensor, start: Tensor, total: float, tol: float) -> tuple[Tensor, int]:
+    """Solve most models of a batch.
 
     Parameters
     ----------
     kernel : (m, n, n) tensor
+    start : (m, n) tensor
+        Coefficients to begin with, not negative; rows sum to the total.
     total : float
         Sum of each model's coefficients, at most n.
     tol : float
@@ -47,14 +49,14 @@ def descend(kernel: Tensor, total: float, tol: float) -> tuple[Tensor, int]:
     models, count, _ = kernel.shape
     pair, products = kernel.new_zeros(2, models, count), kernel.new_empty(2, models, count)
     (direction, correction), (curved, moved) = pair, products  # and their products with the kernel
-    alpha = kernel.new_full((models, count), total / count)
+    alpha = start.clone()
     force = torch.matmul(alpha[:, None], kernel)[:, 0].neg_()  # minus the gradient, but for a constant
     curved.zero_()
-    target, clipped, ones = torch.empty_like(alpha), torch.empty_like(alpha), torch.ones_like(alpha)
-    free, size = ones.clone(), ones.sum(1)
-    curvature = torch.ones_like(size)
+    target, clipped, free = torch.empty_like(alpha), torch.empty_like(alpha), torch.ones_like(alpha)
+    ones, size = free.new_ones(count), free.sum(1)  # a product with ones is the fastest sum
+    curvature, totals = torch.ones_like(size), torch.full_like(size, total)
     for step in range(MAX_STEPS + 1):
-        force.sub_((_dot(force, free) / size)[:, None])
+        force.sub_(_dot(force, free).div_(size)[:, None])
         torch.add(alpha, force, out=target)
         torch.clamp(target, 0, 1, out=clipped)
         if step >= FIRST_CHECK:
@@ -64,34 +66,36 @@ def descend(kernel: Tensor, total: float, tol: float) -> tuple[Tensor, int]:
         # The new face: what a gradient step would leave between the bounds is free. The rest
         # goes to its bound, and the free coefficients make up for the sum.
         torch.eq(target, clipped, out=free)
-        size = _dot(free, free).clamp_(min=1)
+        size = torch.mv(free, ones).clamp_(min=1)
         torch.lerp(clipped, alpha, free, out=target)
-        target.addcmul_(free, ((total - _dot(target, ones)) / size)[:, None])
+        missing = torch.addmv(totals, target, ones, alpha=-1)
+        target.addcmul_(free, missing.div_(size)[:, None])
         torch.sub(target, alpha, out=correction)
         alpha, target = target, alpha
         # The new direction: on the face, of sum 0, conjugate to the last one.
         torch.mul(force, free, out=clipped)
-        weight = _dot(clipped, curved).div_(curvature).neg_().clamp_(0, LARGEST)
-        torch.addcmul(force, direction, weight[:, None], out=direction).mul_(free)
-        direction.addcmul_(free, (_dot(direction, free) / size)[:, None], value=-1)
-        _multiply(pair, kernel, products)
+        weight = _dot(clipped, curved).div_(curvature).clamp_(-LARGEST, 0)
+        torch.addcmul(force, direction, weight[:, None], value=-1, out=direction).mul_(free)
+        direction.addcmul_(free, torch.mv(direction, ones).div_(size)[:, None], value=-1)
+        multiply(pair.transpose(0, 1), kernel, products.transpose(0, 1))
         force.sub_(moved)
         curvature = _dot(direction, curved).clamp_(min=torch.finfo(kernel.dtype).tiny)
         length = _dot(direction, force).div_(curvature).clamp_(-LARGEST, LARGEST)[:, None]
         alpha.addcmul_(direction, length)
         force.addcmul_(curved, length, value=-1)
     torch.eq(target, clipped, out=free)
-    size = _dot(free, free).clamp_(min=1)
-    clipped.addcmul_(free, ((total - _dot(clipped, ones)) / size)[:, None])
+    size = torch.mv(free, ones).clamp_(min=1)
+    missing = torch.addmv(totals, clipped, ones, alpha=-1)
+    clipped.addcmul_(free, missing.div_(size)[:, None])
     return clipped.clamp_(0, 1), step
 
 
-def _multiply(vectors: Tensor, kernel: Tensor, out: Tensor) -> None:
-    """``out[k, m] = vectors[k, m] @ kernel[m]``; for two rows numpy is five times as fast as torch."""
+def multiply(vectors: Tensor, kernel: Tensor, out: Tensor) -> None:
+    """``out[m] = vectors[m] @ kernel[m]``; for a few rows numpy is five times as fast as torch."""
     if kernel.device.type == "cpu":
-        np.matmul(vectors.numpy().swapaxes(0, 1), kernel.numpy(), out=out.numpy().swapaxes(0, 1))
+        np.matmul(vectors.numpy(), kernel.numpy(), out=out.numpy())
     else:
-        out.copy_(torch.matmul(vectors.transpose(0, 1), kernel).transpose(0, 1))
+        out.copy_(torch.matmul(vectors, kernel))
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:

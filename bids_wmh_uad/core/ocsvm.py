@@ -186,6 +186,11 @@ class Standardiser:
         """Standardise (n, d) latents; float32."""
         return ((latents - self.centre) / self.scale).astype(np.float32)
 
+    def apply(self, latents: Tensor, out: Tensor) -> Tensor:
+        """Standardise (..., d) float32 latents into `out`, which may be themselves."""
+        centre, scale = (torch.from_numpy(values.astype(np.float32)) for values in (self.centre, self.scale))
+        return torch.sub(latents, centre, out=out).div_(scale)
+
 
 def require_nu(nu: float) -> None:
     """Check that 0 < nu <= 1.

@@ -1,4 +1,4 @@
-"""Independent pieces of work: on a few threads, or on a GPU as large as its memory allows."""
+"""Independent pieces of work: on a few threads or processes, or on a GPU as large as its memory allows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
+from sklearn.utils.parallel import Parallel, delayed
 
 from bids_wmh_uad.errors import GPU_MEMORY, GPU_SLABS
 
@@ -58,6 +59,37 @@ def parallel_map(
             return list(pool.map(function, items))
     finally:
         torch.set_num_threads(before)
+
+
+def process_map(
+    function: Callable[[Item], Result], items: Iterable[Item], n_jobs: int | None
+) -> list[Result]:
+    """Apply a function to every item in worker processes, each on one torch thread.
+
+    For work made of many small calls, where threads would wait for each other at the
+    interpreter's lock. A process takes seconds to start and is kept for the next call.
+
+    Parameters
+    ----------
+    function : callable
+        Pickled; large arrays in it are memory-mapped by the workers, not sent.
+    items : iterable
+    n_jobs : int, optional
+        As in scikit-learn: worker processes, -1 for all cores. None or 1: `parallel_map`, on
+        threads of this process.
+
+    Returns
+    -------
+    list, in the order of the items; the same whatever `n_jobs`.
+    """
+    if n_jobs in (None, 1):
+        return parallel_map(function, items)
+    results = Parallel(n_jobs=n_jobs)(delayed(_on_one_thread)(function, item) for item in items)
+    return list(results)
+
+
+def _on_one_thread(function: Callable[[Item], Result], item: Item) -> Result:
+    return parallel_map(function, [item], threads=1)[0]
 
 
 def keep_freed_memory() -> None:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bids_wmh_uad.core.dual import LOG2_E, DualSolution, scale_features, solve_dual
+from bids_wmh_uad.core.dual import LOG2_E, DualSolution, solve_dual
 from bids_wmh_uad.core.ocsvm import Standardiser, require_nu, resolve_gamma
-from bids_wmh_uad.core.parallel import parallel_map
+from bids_wmh_uad.core.parallel import parallel_map, process_map
 from bids_wmh_uad.errors import BAD_LATENTS, GRID_MISMATCH, GridMismatchError, LatentsError
 
-MODELS_TOGETHER = 2048
-"""Models solved side by side: many enough to hide the interpreter, few enough for the cache."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MODELS_TOGETHER = 4096
+"""Models in one piece of work: about 20 MB of latents for a hundred subjects of 16 features."""
 ROWS_TOGETHER = 2048
 """Latents scored at a time: their support vectors take about 4 MB."""
-TOLERANCE = 1e-4
+ROWS_ON_GPU = 2**16
+TOLERANCE = 2e-4
 """Of every dual, in units of the score; scikit-learn's default is 1e-3."""
 GRID = ("mask", "affine")
 """Where the models lie: what scoring does not need on its device."""
@@ -75,7 +80,6 @@ class VoxelwiseOneClassSVM:
         found: NDArray[np.int64] = np.where(inside & mask.ravel()[flat], number[flat], -1)
         return found
 
-    @torch.inference_mode()
     def log_score_samples(self, latents: Tensor, voxels: Tensor) -> Tensor:
         """Natural logarithm of the kernel sums of (n, d) latents under models ``voxels`` (n,).
 
@@ -83,10 +87,15 @@ class VoxelwiseOneClassSVM:
         """
         result = torch.full((len(latents),), math.nan, dtype=latents.dtype, device=latents.device)
         known = (voxels >= 0).nonzero()[:, 0]
-        for start in range(0, len(known), ROWS_TOGETHER):
-            rows = known[start : start + ROWS_TOGETHER]
+        together = ROWS_TOGETHER if latents.device.type == "cpu" else ROWS_ON_GPU
+
+        @torch.inference_mode()
+        def score(start: int) -> None:
+            rows = known[start : start + together]
             features = (latents[rows] - self.centre) / self.scale
             result[rows] = self._log_scores(features, voxels[rows])
+
+        parallel_map(score, range(0, len(known), together), 1 if together == ROWS_ON_GPU else None)
         return result
 
     def _log_scores(self, features: Tensor, voxels: Tensor) -> Tensor:
@@ -94,11 +103,15 @@ class VoxelwiseOneClassSVM:
         first = self.starts[voxels]
         count = self.starts[voxels + 1] - first
         row = torch.repeat_interleave(count)
-        vector = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count - first)[row]
-        squared = (self.support_vectors.index_select(0, vector) - features[row]).square().sum(1)
-        exponent = self.dual_coef[vector].log2() - squared * (LOG2_E * self.gamma[voxels])[row]
+        vector = torch.arange(len(row), device=row.device) + (first - count.cumsum(0) + count).index_select(
+            0, row
+        )
+        squared = self.support_vectors.index_select(0, vector).sub_(features.index_select(0, row)).square_()
+        exponent = torch.mv(squared, squared.new_ones(squared.shape[1]))  # the fastest sum of rows
+        exponent.mul_((-LOG2_E * self.gamma[voxels]).index_select(0, row))
+        exponent.add_(self.dual_coef.index_select(0, vector).log2_())
         peak = torch.full_like(features[:, 0], -math.inf).scatter_reduce_(0, row, exponent, "amax")
-        total = torch.zeros_like(peak).index_add_(0, row, (exponent - peak[row]).exp2_())
+        total = torch.zeros_like(peak).index_add_(0, row, exponent.sub_(peak.index_select(0, row)).exp2_())
         return (peak + total.log2()) * math.log(2.0)
 
     def decision_function(self, latents: Tensor, voxels: Tensor) -> Tensor:
@@ -116,6 +129,7 @@ def fit_voxelwise(
     gamma: float | str = "scale",
     tol: float = TOLERANCE,
     device: str = "cpu",
+    n_jobs: int | None = None,
 ) -> VoxelwiseOneClassSVM:
     """Fit one One-Class SVM per voxel to the co-located latents of several subjects.
 
@@ -134,10 +148,13 @@ def fit_voxelwise(
         RBF width in standardised features; "scale" for each model by itself.
     tol : float
     device : str
+    n_jobs : int, optional
+        See `parallel.process_map`; processes pay from about 200,000 models on. Not used on a GPU.
 
     Returns
     -------
     VoxelwiseOneClassSVM
+        The same, bit for bit, whatever `n_jobs`.
 
     Raises
     ------
@@ -153,26 +170,53 @@ def fit_voxelwise(
         detail = f"{latents.shape[1]} and {voxels} voxels"
         raise GridMismatchError(GRID_MISMATCH.format(first="latents", second="mask", detail=detail))
     standardiser = _common_standardiser(latents, nu)
-
-    def fit(start: int) -> tuple[NDArray[Any], ...]:
-        part = _read(latents, slice(start, start + MODELS_TOGETHER), standardiser)
-        width, solution = _solve(part, nu, gamma, tol, device)
-        alpha = solution.alpha.cpu()
-        support = alpha > 0
-        return (
-            support.sum(1).numpy(),
-            part[support].numpy(),
-            alpha[support].numpy(),
-            width.numpy(),
-            solution.offset.cpu().numpy(),
-        )
-
-    parts = parallel_map(fit, range(0, voxels, MODELS_TOGETHER), 1 if device != "cpu" else None)
-    counts, *tables = (np.concatenate(column) for column in zip(*parts, strict=True))
+    fit = partial(_fit_part, latents, standardiser, _Dual(nu, gamma, tol, device))
+    parts = _map(fit, voxels, n_jobs, device)
+    counts, sample, *tables = (np.concatenate(column) for column in zip(*parts, strict=True))
     starts = np.concatenate([[0], np.cumsum(counts)])
-    arrays = (starts, *tables, standardiser.centre.astype(np.float32), standardiser.scale.astype(np.float32))
+    support_vectors = _support_vectors(latents, standardiser, starts, sample)
+    arrays = (
+        starts,
+        support_vectors,
+        *tables,
+        standardiser.centre.astype(np.float32),
+        standardiser.scale.astype(np.float32),
+    )
     grid = np.ascontiguousarray(mask, dtype=bool), np.array(affine, dtype=np.float64)
     return VoxelwiseOneClassSVM(*(torch.from_numpy(array) for array in (*arrays, *grid)))
+
+
+def _fit_part(
+    latents: NDArray[Any], standardiser: Standardiser, dual: _Dual, start: int
+) -> tuple[NDArray[Any], ...]:
+    """Models of the voxels from `start` on: counts and numbers of their support vectors, and what goes with them.
+
+    Not the vectors themselves, which would be most of what a worker process sends.
+    """
+    width, solution = dual.solve(_read(latents, slice(start, start + MODELS_TOGETHER), standardiser))
+    alpha = solution.alpha.cpu().numpy()
+    support = alpha > 0
+    sample = np.flatnonzero(support) % alpha.shape[1]
+    offset = solution.offset.cpu().numpy()
+    return support.sum(1), sample.astype(np.int32), alpha[support], width.cpu().numpy(), offset
+
+
+def _support_vectors(
+    latents: NDArray[Any], standardiser: Standardiser, starts: NDArray[np.int64], sample: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """Standardised latents of each model's support vectors: (k, d)."""
+    table = np.empty((len(sample), latents.shape[2]), dtype=np.float32)
+
+    def fill(start: int) -> None:
+        ends = starts[start : start + MODELS_TOGETHER + 1]
+        span = slice(ends[0], ends[-1])
+        voxel = start + np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+        table[span] = latents[sample[span], voxel]
+        vectors = torch.from_numpy(table[span])
+        standardiser.apply(vectors, out=vectors)
+
+    parallel_map(fill, range(0, len(starts) - 1, MODELS_TOGETHER))
+    return table
 
 
 def leave_one_out(
@@ -182,6 +226,7 @@ def leave_one_out(
     gamma: float | str = "scale",
     tol: float = TOLERANCE,
     device: str = "cpu",
+    n_jobs: int | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Score every subject of a cohort with models fitted to all the others: a reference without controls.
 
@@ -191,7 +236,7 @@ def leave_one_out(
         At least two subjects; may be memory-mapped.
     nu : float
         Expected contamination.
-    gamma, tol, device
+    gamma, tol, device, n_jobs
         See `fit_voxelwise`.
 
     Returns
@@ -208,20 +253,24 @@ def leave_one_out(
     if count < 2:
         raise LatentsError(BAD_LATENTS.format(reason=f"{count} subjects; leaving one out needs two"))
     standardiser = _common_standardiser(latents, nu)
-    log_score, decision = (np.empty((count, voxels), dtype=np.float32) for _ in range(2))
+    score = partial(_leave_out_of_part, latents, standardiser, _Dual(nu, gamma, tol, device))
+    parts = _map(score, voxels, n_jobs, device)
+    log_score, decision = (np.concatenate(column, axis=1) for column in zip(*parts, strict=True))
+    return log_score, decision
 
-    def score(start: int) -> None:
-        rows = slice(start, start + MODELS_TOGETHER)
-        part = _read(latents, rows, standardiser)
-        for subject in range(count):
-            others = part[:, [k for k in range(count) if k != subject]]
-            width, solution = _solve(others, nu, gamma, tol, device)
-            own = part[:, subject : subject + 1].to(device)
-            scores = _log_scores(own, others.to(device), solution.alpha, width.to(device))
-            log_score[subject, rows] = scores.cpu().numpy()
-            decision[subject, rows] = (scores.exp() - solution.offset).cpu().numpy()
 
-    parallel_map(score, range(0, voxels, MODELS_TOGETHER), 1 if device != "cpu" else None)
+def _leave_out_of_part(
+    latents: NDArray[Any], standardiser: Standardiser, dual: _Dual, start: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """`leave_one_out` of the voxels from `start` on."""
+    part = _read(latents, slice(start, start + MODELS_TOGETHER), standardiser).to(dual.device)
+    log_score, decision = (np.empty((part.shape[1], len(part)), dtype=np.float32) for _ in range(2))
+    for subject in range(part.shape[1]):
+        others = part[:, [k for k in range(part.shape[1]) if k != subject]]
+        width, solution = dual.solve(others)
+        scores = _log_scores(part[:, subject : subject + 1], others, solution.alpha, width)
+        log_score[subject] = scores.cpu().numpy()
+        decision[subject] = (scores.exp() - solution.offset).cpu().numpy()
     return log_score, decision
 
 
@@ -241,32 +290,49 @@ def _common_standardiser(latents: NDArray[Any], nu: float) -> Standardiser:
     return Standardiser.fit(sample[np.isfinite(sample).all(axis=1)])
 
 
+def _map(
+    function: Callable[[int], tuple[NDArray[Any], ...]], voxels: int, n_jobs: int | None, device: str
+) -> list[tuple[NDArray[Any], ...]]:
+    """Apply to the first voxel of every part: one part at a time on a GPU."""
+    starts = range(0, voxels, MODELS_TOGETHER)
+    if device != "cpu":
+        return parallel_map(function, starts, threads=1)
+    return process_map(function, starts, n_jobs)
+
+
 def _read(latents: NDArray[Any], rows: slice, standardiser: Standardiser) -> Tensor:
     """Standardised latents of some voxels: (m, n, d) float32."""
     part = np.array(latents[:, rows], dtype=np.float32)
-    broken = int((~np.isfinite(part)).sum())
-    if broken:
-        where = f"voxels {rows.start} to {rows.start + part.shape[1] - 1}"
-        raise LatentsError(BAD_LATENTS.format(reason=f"{broken} values at {where} are NaN or infinite"))
-    standardised = torch.from_numpy(np.ascontiguousarray(part.transpose(1, 0, 2)))
-    for operation, values in (
-        (standardised.sub_, standardiser.centre),
-        (standardised.div_, standardiser.scale),
-    ):
-        operation(torch.from_numpy(values.astype(np.float32)))
-    return standardised
+    if not np.isfinite(part.sum()):  # of finite values the sum may overflow: then count
+        broken = int((~np.isfinite(part)).sum())
+        if broken:
+            where = f"voxels {rows.start} to {rows.start + part.shape[1] - 1}"
+            raise LatentsError(BAD_LATENTS.format(reason=f"{broken} values at {where} are NaN or infinite"))
+    by_voxel = torch.from_numpy(part).transpose(0, 1)
+    return standardiser.apply(by_voxel, out=torch.empty(by_voxel.shape))
 
 
-@torch.inference_mode()
-def _solve(
-    part: Tensor, nu: float, gamma: float | str, tol: float, device: str
-) -> tuple[Tensor, DualSolution]:
-    """Widths (m,) and duals of the models of (m, n, d) samples."""
-    if gamma == "scale":
-        centred = part.flatten(1) - part.flatten(1).mean(1, keepdim=True)
-        variance = torch.linalg.vecdot(centred, centred) / centred.shape[1]  # six times as fast as var
-        width = torch.where(variance > 0, 1.0 / (part.shape[2] * variance), 1.0)
-    else:
-        width = torch.full((len(part),), resolve_gamma(gamma, part[0].numpy()), dtype=part.dtype)
-    features = scale_features(part.to(device), width.to(device))
-    return width, solve_dual(features, nu * part.shape[1], tol=tol)
+@dataclass(frozen=True)
+class _Dual:
+    """How the duals are posed and solved; see `fit_voxelwise`."""
+
+    nu: float
+    gamma: float | str
+    tol: float
+    device: str
+
+    @torch.inference_mode()
+    def solve(self, part: Tensor) -> tuple[Tensor, DualSolution]:
+        """Widths (m,) and duals of the models of (m, n, d) samples."""
+        part = part.to(self.device)
+        means = part.mean(1, keepdim=True)
+        features = part - means
+        if self.gamma == "scale":
+            flat = features.flatten(1)
+            # of all values together, from the variances within and between features
+            variance = torch.linalg.vecdot(flat, flat) / flat.shape[1] + means[:, 0].var(1, unbiased=False)
+            width = torch.where(variance > 0, 1.0 / (part.shape[2] * variance), 1.0)
+        else:
+            width = part.new_full((len(part),), resolve_gamma(self.gamma, part[0].cpu().numpy()))
+        features *= (width * LOG2_E).sqrt()[:, None, None]
+        return width, solve_dual(features, self.nu * part.shape[1], tol=self.tol)

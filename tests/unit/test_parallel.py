@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
 
 from bids_wmh_uad.core.embedding import slices_first
-from bids_wmh_uad.core.parallel import GPU_FACTOR, parallel_map, stream_slabs
+from bids_wmh_uad.core.parallel import GPU_FACTOR, parallel_map, process_map, stream_slabs
 
 WANTED = np.random.default_rng(0).random((5, 4, 37)) < 0.4
 VALUES = np.random.default_rng(1).random(WANTED.shape).astype(np.float32)
@@ -59,3 +61,15 @@ def test_order_threads_and_errors():
     with pytest.raises(ZeroDivisionError):
         parallel_map(lambda k: 1 / k, [1, 0])
     assert torch.get_num_threads() == before
+
+
+def test_processes_are_worker_processes_on_one_thread():
+    here = os.getpid()
+    found = process_map(where, range(6), 2)
+    assert [item for item, _, _ in found] == list(range(6))
+    assert all(process != here and threads == 1 for _, process, threads in found)
+    assert process_map(where, [0], None) == [(0, here, 1)]
+
+
+def where(item: int) -> tuple[int, int, int]:
+    return item, os.getpid(), torch.get_num_threads()

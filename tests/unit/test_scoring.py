@@ -132,3 +132,18 @@ def test_grids_and_tiny_masks(model):
     few[22, 22] = True
     with pytest.raises(BadDataError):
         score_scan(model, Scan(flair, t1w, few), PARAMS)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: CPU and GPU maps not compared")
+@pytest.mark.parametrize("name", ["directed", "faithful"])
+def test_the_gpu_makes_the_same_map(model, name, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # as workflows.tools does
+    flair, t1w, mask, _ = scene()
+    params, rng = replace(PARAMS, score=name), np.random.default_rng
+    here, there = (
+        anomaly_map(model, Scan(flair, t1w, mask), params, rng(0), device=device)
+        for device in ("cpu", "cuda")
+    )
+    assert there.device.startswith("cuda")
+    assert there.warnings == ()
+    assert np.abs(there.scores - here.scores).max() < 1e-4 * max(1.0, np.abs(here.scores).max())

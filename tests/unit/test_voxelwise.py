@@ -8,7 +8,12 @@ import torch
 from sklearn.svm import OneClassSVM as Libsvm
 
 from bids_wmh_uad.core.ocsvm import Standardiser
-from bids_wmh_uad.core.voxelwise import VoxelwiseOneClassSVM, fit_voxelwise, leave_one_out
+from bids_wmh_uad.core.voxelwise import (
+    MODELS_TOGETHER,
+    VoxelwiseOneClassSVM,
+    fit_voxelwise,
+    leave_one_out,
+)
 from bids_wmh_uad.errors import BadDataError, GridMismatchError, LatentsError, ModelError
 from bids_wmh_uad.models import load_voxelwise, save_voxelwise
 
@@ -120,6 +125,26 @@ def test_from_a_memory_map_and_with_any_number_of_threads(fitted, cohort, tmp_pa
         torch.set_num_threads(before)
     for name, tensor in vars(model).items():
         assert torch.equal(getattr(again, name), tensor)
+
+
+def test_worker_processes_find_the_same_models_and_fail_with_the_same_errors():
+    shape = (20, 20, 21)  # more than two parts' worth
+    assert np.prod(shape) > 2 * MODELS_TOGETHER
+    latents = np.random.default_rng(1).normal(size=(12, np.prod(shape), 3)).astype(np.float32)
+    mask = np.ones(shape, dtype=bool)
+    here, there = (fit_voxelwise(latents, mask, AFFINE, nu=0.2, n_jobs=jobs) for jobs in (None, 2))
+    for name, tensor in vars(here).items():
+        assert torch.equal(getattr(there, name), tensor)
+    last = latents[:, -1]
+    peer = Libsvm(nu=0.2, tol=1e-10).fit(standardiser(here)(last).astype(float))
+    vectors = here.support_vectors[here.starts[-2] :] * here.scale + here.centre
+    np.testing.assert_allclose(vectors, last[peer.support_], atol=1e-5)
+    some = latents[:, :300]
+    first, second = (leave_one_out(some, nu=0.2, n_jobs=jobs) for jobs in (None, 2))
+    np.testing.assert_array_equal(first, second)
+    latents[3, 5000, 1] = np.nan
+    with pytest.raises(LatentsError, match=f"1 values at voxels {MODELS_TOGETHER}"):
+        fit_voxelwise(latents, mask, AFFINE, nu=0.2, n_jobs=2)
 
 
 def test_constant_latents_are_harmless():

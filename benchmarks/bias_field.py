@@ -26,7 +26,7 @@ def average_precisions(flair: Path, truth: Path) -> dict[str, float]:
     from scipy.ndimage import binary_fill_holes
 
     from bids_wmh_uad.core.intensity import robust_zscore, smooth_flair_z
-    from bids_wmh_uad.core.metrics import average_precision
+    from bids_wmh_uad.core.ranking import average_precision
     from bids_wmh_uad.workflows import tools
 
     image = tools.read_scan(flair)

@@ -118,6 +118,16 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Settings of the ``group`` level."""
+
+    reference: Path | None = None
+    resample_reference: bool = False
+    threshold: str | None = None
+    """Another rule than the sessions' own: new masks beside theirs."""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything one run needs, in one frozen object that is passed down."""
 
@@ -129,7 +139,7 @@ class RunConfig:
     performance: Performance = field(default_factory=Performance)
     running: Running = field(default_factory=Running)
     training: Training = field(default_factory=Training)
-    reference: Path | None = None
+    group: Group = field(default_factory=Group)
     run_uuid: str = ""
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from bids_wmh_uad.config import (
     LEVELS,
     PARADIGMS,
     SCORES,
+    Group,
     Method,
     Performance,
     RunConfig,
@@ -124,8 +125,9 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--n-samples", type=int, default=default.n_samples,
                        help="patches that one One-Class SVM learns from")  # fmt: skip
-    group.add_argument("--threshold", default=default.threshold, metavar="NAME[=VALUE]",
-                       help="label-free rule for the lesion mask (docs/method.md lists them)")  # fmt: skip
+    group.add_argument("--threshold", metavar="NAME[=VALUE]",
+                       help="label-free rule for the lesion mask (docs/method.md lists them); group level:"
+                       f" new masks and tables from the anomaly maps there are (default: {default.threshold})")  # fmt: skip
     group.add_argument("--min-lesion-volume", type=float, default=default.min_lesion_volume, metavar="MM3",
                        help="lesions smaller than this are dropped")  # fmt: skip
     group.add_argument(
@@ -173,6 +175,8 @@ def _add_group(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("group level")
     group.add_argument("--reference", type=_path, metavar="DATASET",
                        help="derivatives dataset with label-WMH or label-lesion masks to evaluate against")  # fmt: skip
+    group.add_argument("--resample-reference", action="store_true",
+                       help="bring references on another grid to the FLAIR's, by nearest neighbour")  # fmt: skip
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -221,7 +225,7 @@ def parse_args(argv: Sequence[str]) -> RunConfig:
         performance=_performance(args),
         running=_running(args, output_dir),
         training=_training(args),
-        reference=args.reference,
+        group=_group(args),
         run_uuid=f"{datetime.now():%Y%m%d-%H%M%S}_{uuid4()}",
     )
 
@@ -239,9 +243,15 @@ def _selection(args: argparse.Namespace) -> Selection:
 def _method(args: argparse.Namespace) -> Method:
     from bids_wmh_uad.core.threshold import parse_threshold
 
-    parse_threshold(args.threshold)
-    names = Method.__dataclass_fields__
-    return Method(**{name: getattr(args, name) for name in names})
+    names = set(Method.__dataclass_fields__) - {"threshold"}
+    threshold = Method.threshold if args.threshold is None else args.threshold
+    parse_threshold(threshold)
+    return Method(threshold=threshold, **{name: getattr(args, name) for name in names})
+
+
+def _group(args: argparse.Namespace) -> Group:
+    threshold = args.threshold if args.analysis_level == "group" else None
+    return Group(args.reference, args.resample_reference, threshold)
 
 
 def _performance(args: argparse.Namespace) -> Performance:

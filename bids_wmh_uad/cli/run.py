@@ -96,7 +96,7 @@ def _dry_run(config: RunConfig) -> int:
     from bids_wmh_uad.bids.dataset import find_sessions
 
     if config.analysis_level == "group":
-        from bids_wmh_uad.workflows.group import find_summaries
+        from bids_wmh_uad.workflows.cohort import find_summaries
 
         found = find_summaries(config.output_dir)
         sys.stdout.write("\n".join([*map(str, found), f"{len(found)} sessions would be collected."]) + "\n")

@@ -1,14 +1,46 @@
-"""Evaluation measures: one small pure function each; nan where a measure is undefined."""
+"""Measures of a result mask against a reference mask: the WMH challenge's five, and recall by lesion size.
+
+The rules are those of the challenge's evaluation script (Kuijf et al., IEEE Trans Med Imaging 2019;
+github.com/hjkuijf/wmhchallenge). Masks are (X, Y, Z) arrays on one grid, slices along the last axis;
+anything that converts to bool. nan where a measure is undefined.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
+from scipy import ndimage
+from scipy.spatial import cKDTree
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+SIZE_EDGES_ML = (0.0, 0.01, 0.05, 0.2, 1.0, 5.0, inf)
+"""Edges of the bands of reference lesion volume, mL."""
+
+
+@dataclass(frozen=True)
+class LesionDetection:
+    """How many lesions were found, and how many findings are lesions.
+
+    Parameters
+    ----------
+    recall : float
+        As `lesion_recall`.
+    precision : float
+        As `lesion_precision`.
+    f1 : float
+        As `lesion_f1`.
+    """
+
+    recall: float
+    precision: float
+    f1: float
 
 
 def dice(result: NDArray[Any], reference: NDArray[Any]) -> float:
@@ -28,68 +60,202 @@ def dice(result: NDArray[Any], reference: NDArray[Any]) -> float:
     return 2.0 * int((a & b).sum()) / total if total else float("nan")
 
 
-def average_precision(score: NDArray[Any], reference: NDArray[Any]) -> float:
-    """Average precision ``sum_n (R_n - R_(n-1)) P_n`` (area under the precision-recall curve).
+def h95_mm(result: NDArray[Any], reference: NDArray[Any], zooms: ArrayLike) -> float:
+    """The larger of the two directed 95th-percentile boundary distances; 0 = same boundary.
+
+    ``max(P95 of d(a, B) over a in A, P95 of d(b, A) over b in B)``, A and B the boundary voxels of
+    `in_plane_boundary`, d the distance between voxel centres.
 
     Parameters
     ----------
-    score : array
-        Larger = more abnormal; the voxels inside the brain mask.
-    reference : array of the same shape
-        Lesion or not.
+    result, reference : (X, Y, Z) arrays of the same shape
+        Masks.
+    zooms : three floats
+        Voxel edges, mm.
 
     Returns
     -------
-    float; its chance level is the lesion fraction; nan when there is no lesion voxel.
+    float
+        mm; nan when either boundary is empty, as it is for an empty mask.
 
     Notes
     -----
-    scikit-learn's step-wise definition (ties share one operating point).
+    The challenge's definition. Others pool the two lists of distances before taking one percentile
+    (MedPy's ``hd95``) or find boundaries in 3-D; their values differ.
     """
-    truth = np.asarray(reference, dtype=bool).ravel()
-    return float(average_precision_score(truth, np.ravel(score))) if truth.any() else float("nan")
+    lists = boundary_distances(result, reference, zooms)
+    return max(float(np.percentile(found, 95)) if found.size else float("nan") for found in lists)
 
 
-def auroc(score: NDArray[Any], reference: NDArray[Any]) -> float:
-    """Area under the ROC curve: the chance that a lesion voxel outranks a healthy one.
+def boundary_distances(
+    result: NDArray[Any], reference: NDArray[Any], zooms: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Distance of each boundary voxel of one mask to the nearest of the other, in both directions.
 
     Parameters
     ----------
-    score, reference : arrays of the same shape
-        As in `average_precision`.
+    result, reference, zooms
+        As in `h95_mm`.
 
     Returns
     -------
-    float; nan when one class is missing.
+    from_result, from_reference : 1-D float64 arrays
+        mm, in C order of the boundary voxels; both empty when either boundary is.
     """
-    truth = np.asarray(reference, dtype=bool).ravel()
-    mixed = bool(truth.any()) and not bool(truth.all())
-    return float(roc_auc_score(truth, np.ravel(score))) if mixed else float("nan")
+    size = np.asarray(zooms, dtype=np.float64)
+    a, b = (np.argwhere(in_plane_boundary(mask)) * size for mask in (result, reference))
+    if not (len(a) and len(b)):
+        return np.empty(0), np.empty(0)
+    return cKDTree(b).query(a)[0], cKDTree(a).query(b)[0]
 
 
-def best_dice(score: NDArray[Any], reference: NDArray[Any]) -> tuple[float, float]:
-    """Dice at the oracle threshold: the largest over every distinct score value.
+def in_plane_boundary(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    """Voxels of a mask that its in-plane erosion takes away: those with one of 8 neighbours outside.
 
     Parameters
     ----------
-    score, reference : arrays of the same shape
-        As in `average_precision`.
+    mask : (X, Y, Z) array
+        Anything that converts to bool.
 
     Returns
     -------
-    dice : float
-        nan when the reference is empty. Needs the labels, so it is an upper bound:
-        always shown beside the Dice at a label-free threshold.
-    threshold : float
-        The largest score value t whose mask ``score >= t`` attains it.
+    (X, Y, Z) bool array. The image's border does not erode, so a mask that fills a slice has no
+    boundary there.
+
+    Notes
+    -----
+    What ``image - BinaryErode(image, (1, 1, 0))`` of SimpleITK gives: its ball of radius 1 is the
+    3 x 3 square, and beyond the border it sees foreground.
     """
-    truth = np.asarray(reference, dtype=bool).ravel()
-    if not truth.any():
-        return float("nan"), float("nan")
-    values = np.ravel(score)
-    order = np.argsort(-values, kind="stable")
-    values, hits = values[order], np.cumsum(truth[order])
-    ends = np.flatnonzero(np.append(values[1:] != values[:-1], True))  # tied voxels go together
-    overlap = 2.0 * hits[ends] / (ends + 1 + int(truth.sum()))
-    best = int(np.argmax(overlap))
-    return float(overlap[best]), float(values[ends[best]])
+    inside = np.asarray(mask, dtype=bool)
+    boundary = np.zeros(inside.shape, dtype=bool)
+    for box in ndimage.find_objects(inside.astype(np.uint8)):  # one box around the mask, or none
+        wide = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
+        part = inside[wide]
+        boundary[wide] = part & ~ndimage.binary_erosion(part, np.ones((3, 3, 1)), border_value=1)
+    return boundary
+
+
+def avd_percent(result: NDArray[Any], reference: NDArray[Any]) -> float:
+    """Absolute volume difference ``100 |V_reference - V_result| / V_reference``; 0 = same volume.
+
+    Parameters
+    ----------
+    result, reference : arrays on one grid
+        Masks.
+
+    Returns
+    -------
+    float
+        Percent of the reference's volume, at least 0 and without upper bound; nan when the reference is empty.
+    """
+    found, wanted = int(np.count_nonzero(result)), int(np.count_nonzero(reference))
+    return 100.0 * abs(wanted - found) / wanted if wanted else float("nan")
+
+
+def lesion_recall(result: NDArray[Any], reference: NDArray[Any]) -> float:
+    """Share of reference lesions that the result touches in at least one voxel.
+
+    Parameters
+    ----------
+    result, reference : (X, Y, Z) arrays of the same shape
+        Masks; lesions are their 26-connected components, of any size.
+
+    Returns
+    -------
+    float in [0, 1]; 1 when the reference has no lesion (the challenge's rule).
+    """
+    return _share_touched(reference, result)
+
+
+def lesion_precision(result: NDArray[Any], reference: NDArray[Any]) -> float:
+    """Share of detected lesions that touch the reference in at least one voxel.
+
+    Parameters
+    ----------
+    result, reference : (X, Y, Z) arrays of the same shape
+        As in `lesion_recall`.
+
+    Returns
+    -------
+    float in [0, 1]; 1 when nothing was detected (the challenge's rule).
+    """
+    return _share_touched(result, reference)
+
+
+def lesion_f1(result: NDArray[Any], reference: NDArray[Any]) -> float:
+    """Harmonic mean ``2 P R / (P + R)`` of lesion precision and recall.
+
+    Parameters
+    ----------
+    result, reference : (X, Y, Z) arrays of the same shape
+        As in `lesion_recall`.
+
+    Returns
+    -------
+    float in [0, 1]; 0 when both are 0, 1 when both masks are empty.
+    """
+    return lesion_detection(result, reference).f1
+
+
+def lesion_detection(result: NDArray[Any], reference: NDArray[Any]) -> LesionDetection:
+    """Recall, precision and F1 of lesions, each mask labelled once.
+
+    Parameters
+    ----------
+    result, reference : (X, Y, Z) arrays of the same shape
+        As in `lesion_recall`.
+
+    Returns
+    -------
+    LesionDetection
+    """
+    recall, precision = lesion_recall(result, reference), lesion_precision(result, reference)
+    total = recall + precision
+    return LesionDetection(recall, precision, 2.0 * precision * recall / total if total else 0.0)
+
+
+def lesion_recall_by_size(
+    result: NDArray[Any],
+    reference: NDArray[Any],
+    voxel_volume_ml: float,
+    edges_ml: Sequence[float] = SIZE_EDGES_ML,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count reference lesions, and those that the result touches, by lesion volume.
+
+    Parameters
+    ----------
+    result, reference : (X, Y, Z) arrays of the same shape
+        As in `lesion_recall`.
+    voxel_volume_ml : float
+        Volume of a voxel, mL.
+    edges_ml : increasing floats
+        Band i holds the lesions of ``edges[i] <= volume < edges[i + 1]``, mL; others are not counted.
+
+    Returns
+    -------
+    found, total : int64 arrays, one entry a band
+        Zeros where there is no lesion: the recall of a band, ``found / total``, is then undefined.
+    """
+    sizes, touched = _components(reference, result)
+    # Half a part in a billion forgives the rounding of determinants, as in label_lesions.
+    band = np.searchsorted(edges_ml, sizes * voxel_volume_ml * (1 + 5e-10), side="right") - 1
+    bands = len(edges_ml) - 1
+    counted = (band >= 0) & (band < bands)
+    found, total = (np.bincount(band[kept], minlength=bands) for kept in (counted & touched, counted))
+    return found, total
+
+
+def _components(mask: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Voxels of each 26-connected component of a mask, and whether another mask touches it."""
+    inside, touching = np.asarray(mask, dtype=bool), np.asarray(other, dtype=bool)
+    labels, count = ndimage.label(inside, structure=np.ones((3, 3, 3)))
+    sizes = np.bincount(labels[inside], minlength=count + 1)[1:]
+    touched = np.bincount(labels[inside & touching], minlength=count + 1)[1:] > 0
+    return sizes, touched
+
+
+def _share_touched(mask: NDArray[Any], other: NDArray[Any]) -> float:
+    """Share of the components of a mask that another mask touches; 1 when there is none."""
+    _, touched = _components(mask, other)
+    return float(touched.mean()) if touched.size else 1.0

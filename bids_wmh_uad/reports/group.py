@@ -1,155 +1,220 @@
-"""The group page: the cohort's table, its lesion volumes, and the evaluation, in one HTML file."""
+"""The group page: the cohort's volumes, its tables, the evaluation and the prevalence map in one HTML file.
+
+Everything that can be read is plain HTML; ``specs/group.js`` draws the plots and sorts the tables
+from the JSON that the page carries. Nothing is fetched: the page opens from disk.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 
+from bids_wmh_uad.reports.evaluation import evaluation_context
 from bids_wmh_uad.reports.pages import as_number, is_missing, render, write_text
+from bids_wmh_uad.reports.prevalence import draw_prevalence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
     from typing import TypeAlias
 
-    import pandas as pd
-
-    Table: TypeAlias = "Sequence[Mapping[str, Any]] | pd.DataFrame"
+    Records: TypeAlias = Sequence[Mapping[str, Any]]
 
 VOLUME = "wmh_volume_ml"
-TITLES = {
-    "participant_id": "participant",
-    "session_id": "session",
-    "status": "status",
-    VOLUME: "WMH volume, mL",
-    "lesion_count": "lesions",
-    "icv_ml": "intracranial volume, mL",
-    "wmh_percent_icv": "WMH, % of it",
-    "threshold": "threshold",
+COLUMNS: dict[str, tuple[str, str, int]] = {
+    "participant_id": ("participant", "", 0),
+    "session_id": ("session", "", 0),
+    "status": ("status", "", 0),
+    VOLUME: ("WMH volume", "mL", 2),
+    "reference_volume_ml": ("reference volume", "mL", 2),
+    "wmh_percent_icv": ("WMH, % of intracranial volume", "%", 3),
+    "lesion_count": ("lesions", "", 0),
+    "largest_lesion_ml": ("largest lesion", "mL", 2),
+    "icv_ml": ("intracranial volume", "mL", 0),
+    "volume_ml_threshold_minus20": ("WMH volume at 0.8 of the threshold", "mL", 2),
+    "volume_ml_threshold_plus20": ("WMH volume at 1.2 of the threshold", "mL", 2),
+    "threshold": ("threshold", "", 4),
+    "threshold_rule": ("threshold rule", "", 0),
+    "score": ("score", "", 0),
+    "model": ("model", "", 0),
+    "registration_overlap": ("registration overlap (Dice)", "", 3),
+    "warnings": ("warnings", "", 0),
+    "dice": ("Dice", "", 3),
+    "h95_mm": ("95th percentile Hausdorff distance", "mm", 1),
+    "avd_percent": ("absolute volume difference", "%", 1),
+    "lesion_recall": ("lesion recall", "", 3),
+    "lesion_precision": ("lesion precision", "", 3),
+    "lesion_f1": ("lesion F1", "", 3),
+    "ap": ("average precision", "", 3),
+    "auroc": ("AUROC", "", 4),
+    "auroc30": ("AUROC up to 30 % FPR", "", 4),
+    "aupro": ("AUPRO", "", 4),
+    "aupro30": ("AUPRO up to 30 % FPR", "", 4),
+    "best_dice": ("best Dice over thresholds", "", 3),
+    "best_threshold": ("threshold of the best Dice", "", 4),
+    "baseline_ap": ("FLAIR z-score: average precision", "", 3),
+    "baseline_auroc": ("FLAIR z-score: AUROC", "", 4),
+    "baseline_best_dice": ("FLAIR z-score: best Dice", "", 3),
 }
-DIGITS = {"lesion_count": 0, "icv_ml": 0}
-BASELINES = {"ap": "average precision", "best_dice": "best Dice over thresholds"}
-PLOT_WIDTH, PLOT_MARGIN = 900, 30
+"""Title, unit and decimals of the columns we know, in the order shown."""
+LAST = ("reason",)
+OPTIONAL = ("session_id", "reason")
+"""Left out where no session has one."""
+SKEWED = (VOLUME, "lesion_count", "largest_lesion_ml", "reference_volume_ml")
+"""Drawn on a logarithmic axis until the reader says otherwise."""
+MOST_LEVELS = 12
+DIGITS_KEPT = 6
 
 
-def _records(table: Table) -> list[dict[str, Any]]:
-    """Rows of either kind of table; missing cells become None."""
-    raw = table.to_dict("records") if hasattr(table, "to_dict") else table
-    return [{str(key): None if is_missing(value) else value for key, value in row.items()} for row in raw]
+def _records(table: Records | None) -> list[dict[str, Any]]:
+    """Rows with texts and plain numbers only; missing cells become None."""
+    return [{str(key): _plain(value) for key, value in row.items()} for row in table or ()]
 
 
-def _columns(records: Sequence[Mapping[str, Any]], digits: int) -> list[dict[str, Any]]:
+def _plain(value: object) -> str | float | int | None:
+    if is_missing(value) or isinstance(value, str):
+        return None if is_missing(value) else str(value)
+    number = as_number(value)
+    if number is None:
+        return str(value)
+    return int(number) if number == int(number) else float(f"{number:.{DIGITS_KEPT}g}")
+
+
+def _columns(records: Records) -> list[dict[str, Any]]:
     """Known columns first, then whatever else the rows hold."""
-    present = dict.fromkeys(key for row in records for key in row)
-    keys = [key for key in TITLES if key in present] + [key for key in present if key not in TITLES]
+    present = list(dict.fromkeys(key for row in records for key in row))
+    extra = [key for key in present if key not in COLUMNS and key not in LAST]
+    order = [*(key for key in COLUMNS if key in present), *extra, *(key for key in LAST if key in present)]
     columns = []
-    for key in keys:
+    for key in order:
         values = [row[key] for row in records if row.get(key) is not None]
+        if not values and key in OPTIONAL:
+            continue
         numeric = (
             bool(values) and not key.endswith("_id") and all(as_number(value) is not None for value in values)
         )
-        title = TITLES.get(key, key.replace("_", " "))
-        columns.append({"key": key, "title": title, "numeric": numeric, "digits": DIGITS.get(key, digits)})
+        title, unit, digits = COLUMNS.get(key, (key.replace("_", " "), "", _decimals(values)))
+        columns.append({"key": key, "title": title, "unit": unit, "numeric": numeric, "digits": digits})
     return columns
 
 
+def _decimals(values: Sequence[object]) -> int:
+    """Decimals that a column of unknown numbers needs: none where all are whole."""
+    numbers = [number for value in values if (number := as_number(value)) is not None]
+    return 0 if all(number == int(number) for number in numbers) else 2
+
+
 def _failed(row: Mapping[str, Any]) -> bool:
-    """Whether a session failed: it has no lesion volume."""
-    return VOLUME in row and as_number(row[VOLUME]) is None
+    """Whether a session failed: it says so, or it has no lesion volume."""
+    return row.get("status") == "failed" or (VOLUME in row and as_number(row[VOLUME]) is None)
 
 
-def _rows(
-    records: Sequence[Mapping[str, Any]], columns: Sequence[Mapping[str, Any]], output_dir: Path
-) -> list[dict[str, Any]]:
-    rows = []
-    for record in records:
-        page = f"sub-{str(record.get('participant_id', '')).removeprefix('sub-')}.html"
-        rows.append(
-            {
-                "cells": {column["key"]: record.get(column["key"]) for column in columns},
-                "failed": _failed(record),
-                "page": page if (output_dir / page).is_file() else "",
-            }
-        )
-    return rows
+def _page(row: Mapping[str, Any], root: Path) -> str:
+    """Relative link to the participant's page; empty if there is none."""
+    participant = str(row.get("participant_id") or "").removeprefix("sub-")
+    name = f"sub-{participant}.html"
+    plain = participant and "/" not in participant and (root / name).is_file()
+    return quote(name) if plain else ""
 
 
-def _nice_step(span: float) -> float:
-    """Return a round tick distance that gives five to ten ticks."""
-    power = 10.0 ** np.floor(np.log10(span))
-    return float(next(power * part for part in (0.1, 0.2, 0.5, 1.0) if span / (power * part) <= 10))
-
-
-def _strip_plot(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Positions of the strip and box plot of the volumes; None without any volume."""
-    points = [(volume, row) for row in records if (volume := as_number(row.get(VOLUME))) is not None]
-    if not points:
-        return None
-    volumes = np.array([volume for volume, _ in points])
-    step = _nice_step(max(float(volumes.max()), 1.0))
-    end = step * np.ceil(max(float(volumes.max()), 1.0) / step)
-    scale = (PLOT_WIDTH - 2 * PLOT_MARGIN) / end
-
-    def place(value: float) -> float:
-        return round(float(PLOT_MARGIN + value * scale), 1)
-
-    low, median, high = (float(value) for value in np.percentile(volumes, (25, 50, 75)))
-    marks = [
+def _sheet(name: str, label: str, records: Records, root: Path) -> dict[str, Any]:
+    """What the template needs to write a table."""
+    columns = _columns(records)
+    pages = {row.get("participant_id"): "" for row in records}
+    for row in records:
+        pages[row.get("participant_id")] = pages[row.get("participant_id")] or _page(row, root)
+    rows = [
         {
-            "x": place(volume),
-            "y": 26 + (index * 29) % 49,  # spreads neighbours vertically, the same way every time
-            "volume": volume,
-            "label": " ".join(str(row[key]) for key in ("participant_id", "session_id") if row.get(key)),
+            "cells": [_cell(row.get(column["key"]), column) for column in columns],
+            "failed": _failed(row),
+            "page": pages[row.get("participant_id")],
         }
-        for index, (volume, row) in enumerate(points)
+        for row in records
     ]
-    ticks = [
-        {"x": place(value), "text": f"{value:g}"} for value in np.arange(0, end + step / 2, step).round(6)
-    ]
+    return {"name": name, "label": label, "columns": columns, "rows": rows}
+
+
+def _cell(value: Any, column: Mapping[str, Any]) -> str:
+    if value is None:
+        return "n/a"
+    return f"{float(value):.{column['digits']}f}" if column["numeric"] else str(value)
+
+
+def _category(key: str, records: Records) -> bool:
+    """Whether a column sorts the sessions into a few groups."""
+    known = key in COLUMNS or key in LAST
+    if known and key not in {"model", "score", "threshold_rule"}:
+        return False
+    values = [row[key] for row in records if row.get(key) is not None]
+    whole = all(isinstance(value, str) or float(value).is_integer() for value in values)
+    return whole and 2 <= len(set(values)) <= min(MOST_LEVELS, len(values) - 1)
+
+
+def _data(sheet: Mapping[str, Any] | None, records: Records) -> dict[str, Any] | None:
+    """A table's columns and values, as the scripts read them."""
+    if sheet is None:
+        return None
+    columns = sheet["columns"]
+    categories = [column["key"] for column in columns if _category(column["key"], records)]
+    known = [column["key"] for column in columns if column["numeric"]]
+    measures = [key for key in known if key in COLUMNS or key not in categories]
     return {
-        "width": PLOT_WIDTH,
-        "height": 145,
-        "left": PLOT_MARGIN,
-        "low": low,
-        "median": median,
-        "high": high,
-        "x_low": place(low),
-        "x_median": place(median),
-        "x_high": place(high),
-        "points": marks,
-        "ticks": ticks,
+        "columns": columns,
+        "values": [[_value(row.get(column["key"]), column) for row in records] for column in columns],
+        "categories": categories,
+        "measures": measures,
+        "skewed": [key for key in measures if key in SKEWED or key.startswith("volume_ml")],
     }
 
 
-def _pairs(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Mean of the model beside the mean of its baseline, over the sessions that have both."""
-    pairs = []
-    for key, title in BASELINES.items():
-        both = [
-            (model, baseline)
-            for row in records
-            if (model := as_number(row.get(key))) is not None
-            and (baseline := as_number(row.get(f"baseline_{key}"))) is not None
-        ]
-        if both:
-            model_mean, baseline_mean = np.mean(both, axis=0)
-            wins = sum(model > baseline for model, baseline in both)
-            pairs.append(
-                {
-                    "title": title,
-                    "model": float(model_mean),
-                    "baseline": float(baseline_mean),
-                    "wins": wins,
-                    "count": len(both),
-                }
-            )
-    return pairs
+def _value(value: Any, column: Mapping[str, Any]) -> Any:
+    number = as_number(value)
+    return _plain(number) if column["numeric"] and number is not None else value
+
+
+def _embed(data: object) -> str:
+    r"""JSON that may stand inside a script element: no character in it can end one."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def _finite(value: Any) -> Any:
+    """Nested lists and dictionaries with None for what JSON does not know (NaN, infinity)."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_finite(item) for item in value]
+    return _plain(value)
+
+
+def _headline(records: Records) -> dict[str, Any]:
+    """Numbers of sessions, and the quartiles of the volumes."""
+    done = [row for row in records if not _failed(row)]
+    volumes = [volume for row in done if (volume := as_number(row.get(VOLUME))) is not None]
+    quartiles = [float(value) for value in np.percentile(volumes, (25, 50, 75))] if volumes else []
+    return {
+        "sessions": len(records),
+        "done": len(done),
+        "failed": len(records) - len(done),
+        "participants": len({row.get("participant_id") for row in done}),
+        "quartiles": quartiles,
+    }
 
 
 def write_group_report(
-    output_dir: str | PathLike[str], table: Table, evaluation: Table | None = None
+    output_dir: str | PathLike[str],
+    cohort: Records,
+    *,
+    evaluation: Records | None = None,
+    summary: Mapping[str, Any] | None = None,
+    prevalence: str | PathLike[str] | None = None,
+    name: str = "group.html",
 ) -> Path:
     """Write ``OUT/group.html``.
 
@@ -157,10 +222,17 @@ def write_group_report(
     ----------
     output_dir : path
         Derivatives dataset; subject pages found there are linked.
-    table : DataFrame or sequence of mappings
-        One row per session, the columns of ``group_wmh.tsv``; a missing volume means that the session failed.
-    evaluation : DataFrame or sequence of mappings, optional
+    cohort : sequence of mappings
+        One row per session, the columns of ``group_wmh.tsv`` and any further ones, as text or numbers;
+        further columns with a few different values can split the plots.
+    evaluation : sequence of mappings, optional
         One row per session, the columns of ``group_evaluation.tsv``.
+    summary : mapping, optional
+        Content of ``group_summary.json``; without it, means and medians are computed here, without intervals.
+    prevalence : path, optional
+        NIfTI map in MNI152 space: the fraction of participants with a lesion at each voxel.
+    name : str
+        File name of the page.
 
     Returns
     -------
@@ -173,24 +245,26 @@ def write_group_report(
         If the page cannot be written.
     """
     root = Path(output_dir)
-    records = _records(table)
-    columns = _columns(records, digits=2)
-    failed = sum(_failed(record) for record in records)
+    records, scored = _records(cohort), _records(evaluation)
+    sessions = _sheet("sessions", "Sessions", records, root)
     context: dict[str, Any] = {
-        "columns": columns,
-        "rows": _rows(records, columns, root),
-        "done": len(records) - failed,
-        "failed": failed,
-        "plot": _strip_plot(records),
+        **_headline(records),
+        "sheet": sessions,
+        "failures": [row for row in records if _failed(row)],
         "evaluation": None,
+        "map": draw_prevalence(prevalence) if prevalence is not None else None,
     }
-    scored = _records(evaluation) if evaluation is not None else []
-    if scored:
-        score_columns = _columns(scored, digits=3)
-        context["evaluation"] = {
-            "columns": score_columns,
-            "rows": _rows(scored, score_columns, root),
-            "pairs": _pairs(scored),
+    scores = _sheet("evaluation", "Evaluation per session", scored, root) if scored else None
+    results: dict[str, Any] = {}
+    if scored or summary:
+        results = evaluation_context(scored, _finite(summary or {}))
+        context["evaluation"] = {**results, "sheet": scores, "titles": COLUMNS}
+    context["data"] = _embed(
+        {
+            "sessions": _data(sessions, records),
+            "evaluation": _data(scores, scored),
+            "curves": results.get("curves"),
+            "agreement": results.get("agreement"),
         }
-    page = root / "group.html"
-    return write_text(page, render("group.html.j2", context))
+    )
+    return write_text(root / name, render("group.html.j2", context))

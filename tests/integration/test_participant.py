@@ -18,7 +18,7 @@ import pytest
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import find_sessions
-from bids_wmh_uad.config import Selection
+from bids_wmh_uad.config import Method, Selection
 from bids_wmh_uad.errors import (
     EMPTY_IMAGE,
     EXIT_OK,
@@ -27,6 +27,7 @@ from bids_wmh_uad.errors import (
     NOT_3D_IMAGE,
     TRUNCATED_IMAGE,
 )
+from bids_wmh_uad.workflows.rethreshold import threshold_label
 
 if TYPE_CHECKING:
     from bids_wmh_uad.bids.dataset import Session
@@ -326,6 +327,11 @@ def test_the_group_level_reads_what_is_there(first: Run, phantom: PhantomSubject
     assert 0 <= evaluation["dice"][0] <= evaluation["best_dice"][0] + 1e-6 <= 1 + 1e-6
     description = json.loads((first.output_dir / "dataset_description.json").read_text())
     assert description["DatasetLinks"] == {"raw": first.bids_dir.as_uri()}
+    again = wmh(tmp_path / "absent", first.output_dir, "group", "--threshold", Method().threshold)
+    assert again.code == EXIT_OK, again.log
+    own = first.path("sub-01", "mask")
+    same = own.with_name(own.name.replace("_mask", f"_desc-{threshold_label(Method().threshold)}_mask"))
+    np.testing.assert_array_equal(nib.load(same).dataobj, nib.load(own).dataobj)
     assert validator_errors(first.output_dir) == []
 
 

@@ -112,7 +112,8 @@ def nipype_offline(monkeypatch):
 
 
 def test_every_column_of_every_table_is_documented():
-    from bids_wmh_uad.workflows.group import EVALUATION_COLUMNS, WMH_COLUMNS
+    from bids_wmh_uad.workflows.cohort import WMH_COLUMNS
+    from bids_wmh_uad.workflows.evaluation import EVALUATION_COLUMNS
     from bids_wmh_uad.workflows.measures import TABLE_COLUMNS
 
     text = read("docs/outputs.md")

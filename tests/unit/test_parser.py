@@ -75,7 +75,7 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     made = parse_args(["bids", "out", "group", "--reference", "truth", "-w", "tmp"])
     assert (made.bids_dir, made.output_dir) == (tmp_path / "bids", tmp_path / "out")
-    assert (made.reference, made.running.work_dir) == (tmp_path / "truth", tmp_path / "tmp")
+    assert (made.group.reference, made.running.work_dir) == (tmp_path / "truth", tmp_path / "tmp")
 
 
 def test_raw_data_are_safe_behind_a_symbolic_link(tmp_path: Path) -> None:
@@ -157,3 +157,14 @@ sys.exit('did not end')
     )
     assert ran.returncode == 0, ran.stderr
     assert ("usage: bids-wmh-uad" if option == "--help" else __version__) in ran.stdout
+
+
+def test_a_threshold_at_group_level_is_for_new_masks() -> None:
+    group = parse_args(["bids", "out", "group", "--threshold", "tail=2.5", "--resample-reference"]).group
+    assert (group.threshold, group.resample_reference) == ("tail=2.5", True)
+    assert parse_args(["bids", "out", "group"]).group.threshold is None
+    participant = parse_args(["bids", "out", "participant", "--threshold", "gm=1.5"])
+    assert (participant.method.threshold, participant.group.threshold) == ("gm=1.5", None)
+    assert parse_args(["bids", "out", "participant"]).method.threshold == Method().threshold
+    with pytest.raises(UsageError, match="--threshold"):
+        parse_args(["bids", "out", "group", "--threshold", "best"])

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from bids_wmh_uad.errors import CannotCreateError
-from bids_wmh_uad.reports.group import write_group_report
 from bids_wmh_uad.reports.mosaic import Panel, write_mosaic
 from bids_wmh_uad.reports.pages import show
 from bids_wmh_uad.reports.subject import write_subject_report
@@ -181,78 +179,6 @@ def test_unwritable_output_is_a_typed_error(tmp_path: Path) -> None:
     blocked.write_text("", encoding="utf-8")
     with pytest.raises(CannotCreateError, match=r"sub-01\.html: cannot be created"):
         write_subject_report(blocked, "01")
-    with pytest.raises(CannotCreateError, match=r"group\.html: cannot be created"):
-        write_group_report(blocked, [])
-
-
-def cohort() -> list[dict[str, Any]]:
-    done = {"session_id": "ses-1", "status": "ok", "lesion_count": 4, "icv_ml": 1400.4}
-    return [
-        {"participant_id": "sub-01", "wmh_volume_ml": 10.0, **done},
-        {"participant_id": "sub-02", "wmh_volume_ml": 0.0, **done, "lesion_count": 0},
-        {"participant_id": "sub-<03>", "session_id": "ses-1", "status": "failed", "wmh_volume_ml": "n/a"},
-        {"participant_id": "sub-04", "wmh_volume_ml": 30.0, **done, "extra": "a & b"},
-    ]
-
-
-def body_rows(page: Page, table: str) -> list[list[str]]:
-    body = page.text.split(f'id="{table}-table"')[1].split("<tbody>")[1].split("</tbody>")[0]
-    return [
-        [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<td[^>]*>.*?</td>", row, re.DOTALL)]
-        for row in body.split("</tr>")[:-1]
-    ]
-
-
-@pytest.mark.parametrize("kind", [list, pd.DataFrame])
-def test_group_page_has_one_row_per_session(kind: Any, tmp_path: Path) -> None:
-    (tmp_path / "sub-01.html").write_text("", encoding="utf-8")
-    page = Page(write_group_report(tmp_path, kind(cohort())))
-    rows = body_rows(page, "sessions")
-    assert [row[:6] for row in rows] == [
-        ["sub-01", "ses-1", "ok", "10.00", "4", "1400"],
-        ["sub-02", "ses-1", "ok", "0.00", "0", "1400"],
-        ["sub-&lt;03&gt;", "ses-1", "failed", "n/a", "n/a", "n/a"],
-        ["sub-04", "ses-1", "ok", "30.00", "4", "1400"],
-    ]
-    assert rows[3][-1] == "a &amp; b"
-    assert len(page.all("tr", **{"class": "failed"})) == 1
-    assert [attrs["href"] for attrs in page.all("a") if not attrs["href"].startswith("#")] == ["sub-01.html"]
-    assert "3 of 4 sessions done" in page.text
-    assert "1 failed" in page.text
-    assert page.fetched() == []
-
-
-def test_strip_plot_places_volumes_in_order(tmp_path: Path) -> None:
-    page = Page(write_group_report(tmp_path, cohort()))
-    places = [float(attrs["cx"]) for attrs in page.all("circle")]
-    assert len(places) == 3
-    assert places[0] - places[1] == pytest.approx((places[2] - places[1]) / 3, abs=0.2)
-    assert "median 10.00 mL" in page.text
-
-
-def test_evaluation_stands_beside_its_baseline(tmp_path: Path) -> None:
-    scores = pd.DataFrame(
-        {
-            "participant_id": ["sub-01", "sub-02", "sub-03"],
-            "dice": [0.5, 0.6, np.nan],
-            "ap": [0.4, 0.6, np.nan],
-            "baseline_ap": [0.5, 0.3, 0.9],
-        }
-    )
-    page = Page(write_group_report(tmp_path, cohort(), scores))
-    assert len(body_rows(page, "evaluation")) == 3
-    versus = page.text.split('class="versus"')[1].split("</table>")[0]
-    cells = re.findall(r"<td[^>]*>(.*?)</td>", versus)
-    assert cells == ["average precision", "0.500", "0.400", "1 of 2"]
-    assert '<td class="number better">0.500</td>' in versus
-    assert "Evaluation" not in Page(write_group_report(tmp_path, cohort())).text
-
-
-def test_group_page_without_any_volume(tmp_path: Path) -> None:
-    assert "0 of 0 sessions done" in Page(write_group_report(tmp_path, [])).text
-    page = Page(write_group_report(tmp_path, [{"participant_id": "sub-01", "wmh_volume_ml": None}]))
-    assert not page.all("svg")
-    assert body_rows(page, "sessions") == [["sub-01", "n/a"]]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from bids_wmh_uad.core.autoencoder import build_autoencoder
 from bids_wmh_uad.core.intensity import smooth_flair_z
-from bids_wmh_uad.core.metrics import average_precision
+from bids_wmh_uad.core.ranking import average_precision
 from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, flair_ceiling
 from bids_wmh_uad.errors import BadDataError, GridMismatchError, UsageError
 

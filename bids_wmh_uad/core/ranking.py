@@ -1,0 +1,315 @@
+"""Measures of a score: how well it ranks lesion voxels above healthy ones, over all thresholds.
+
+Scores and references are those of the voxels inside the brain mask, in arrays of any one shape. Larger =
+more abnormal; a mask at threshold t is ``score >= t``, so tied voxels enter together. nan where a measure
+is undefined. `Ranking` sorts once for all measures; the functions below are for one measure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_wmh_uad.errors import BAD_VALUE, GRID_MISMATCH, BadDataError, GridMismatchError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Counts of the mask ``score >= t`` at every distinct score t; make it with `Ranking.of`.
+
+    Parameters
+    ----------
+    thresholds : (K,) float64 array
+        The distinct scores, falling.
+    true : (K,) int64 array
+        Lesion voxels in the mask.
+    false : (K,) int64 array
+        Healthy voxels in the mask.
+    overlap : (K,) float64 array
+        Share of a lesion that is in the mask, averaged over lesions; 0 without lesions.
+    """
+
+    thresholds: NDArray[np.float64]
+    true: NDArray[np.int64]
+    false: NDArray[np.int64]
+    overlap: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, score: NDArray[Any], labels: NDArray[Any]) -> Ranking:
+        """Sort scores and count.
+
+        Parameters
+        ----------
+        score : array
+            Finite numbers; compared in float64.
+        labels : array of the same shape
+            0 = healthy, any other number = that lesion. A bool array is one lesion, which suffices
+            for every measure but AU PRO.
+
+        Returns
+        -------
+        Ranking
+
+        Raises
+        ------
+        BadDataError
+            If a score is not finite.
+        GridMismatchError
+            If the shapes differ.
+        """
+        if np.shape(score) != np.shape(labels):
+            detail = f"{np.shape(score)} and {np.shape(labels)}"
+            raise GridMismatchError(GRID_MISMATCH.format(first="score", second="reference", detail=detail))
+        values, numbers = np.ravel(score), np.ravel(labels)
+        finite = np.isfinite(values)
+        if not finite.all():
+            wrong = float(values[~finite][0])
+            expected = "scores inside the brain mask must be finite"
+            raise BadDataError(BAD_VALUE.format(option="score", value=wrong, expected=expected))
+        if values.dtype.kind != "f":
+            values = values.astype(np.float64)
+        order = np.argsort(-values, kind="stable")
+        values, numbers = values[order], numbers[order]
+        ends = np.append(np.flatnonzero(values[1:] != values[:-1]), np.arange(values.size)[-1:])
+        places = np.flatnonzero(numbers)
+        true = np.searchsorted(places, ends, side="right")
+        return cls(values[ends].astype(np.float64), true, ends + 1 - true, _overlap(numbers[places])[true])
+
+    @property
+    def lesion_voxels(self) -> int:
+        """Number of lesion voxels."""
+        return int(self.true[-1]) if self.true.size else 0
+
+    @property
+    def healthy_voxels(self) -> int:
+        """Number of healthy voxels."""
+        return int(self.false[-1]) if self.false.size else 0
+
+    def auroc(self, max_fpr: float = 1.0) -> float:
+        """Area under the ROC curve, as the function `auroc`."""
+        return self._area(self.true / max(self.lesion_voxels, 1), max_fpr)
+
+    def aupro(self, max_fpr: float = 1.0) -> float:
+        """Area under the per-region overlap curve, as the function `aupro`."""
+        return self._area(self.overlap, max_fpr)
+
+    def average_precision(self) -> float:
+        """Area under the precision-recall curve, as the function `average_precision`."""
+        if not self.lesion_voxels:
+            return float("nan")
+        gained = np.diff(self.true, prepend=0)
+        return float(np.sum(gained * (self.true / (self.true + self.false))) / self.lesion_voxels)
+
+    def best_dice(self) -> tuple[float, float]:
+        """Dice at the oracle threshold, and that threshold, as the function `best_dice`."""
+        if not self.lesion_voxels:
+            return float("nan"), float("nan")
+        overlap = 2.0 * self.true / (self.true + self.false + self.lesion_voxels)
+        best = int(np.argmax(overlap))
+        return float(overlap[best]), float(self.thresholds[best])
+
+    def roc(self, fpr: ArrayLike) -> NDArray[np.float64]:
+        """True-positive rate at false-positive rates, linear between the distinct scores.
+
+        Parameters
+        ----------
+        fpr : array
+            In [0, 1].
+
+        Returns
+        -------
+        float64 array of that shape; the highest rate where the curve is vertical, nan where one
+        class is missing.
+        """
+        return self._curve(self.true / max(self.lesion_voxels, 1), fpr)
+
+    def pro(self, fpr: ArrayLike) -> NDArray[np.float64]:
+        """Per-region overlap at false-positive rates, linear between the distinct scores.
+
+        Parameters
+        ----------
+        fpr : array
+            In [0, 1].
+
+        Returns
+        -------
+        float64 array of that shape, as from `roc`.
+        """
+        return self._curve(self.overlap, fpr)
+
+    def precision(self, recall: ArrayLike) -> NDArray[np.float64]:
+        """Interpolated precision: the highest at a recall of at least r.
+
+        Parameters
+        ----------
+        recall : array
+            Share r of lesion voxels found, in [0, 1].
+
+        Returns
+        -------
+        float64 array of that shape, never rising with r; nan without lesion voxels and for r > 1.
+        """
+        wanted = np.asarray(recall, dtype=np.float64)
+        if not self.lesion_voxels:
+            return np.full(wanted.shape, np.nan)
+        highest = np.maximum.accumulate((self.true / (self.true + self.false))[::-1])[::-1]
+        needed = np.ceil(wanted * self.lesion_voxels - 1e-6)  # a millionth of a voxel forgives rounding
+        found: NDArray[np.float64] = np.append(highest, np.nan)[np.searchsorted(self.true, needed)]
+        return found
+
+    def counts_at(self, thresholds: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Lesion and healthy voxels in the masks ``score >= t``.
+
+        Parameters
+        ----------
+        thresholds : array
+            Any numbers t, compared in float64; nan gives the empty mask.
+
+        Returns
+        -------
+        true_positives, false_positives : int64 arrays of that shape
+        """
+        t = np.asarray(thresholds, dtype=np.float64)
+        at = np.searchsorted(-self.thresholds, np.where(np.isnan(t), -np.inf, -t), side="right")
+        return np.append(0, self.true)[at], np.append(0, self.false)[at]
+
+    def dice_at(self, thresholds: ArrayLike) -> NDArray[np.float64]:
+        """Dice of the masks ``score >= t``.
+
+        Parameters
+        ----------
+        thresholds : array
+            As in `counts_at`.
+
+        Returns
+        -------
+        float64 array of that shape; nan where the mask and the reference are both empty.
+        """
+        true, false = self.counts_at(thresholds)
+        total = (true + false + self.lesion_voxels).astype(np.float64)
+        overlap: NDArray[np.float64] = 2.0 * true / np.where(total > 0, total, np.nan)
+        return overlap
+
+    def _fpr(self, rates: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """False-positive rates and some rates, from (0, 0)."""
+        return np.append(0.0, self.false / self.healthy_voxels), np.append(0.0, rates)
+
+    def _curve(self, rates: NDArray[np.float64], fpr: ArrayLike) -> NDArray[np.float64]:
+        """Rates at false-positive rates; nan when one class is missing."""
+        at = np.asarray(fpr, dtype=np.float64)
+        if not (self.lesion_voxels and self.healthy_voxels):
+            return np.full(at.shape, np.nan)
+        return np.asarray(np.interp(at, *self._fpr(rates)))  # the last of points with one abscissa
+
+    def _area(self, rates: NDArray[np.float64], max_fpr: float) -> float:
+        """Trapezoids of rates over [0, max_fpr] of the false-positive rate, divided by max_fpr."""
+        if not (self.lesion_voxels and self.healthy_voxels):
+            return float("nan")
+        x, y = self._fpr(rates)
+        kept = int(np.searchsorted(x, max_fpr, side="right"))
+        x, y = np.append(x[:kept], max_fpr), np.append(y[:kept], np.interp(max_fpr, x, y))
+        return float(np.trapezoid(y, x)) / max_fpr
+
+
+def _overlap(numbers: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean share of a lesion among the first 0, 1, ... lesion voxels: they weigh 1 / size / lesions."""
+    _, lesion, sizes = np.unique(numbers, return_inverse=True, return_counts=True)
+    shares = np.append(0.0, np.cumsum(1.0 / sizes[lesion]))
+    shares /= max(shares[-1], 1.0)  # the sum is the number of lesions, up to rounding
+    return shares
+
+
+def average_precision(score: NDArray[Any], reference: NDArray[Any]) -> float:
+    """Average precision ``sum_n (R_n - R_(n-1)) P_n`` (area under the precision-recall curve).
+
+    Parameters
+    ----------
+    score : array
+        Larger = more abnormal; the voxels inside the brain mask.
+    reference : array of the same shape
+        Lesion or not.
+
+    Returns
+    -------
+    float in [0, 1]; its chance level is the lesion fraction; nan when there is no lesion voxel.
+
+    Notes
+    -----
+    scikit-learn's step-wise definition (ties share one operating point).
+    """
+    return Ranking.of(score, np.asarray(reference, dtype=bool)).average_precision()
+
+
+def auroc(score: NDArray[Any], reference: NDArray[Any], max_fpr: float = 1.0) -> float:
+    """Area under the ROC curve up to a false-positive rate, divided by that rate.
+
+    ``1/m integral_0^m TPR d FPR``. For m = 1 the chance that a lesion voxel outranks a healthy one,
+    ties counting half; chance level m / 2.
+
+    Parameters
+    ----------
+    score, reference : arrays of the same shape
+        As in `average_precision`.
+    max_fpr : float
+        m, in (0, 1]; 0.3 gives the literature's AU ROC 30.
+
+    Returns
+    -------
+    float in [0, 1]; nan when one class is missing.
+
+    Notes
+    -----
+    The curve is linear between distinct scores, and at m. scikit-learn's ``max_fpr`` is another measure:
+    it rescales the area so that chance is 0.5 (McClish 1989).
+    """
+    return Ranking.of(score, np.asarray(reference, dtype=bool)).auroc(max_fpr)
+
+
+def aupro(score: NDArray[Any], labels: NDArray[Any], max_fpr: float = 1.0) -> float:
+    """Area under the per-region overlap curve up to a false-positive rate, divided by that rate.
+
+    ``1/m integral_0^m PRO d FPR``, PRO the share of a lesion found, averaged over lesions: a lesion of one
+    voxel weighs as much as the largest. FPR is over healthy voxels. Chance level m / 2.
+
+    Parameters
+    ----------
+    score : array
+        As in `average_precision`.
+    labels : array of the same shape
+        0 = healthy, any other number = that lesion, as from `core.lesions.label_lesions`.
+    max_fpr : float
+        m, in (0, 1]; 0.3 gives the literature's AU PRO 30.
+
+    Returns
+    -------
+    float in [0, 1]; nan without lesions or without healthy voxels.
+
+    Notes
+    -----
+    Bergmann et al., MVTec AD (CVPR 2019), exact over all distinct scores instead of a grid of thresholds.
+    """
+    return Ranking.of(score, labels).aupro(max_fpr)
+
+
+def best_dice(score: NDArray[Any], reference: NDArray[Any]) -> tuple[float, float]:
+    """Dice at the oracle threshold: the largest over every distinct score value.
+
+    Parameters
+    ----------
+    score, reference : arrays of the same shape
+        As in `average_precision`.
+
+    Returns
+    -------
+    dice : float
+        nan when the reference is empty. Needs the labels, so it is an upper bound:
+        always shown beside the Dice at a label-free threshold.
+    threshold : float
+        The largest score value t whose mask ``score >= t`` attains it.
+    """
+    return Ranking.of(score, np.asarray(reference, dtype=bool)).best_dice()

@@ -1,0 +1,216 @@
+"""The numbers of the group page's evaluation section, from ``group_summary.json``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_wmh_uad.reports.pages import MISSING, as_number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MEASURES = (
+    "dice", "lesion_f1", "lesion_recall", "lesion_precision", "avd_percent", "h95_mm",
+    "ap", "auroc", "auroc30", "aupro", "aupro30", "best_dice",
+)  # fmt: skip
+COMPARED = ("ap", "auroc", "aupro", "best_dice")
+BY_LEVEL = ("dice", "lesion_f1", "avd_percent", "ap")
+DIGITS = {"h95_mm": 1, "avd_percent": 1, "auroc": 4, "auroc30": 4, "aupro": 4, "aupro30": 4}
+
+
+def evaluation_context(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template writes about the evaluation.
+
+    Parameters
+    ----------
+    records : sequence of mappings
+        One row per session; used where the summary is silent.
+    summary : mapping
+        Content of ``group_summary.json``, finite numbers and None; may be empty.
+
+    Returns
+    -------
+    dict
+        Rows of texts for each table, and the numbers of the curves.
+    """
+    measures = summary.get("measures") or _measures(records)
+    differences = summary.get("differences")
+    if differences is None:
+        differences = _differences(records)
+    pooled = summary.get("pooled") or {}
+    participants = summary.get("participants", len({row.get("participant_id") for row in records}))
+    return {
+        "count": summary.get("sessions", len(records)),
+        "participants": participants,
+        "measures": [_measure_row(key, measures[key]) for key in MEASURES if measures.get(key)],
+        "versus": [_versus_row(key, measures, differences[key]) for key in COMPARED if differences.get(key)],
+        "groups": [_group(column, levels) for column, levels in (summary.get("by") or {}).items() if levels],
+        "pooled": {key: show_number(value, 3) for key, value in pooled.items() if value is not None},
+        "sizes": [_size_row(row) for row in summary.get("lesion_recall_by_size") or ()],
+        "agreement": _agreement(records, summary.get("volume_agreement") or {}),
+        "curves": summary.get("curves"),
+        "bootstrap": _bootstrap(summary.get("bootstrap") or {}, participants),
+    }
+
+
+def _bootstrap(stats: Mapping[str, Any], participants: int) -> dict[str, Any]:
+    """How the intervals were made; empty where one participant gives none."""
+    told = stats.get("replicates") and stats.get("confidence")
+    clusters = stats.get("clusters") or participants
+    return {**stats, "clusters": clusters} if told and clusters > 1 else {}
+
+
+def show_number(value: object, digits: int, *, signed: bool = False) -> str:
+    """A number with a true minus sign; ``n/a`` if missing."""
+    number = as_number(value)
+    if number is None:
+        return MISSING
+    return f"{number:{'+' if signed else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def show_mean(stats: Mapping[str, Any] | None, digits: int, *, signed: bool = False) -> str:
+    """``mean [low, high]``; the mean alone where there is no interval."""
+    stats = stats or {}
+    mean = show_number(stats.get("mean"), digits, signed=signed)
+    low, high = (show_number(stats.get(key), digits, signed=signed) for key in ("low", "high"))
+    return mean if MISSING in {low, high} else f"{mean} [{low}, {high}]"
+
+
+def _measure_row(key: str, stats: Mapping[str, Any]) -> dict[str, Any]:
+    digits = DIGITS.get(key, 3)
+    return {
+        "key": key,
+        "mean": show_mean(stats, digits),
+        "median": show_number(stats.get("median"), digits),
+        "n": stats.get("n"),
+        "clusters": stats.get("clusters"),
+    }
+
+
+def _versus_row(key: str, measures: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, Any]:
+    digits = DIGITS.get(key, 3)
+    return {
+        "key": key,
+        "model": show_mean(measures.get(key), digits),
+        "baseline": show_mean(measures.get(f"baseline_{key}"), digits),
+        "difference": show_mean(stats, digits, signed=True),
+        "better": stats.get("better"),
+        "n": stats.get("n"),
+        "verdict": verdict(stats),
+        "kind": _kind(stats),
+    }
+
+
+def _kind(stats: Mapping[str, Any]) -> str:
+    low, high = as_number(stats.get("low")), as_number(stats.get("high"))
+    if low is None or high is None:
+        return "unknown"
+    if low > 0:
+        return "model"
+    return "baseline" if high < 0 else "open"
+
+
+def verdict(stats: Mapping[str, Any]) -> str:
+    """What the interval of a paired difference says, in words."""
+    if _kind(stats) == "unknown" and stats.get("clusters") == 1:
+        return "no interval: one participant gives none"
+    return {
+        "model": "the model is better",
+        "baseline": "the FLAIR z-score is better",
+        "open": "undecided: the interval holds 0",
+        "unknown": "no interval",
+    }[_kind(stats)]
+
+
+def _group(column: str, levels: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Table of one grouping, for example by site."""
+    present = [
+        key for key in BY_LEVEL if any((level.get("measures") or {}).get(key) for level in levels.values())
+    ]
+    rows = [
+        {
+            "name": name,
+            "sessions": level.get("sessions"),
+            "participants": level.get("participants"),
+            "cells": [
+                show_mean((level.get("measures") or {}).get(key), DIGITS.get(key, 3)) for key in present
+            ],
+            "difference": show_mean((level.get("differences") or {}).get("ap"), 3, signed=True),
+        }
+        for name, level in levels.items()
+    ]
+    return {"title": column.replace("_", " "), "keys": present, "rows": rows}
+
+
+def _size_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    low, high, recall = (as_number(row.get(key)) for key in ("from_ml", "to_ml", "recall"))
+    start = f"{low or 0:g}"
+    return {
+        "range": f"{start} mL and more" if high is None else f"{start} to {high:g} mL",
+        "lesions": row.get("lesions"),
+        "found": row.get("found"),
+        "recall": MISSING if recall is None else f"{100 * recall:.0f} %",
+        "width": 0 if recall is None else round(100 * recall, 1),
+    }
+
+
+def _agreement(records: Sequence[Mapping[str, Any]], stats: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Bias and limits of agreement of the volumes: the summary's, or from the rows."""
+    if stats.get("bias") is not None:
+        return _with_texts(stats)
+    pairs = _paired(records, "wmh_volume_ml", "reference_volume_ml")
+    if not pairs:
+        return None
+    differences = np.subtract(*np.transpose(pairs))
+    bias = float(differences.mean())
+    if len(pairs) == 1:
+        return _with_texts({"bias": bias, "n": 1})
+    spread = float(differences.std(ddof=1))
+    low, high = bias - 1.96 * spread, bias + 1.96 * spread
+    return _with_texts({"bias": bias, "n": len(pairs), "low": low, "high": high})
+
+
+def _with_texts(stats: Mapping[str, Any]) -> dict[str, Any]:
+    low, high, icc = (as_number(stats.get(key)) for key in ("low", "high", "icc"))
+    known = low is not None and high is not None
+    return {
+        **stats,
+        "bias_text": show_number(stats["bias"], 2, signed=True),
+        "limits_text": f"{show_number(low, 2)} to {show_number(high, 2)}" if known else "",
+        "icc_text": show_number(icc, 3) if icc is not None else "",
+    }
+
+
+def _paired(records: Sequence[Mapping[str, Any]], first: str, second: str) -> list[tuple[float, float]]:
+    pairs = [(as_number(row.get(first)), as_number(row.get(second))) for row in records]
+    return [(one, other) for one, other in pairs if one is not None and other is not None]
+
+
+def _measures(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Mean and median of each measure, without intervals."""
+    found = {}
+    for key in (*MEASURES, *(f"baseline_{name}" for name in COMPARED)):
+        values = [number for row in records if (number := as_number(row.get(key))) is not None]
+        if values:
+            mean, median = float(np.mean(values)), float(np.median(values))
+            found[key] = {"mean": mean, "median": median, "n": len(values)}
+    return found
+
+
+def _differences(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Model minus baseline over the sessions that have both, without intervals."""
+    found = {}
+    for key in COMPARED:
+        pairs = _paired(records, key, f"baseline_{key}")
+        if pairs:
+            gains = np.subtract(*np.transpose(pairs))
+            participants = {
+                row.get("participant_id") for row in records if as_number(row.get(key)) is not None
+            }
+            found[key] = {
+                "mean": float(gains.mean()), "median": float(np.median(gains)), "n": len(pairs),
+                "better": int((gains > 0).sum()), "clusters": len(participants),
+            }  # fmt: skip
+    return found

@@ -1,0 +1,103 @@
+"""Made-up results of the participant level: small, and whole enough for the group level."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+
+from bids_wmh_uad import files
+from bids_wmh_uad.bids import derivatives
+from bids_wmh_uad.bids.dataset import Session
+from bids_wmh_uad.config import Group, Method, RunConfig, Running
+from bids_wmh_uad.workflows import tools
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SHAPE = (16, 14, 6)
+AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
+VOXEL_ML = 0.003
+
+
+def truth_mask() -> NDArray[np.uint8]:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[4:8, 4:9, 2:4] = 1
+    return mask
+
+
+def save(path: Path, data: NDArray[Any], affine: NDArray[Any] = AFFINE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(data, affine), path)
+    return path
+
+
+def summary(subject: str, session: str | None = None, **values: Any) -> dict[str, Any]:
+    made = {
+        "participant_id": f"sub-{subject}", "session_id": f"ses-{session}" if session else "n/a", "status": "done",
+        "wmh_volume_ml": 0.12, "lesion_count": 1, "largest_lesion_ml": 0.12, "icv_ml": 1.2, "wmh_percent_icv": 10.0,
+        "threshold": {"name": "tail", "parameter": 6.0, "value": 2.5}, "model": {"name": "default", "digest": "0"},
+        "score": "directed", "registration_overlap": 0.97, "warnings": ["look"],
+    }  # fmt: skip
+    return made | values
+
+
+def write_summary(out: Path, content: dict[str, Any]) -> Path:
+    subject, session = content["participant_id"][4:], content["session_id"]
+    found = Session(
+        subject, None if session == "n/a" else session[4:], Path(f"sub-{subject}_FLAIR.nii.gz"), Path()
+    )
+    path = derivatives.output_path(out, found, "summary")
+    files.write_atomically(path, files.dump_json(content))
+    return path
+
+
+def write_session(
+    out: Path, subject: str, session: str | None = None, mask: NDArray[Any] | None = None
+) -> Path:
+    """A finished session whose map is brightest where its mask is, on a FLAIR that shows nothing."""
+    path = write_summary(out, summary(subject, session))
+    start = str(path).removesuffix(derivatives.OUTPUTS["summary"])
+    mask = truth_mask() if mask is None else mask
+    rng = np.random.default_rng(0)
+    images = {
+        "brain": np.ones(SHAPE, np.uint8), "mask": mask,
+        "anomaly": (mask + 0.5 * rng.random(SHAPE)).astype(np.float32),
+        "flair": rng.normal(100, 10, SHAPE).astype(np.float32),
+    }  # fmt: skip
+    for name, data in images.items():
+        save(Path(start + derivatives.OUTPUTS[name]), data)
+    sidecar = derivatives.sidecar_path(Path(start + derivatives.OUTPUTS["flair"]))
+    sidecar.write_text(json.dumps({"WhiteMatter": {"mode": 100.0, "scale": 10.0}}))
+    to_template = Path(start + derivatives.OUTPUTS["flair_to_template"])
+    to_template.write_text(tools.itk_text(np.eye(4)))
+    return path
+
+
+def write_failure(out: Path, subject: str, session: str | None, reason: str) -> None:
+    content = {"participant_id": f"sub-{subject}", "session_id": f"ses-{session}" if session else "n/a",
+               "status": "failed", "reason": reason}  # fmt: skip
+    files.write_atomically(derivatives.failure_path(out, subject, session), files.dump_json(content))
+
+
+def reference_path(root: Path, subject: str, session: str | None = None, label: str = "WMH") -> Path:
+    anat = derivatives.session_directory(root, subject, session)
+    middle = f"_ses-{session}" if session else ""
+    return anat / f"sub-{subject}{middle}_space-FLAIR_label-{label}_mask.nii.gz"
+
+
+def config(
+    out: Path, bids_dir: Path = Path("/none"), method: Method | None = None, **settings: Any
+) -> RunConfig:
+    """Settings of a group run; `settings` are those of the group level."""
+    return RunConfig(
+        bids_dir,
+        out,
+        "group",
+        method=method or Method(),
+        running=Running(work_dir=out / "work"),
+        group=Group(**settings),
+    )

@@ -1,0 +1,152 @@
+"""New masks at another threshold, and the cohort's prevalence map."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from cohorts import AFFINE, SHAPE, VOXEL_ML, config, reference_path, save, truth_mask, write_session
+
+from bids_wmh_uad.bids import derivatives
+from bids_wmh_uad.config import Method
+from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, BadDataError, UsageError
+from bids_wmh_uad.workflows import group, tools
+from bids_wmh_uad.workflows.prevalence import RESOLUTION, lesion_voxels
+from bids_wmh_uad.workflows.results import read_transform, result_path
+from bids_wmh_uad.workflows.rethreshold import MASK, threshold_label
+
+
+def table(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+
+
+def tree(root: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("rule", "label"),
+    [("tail=2.5", "tail2p5"), ("tail", "tail3"), ("value=-1.25", "valuem1p25"), ("quantile=0.995", "quantile0p995"), ("value=1e-9", "value1em09")],
+)  # fmt: skip
+def test_labels_are_what_bids_allows(rule: str, label: str) -> None:
+    assert threshold_label(rule) == label
+    assert label.isalnum()
+
+
+def test_new_masks_and_tables_beside_the_old(tmp_path: Path) -> None:
+    out, references = tmp_path / "out", tmp_path / "ref"
+    path = write_session(out, "1", "1", mask=np.zeros(SHAPE, np.uint8))
+    score = truth_mask() * 2.0
+    score[10, 10, 1] = 3.0  # 3 mm3: dropped
+    score[12:14, 10, 1] = 1.0
+    save(result_path(path, "anomaly"), score.astype(np.float32))
+    save(reference_path(references, "1", "1"), truth_mask())
+    group.run_group(config(out))
+    before = tree(out)
+    assert group.run_group(config(out, reference=references, threshold="value=1.5")) == EXIT_OK
+    assert {path: content for path, content in tree(out).items() if path in before} == before
+    new = Path(str(path).replace(derivatives.OUTPUTS["summary"], MASK.format(desc="value1p5")))
+    mask = nib.load(new)
+    np.testing.assert_array_equal(mask.dataobj, truth_mask())
+    np.testing.assert_array_equal(mask.affine, AFFINE)
+    assert mask.get_data_dtype() == np.uint8
+    threshold = {"name": "value", "parameter": 1.5, "value": 1.5}
+    assert json.loads(derivatives.sidecar_path(new).read_text())["Threshold"] == threshold
+    row = table(out / "group_desc-value1p5_wmh.tsv").iloc[0]
+    volume = truth_mask().sum() * VOXEL_ML
+    assert float(row["wmh_volume_ml"]) == pytest.approx(volume)
+    assert float(row["wmh_percent_icv"]) == pytest.approx(100 * volume / 1.2)
+    assert (row["threshold"], row["threshold_rule"], row["lesion_count"]) == ("1.5", "value=1.5", "1")
+    assert table(out / "group_desc-value1p5_evaluation.tsv")["dice"][0] == "1"
+    assert (out / "group_desc-value1p5.html").is_file()
+    less = config(out, method=Method(min_lesion_volume=0.0), threshold="value=0.5")
+    group.run_group(less)
+    assert table(out / "group_desc-value0p5_wmh.tsv")["lesion_count"][0] == "3"
+
+
+def test_results_that_cannot_be_used_fail_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("bids_wmh_uad").propagate = True
+    first, _ = write_session(tmp_path, "1"), write_session(tmp_path, "2")
+    result_path(first, "anomaly").write_bytes(b"")
+    assert group.run_group(config(tmp_path, threshold="value=0.9")) == EXIT_SESSION_FAILED
+    rows = table(tmp_path / "group_desc-value0p9_wmh.tsv")
+    assert list(rows["status"]) == ["failed", "done"]
+    assert result_path(first, "anomaly").name in rows["reason"][0]
+    assert result_path(first, "anomaly").name in caplog.text
+    assert list(rows["wmh_volume_ml"]) == ["n/a", "0.12"]
+
+
+def test_a_bad_rule_is_a_usage_error(tmp_path: Path) -> None:
+    write_session(tmp_path, "1")
+    with pytest.raises(UsageError, match="--threshold"):
+        group.run_group(config(tmp_path, threshold="best"))
+
+
+# ------------------------------------------------------------------ transforms and prevalence
+
+
+def test_transforms_are_read_as_they_were_written(tmp_path: Path) -> None:
+    matrix = np.eye(4)
+    matrix[:3] += np.random.default_rng(0).normal(size=(3, 4)) * [0.1, 0.1, 0.1, 20]
+    path = tmp_path / "xfm.txt"
+    path.write_text(tools.itk_text(matrix))
+    np.testing.assert_allclose(read_transform(path), matrix, atol=1e-9)
+    for wrong in ("", "Parameters: 1 2 3\n", "Parameters: " + "0 " * 12):
+        path.write_text(wrong)
+        with pytest.raises(BadDataError, match=r"xfm\.txt"):
+            read_transform(path)
+    with pytest.raises(BadDataError, match="none"):
+        read_transform(tmp_path / "none")
+
+
+@pytest.mark.parametrize("zooms", [(1, 1, 1), (1, 1, 6), (0.7, 3, 0.7)])
+def test_lesions_keep_their_volume_and_place_in_the_template(
+    tmp_path: Path, zooms: tuple[float, ...]
+) -> None:
+    """A ball moved, turned and stretched: its voxels in the template are where the transform takes it."""
+    shape = tuple(int(70 / zoom) for zoom in zooms)
+    affine = np.diag([*zooms, 1.0])
+    world = np.moveaxis(np.indices(shape), 0, -1) * zooms
+    ball = ((world - 35) ** 2).sum(-1) < 20**2
+    matrix = np.array([[0, -1.1, 0, 60], [1, 0, 0, -40], [0, 0, 0.9, 5], [0, 0, 0, 1.0]])
+    mask = save(tmp_path / "mask.nii.gz", ball.astype(np.uint8), affine)
+    (tmp_path / "xfm.txt").write_text(tools.itk_text(matrix))
+    grid = np.diag([2.0, 2, 2, 1])
+    grid[:3, 3] = [-40, -60, -20]
+    found = np.zeros((60, 60, 60), dtype=bool)
+    found.ravel()[lesion_voxels((mask, tmp_path / "xfm.txt"), grid, found.shape)] = True
+    centre = (matrix @ [35, 35, 35, 1])[:3]
+    at = np.argwhere(found).mean(axis=0) * 2 + grid[:3, 3]
+    np.testing.assert_allclose(at, centre, atol=0.8)
+    assert found.sum() * 8 == pytest.approx(ball.sum() * np.prod(zooms) * 0.99, rel=0.05)
+
+
+def test_prevalence_gives_every_participant_one_vote(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("bids_wmh_uad").propagate = True
+    big = np.zeros(SHAPE, np.uint8)
+    big[2:12, 2:12, 1:5] = 1
+    for subject, session, mask in (
+        ("1", "1", big),
+        ("1", "2", 0 * big),
+        ("2", "1", big),
+        ("3", "1", 0 * big),
+    ):
+        write_session(tmp_path, subject, session, mask=mask)
+    broken = write_session(tmp_path, "4", "1", mask=big)
+    result_path(broken, "flair_to_template").unlink()
+    assert group.run_group(config(tmp_path)) == EXIT_OK
+    path = next(tmp_path.glob("group_*prevalence_map.nii.gz"))
+    image = nib.load(path)
+    data = image.get_fdata()
+    assert data.max() == pytest.approx((0.5 + 1 + 0) / 3, abs=1e-6)
+    assert (data > 0).sum() * RESOLUTION**3 == pytest.approx(big.sum() * 3, rel=0.25)
+    meta = json.loads(derivatives.sidecar_path(path).read_text())
+    assert (meta["Participants"], meta["Sessions"]) == (3, 4)
+    assert result_path(broken, "flair_to_template").name in caplog.text

@@ -31,8 +31,6 @@ LOW_OVERLAP = "T1w and FLAIR brain masks agree poorly after registration (Dice {
 MIN_OVERLAP, GOOD_OVERLAP = 0.3, 0.95
 WM_CERTAIN = 0.9
 """White-matter prior above which a voxel serves as intensity reference."""
-GM_LIKELY = 0.5
-"""Grey-matter prior above which a voxel is taken for grey matter."""
 
 
 class Stage(SimpleInterface):
@@ -313,7 +311,7 @@ class ScoreAnomaly(Stage):
             grid.forward(np.asanyarray(image.dataobj)),
             grid.forward(load_data(self.inputs.t1w)),
             grid.forward(mask, order=0),
-            grid.forward(load_data(self.inputs.gm)) > GM_LIKELY,
+            grid.forward(load_data(self.inputs.gm)) > tools.GM_LIKELY,
         )
         device = tools.torch_device(self.inputs.device)
         found = anomaly_map(model, scan, params, np.random.default_rng(self.inputs.seed), device=device)
@@ -350,7 +348,7 @@ class SegmentLesions(Stage):
         found = segment(
             np.asanyarray(image.dataobj),
             load_data(self.inputs.brain_mask) > 0,
-            load_data(self.inputs.gm) > GM_LIKELY,
+            load_data(self.inputs.gm) > tools.GM_LIKELY,
             image.affine,
             threshold=self.inputs.threshold,
             min_lesion_volume=self.inputs.min_lesion_volume,

@@ -20,8 +20,7 @@ from bids_wmh_uad.errors import (
     BadDataError,
     BadImageError,
 )
-
-LPS_TO_RAS = (-1.0, -1.0, 1.0, 1.0)
+from bids_wmh_uad.workflows import tools
 
 
 def result_path(summary: Path, output: str) -> Path:
@@ -49,6 +48,25 @@ def read_volume(path: Path) -> Volume:
     return Volume(data.reshape(data.shape[:3]), image.affine)
 
 
+def grey_matter(summary: Path, like: Volume) -> NDArray[np.bool_]:
+    """The template's grey matter on a session's grid, as the participant level takes it.
+
+    Parameters
+    ----------
+    summary : Path
+    like : Volume
+        Any image of the session.
+
+    Raises
+    ------
+    BadDataError
+        If the session's transform to the template cannot be read.
+    """
+    to_template = read_transform(result_path(summary, "flair_to_template"))
+    grid = tools.as_image(np.zeros(like.shape, dtype=np.uint8), like.affine)
+    return tools.resample(tools.template("GM"), grid, np.linalg.inv(to_template)) > tools.GM_LIKELY
+
+
 def read_transform(path: Path) -> NDArray[np.float64]:
     """Read what ``tools.itk_text`` wrote: (4, 4), moves an image from source to target (RAS, mm).
 
@@ -62,7 +80,6 @@ def read_transform(path: Path) -> NDArray[np.float64]:
         numbers = np.array(lines["Parameters"].split(), dtype=np.float64)
         pull = np.eye(4)
         pull[:3] = np.column_stack([numbers[:9].reshape(3, 3), numbers[9:]])
-        flip = np.diag(LPS_TO_RAS)
-        return np.asarray(flip @ np.linalg.inv(pull) @ flip, dtype=np.float64)
+        return np.asarray(tools.LPS_TO_RAS @ np.linalg.inv(pull) @ tools.LPS_TO_RAS, dtype=np.float64)
     except (OSError, ValueError, KeyError, np.linalg.LinAlgError) as error:
         raise BadDataError(UNREADABLE_SIDECAR.format(path=path, reason=error)) from error

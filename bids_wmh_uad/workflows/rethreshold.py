@@ -18,11 +18,9 @@ from bids_wmh_uad.core.threshold import parse_threshold
 from bids_wmh_uad.core.volume import check_same_grid
 from bids_wmh_uad.errors import BadDataError
 from bids_wmh_uad.files import dump_json, write_atomically
-from bids_wmh_uad.workflows import tools
 from bids_wmh_uad.workflows.cohort import for_each
-from bids_wmh_uad.workflows.interfaces import GM_LIKELY
 from bids_wmh_uad.workflows.measures import segment
-from bids_wmh_uad.workflows.results import read_transform, read_volume, result_path
+from bids_wmh_uad.workflows.results import grey_matter, read_volume, result_path
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 SECONDS = 1.0
@@ -91,11 +89,10 @@ def _rethreshold(summary: Path, rule: str, min_lesion_volume: float) -> tuple[Pa
     try:
         anomaly, brain = (read_volume(path) for path in paths.values())
         check_same_grid(anomaly, brain, (str(paths["anomaly"]), str(paths["brain"])))
-        grey = _grey_matter(summary, anomaly.data.shape, anomaly.affine)
         found = segment(
             anomaly.data,
             brain.data > 0,
-            grey,
+            grey_matter(summary, anomaly),
             anomaly.affine,
             threshold=rule,
             min_lesion_volume=min_lesion_volume,
@@ -107,13 +104,6 @@ def _rethreshold(summary: Path, rule: str, min_lesion_volume: float) -> tuple[Pa
     _write_mask(path, found.labels > 0, paths["anomaly"], found.measures)
     measures = {key: value for key, value in found.measures.items() if key != "warnings"}
     return path, measures
-
-
-def _grey_matter(summary: Path, shape: tuple[int, ...], affine: NDArray[Any]) -> NDArray[np.bool_]:
-    """The template's grey matter on the session's grid, as the participant level takes it."""
-    to_template = read_transform(result_path(summary, "flair_to_template"))
-    grid = tools.as_image(np.zeros(shape, dtype=np.uint8), affine)
-    return tools.resample(tools.template("GM"), grid, np.linalg.inv(to_template)) > GM_LIKELY
 
 
 def _write_mask(path: Path, mask: NDArray[np.bool_], anomaly: Path, measures: Mapping[str, Any]) -> None:

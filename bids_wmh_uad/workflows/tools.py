@@ -46,6 +46,8 @@ STRIPPED_DICE = 0.8
 """Agreement between deepbet's mask and the non-zero voxels above which an image counts as
 skull-stripped. Measured: stripped scans 0.86-0.98, heads on a zero background 0.60-0.68."""
 MIN_BRAIN_ML = 200.0
+GM_LIKELY = 0.5
+"""Grey-matter prior above which a voxel is taken for grey matter."""
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 

@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +90,14 @@ class Browser:
 
     def open(self, path: Path) -> None:
         """Load a file and wait until it is drawn."""
+        with self.loading():
+            self.send("Page.navigate", url=path.as_uri())
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Wait until the page that is asked for within the block is loaded and drawn."""
         self.events.clear()
-        self.send("Page.navigate", url=path.as_uri())
+        yield
         deadline = time.monotonic() + SECONDS
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self._message(deadline))

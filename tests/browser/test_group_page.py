@@ -201,8 +201,8 @@ def test_points_can_be_reached_by_keyboard(browser: Browser, pages: dict[int, Pa
     assert browser.run("document.querySelector('#strip-plot .tip').hidden") is True
     browser.press("End")
     assert browser.run("document.activeElement.getAttribute('aria-label')").endswith("outlier")
-    browser.press("Enter")
-    browser.settle()
+    with browser.loading():
+        browser.press("Enter")
     assert browser.run("document.title") == "a participant"
 
 
@@ -215,8 +215,8 @@ def test_a_point_opens_its_page(browser: Browser, pages: dict[int, Path]) -> Non
     )
     browser.point(box[0] + 9, box[1])
     assert browser.run("document.querySelector('#strip-plot .tip').hidden") is False
-    browser.point(box[0] + 9, box[1], click=True)
-    browser.settle()
+    with browser.loading():
+        browser.point(box[0] + 9, box[1], click=True)
     assert browser.run("document.title") == "a participant"
 
 

@@ -1,0 +1,183 @@
+"""The scans that detectors are judged on: real patients, real lesion masks imprinted on real tissue, phantoms.
+
+Everything is preprocessed by the program itself, once, into a folder that is kept: a second run starts
+at once. Nothing of it belongs in the repository.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_wmh_uad.core.lesions import label_lesions
+from bids_wmh_uad.core.scoring import Scan
+from bids_wmh_uad.core.volume import Volume, WorkingGrid
+from bids_wmh_uad.workflows.cohort import finished, read_summaries
+from bids_wmh_uad.workflows.evaluation import OTHER_PATHOLOGY, find_reference
+from bids_wmh_uad.workflows.results import grey_matter, read_volume, result_path
+
+BANDS_ML = ((0.3, 2.0), (2.0, 10.0), (10.0, 30.0), (30.0, 75.0))
+CONTRASTS = (0.7, 1.0, 1.4)
+"""FLAIR excess of imprinted lesions, in units of what sets this host's brightest grey matter (its 99th
+percentile) apart from white matter: dim, like real ones, and bright."""
+T1W_SHARE = 0.5
+"""T1w loses this share of what FLAIR gains, in each contrast's own robust z."""
+EDGE_VOXELS = 0.8
+HOST_MARGIN = 3
+"""Voxels around the host's own lesions that are left out as well."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One scan with its truth, on the working grid.
+
+    Attributes
+    ----------
+    name, kind : str
+        `kind`: ``real``, ``imprinted``, ``phantom`` or ``control`` (no lesion at all).
+    scan : Scan
+    lesion, inside : (X, Y, Z) bool arrays
+        Truth, and the voxels that count.
+    affine : (4, 4) array
+    """
+
+    name: str
+    kind: str
+    scan: Scan
+    lesion: NDArray[np.bool_]
+    inside: NDArray[np.bool_]
+    affine: NDArray[np.float64]
+
+    @property
+    def volume_ml(self) -> float:
+        """Lesion volume."""
+        return float(self.lesion.sum() * abs(np.linalg.det(self.affine[:3, :3])) / 1000)
+
+
+def preprocess(bids_dir: Path, out: Path) -> None:
+    """Run the participant level on the participants without results.
+
+    Results of an older version are kept: delete the folder after a change of the preprocessing.
+    """
+    missing = [
+        path.name
+        for path in sorted(bids_dir.glob("sub-*"))
+        if not any(out.glob(f"{path.name}/**/*wmh_summary.json"))
+    ]
+    if missing:
+        command = [
+            sys.executable,
+            "-m",
+            "bids_wmh_uad",
+            str(bids_dir),
+            str(out),
+            "participant",
+            "-w",
+            f"{out}-work",
+        ]
+        subprocess.run([*command, "--participant-label", *missing], check=False, stdout=subprocess.DEVNULL)
+
+
+def read_cases(out: Path, reference: Path, kind: str) -> Iterator[Case]:
+    """The finished sessions of a derivatives dataset that have a reference."""
+    for path, summary in finished(read_summaries(out)).items():
+        mask = find_reference(reference, summary["participant_id"], summary["session_id"])
+        if mask is not None:
+            name = "_".join(
+                part for part in (summary["participant_id"], summary["session_id"]) if part != "n/a"
+            )
+            yield read_case(path, read_volume(mask), name, kind)
+
+
+def read_case(summary: Path, truth: Volume, name: str, kind: str) -> Case:
+    """One session as the scoring step sees it."""
+    brain = read_volume(result_path(summary, "brain"))
+    grid = WorkingGrid.from_affine(brain.shape, brain.affine)
+    contrasts = []
+    for contrast in ("flair", "t1w"):
+        path = result_path(summary, contrast)
+        white = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())["WhiteMatter"]
+        z = (read_volume(path).data.astype(np.float32) - white["mode"]) / white["scale"]
+        contrasts.append(grid.forward(z.astype(np.float32)))
+    mask = grid.forward(brain.data > 0, order=0)
+    grey = grid.forward(grey_matter(summary, brain).astype(np.float32)) > 0.5
+    labels = grid.forward(np.asarray(truth.data, dtype=np.int16), order=0)
+    lesion = (labels == 1) & mask
+    kind = "control" if kind == "phantom" and not lesion.any() else kind
+    return Case(
+        name, kind, Scan(*contrasts, mask, grey), lesion, mask & (labels != OTHER_PATHOLOGY), grid.affine
+    )
+
+
+def imprint(host: Case, mask: NDArray[np.bool_], contrast: float, name: str, seed: int) -> Case:
+    """Put a patient's lesions into another patient's tissue.
+
+    The lesions get soft edges and a texture, FLAIR brighter and T1w darker. The host's own
+    lesions, with a margin, do not count.
+
+    Parameters
+    ----------
+    host : Case
+    mask : (X, Y, Z) bool array
+        On the host's grid.
+    contrast : float
+        See `CONTRASTS`.
+    name : str
+    seed : int
+        Of the texture.
+    """
+    rng, scan = np.random.default_rng(seed), host.scan
+    own = ndimage.binary_dilation(host.lesion, iterations=HOST_MARGIN)
+    lesion = mask & scan.mask & ~own
+    texture = ndimage.gaussian_filter(rng.standard_normal(mask.shape), 1.0)
+    profile = ndimage.gaussian_filter(lesion.astype(np.float32), EDGE_VOXELS)
+    profile = profile * (1 + 0.2 * texture / texture.std()) * scan.mask
+    assert scan.grey_matter is not None
+    level = float(np.percentile(scan.flair_z[scan.grey_matter & scan.mask & ~own], 99))
+    imprinted = replace(
+        scan,
+        flair_z=(scan.flair_z + contrast * level * profile).astype(np.float32),
+        t1w_z=(scan.t1w_z - T1W_SHARE * contrast * level * profile).astype(np.float32),
+    )
+    return Case(name, "imprinted", imprinted, lesion, host.inside & ~own, host.affine)
+
+
+def choose_lesions(
+    mask: NDArray[np.bool_], affine: NDArray[np.float64], target_ml: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Whole lesions of a mask, in random order, until their volume reaches the target."""
+    labels = label_lesions(mask, affine)
+    sizes = np.bincount(labels.ravel())[1:] * abs(np.linalg.det(affine[:3, :3])) / 1000
+    chosen, total = [], 0.0
+    for lesion in rng.permutation(len(sizes)):
+        if total + sizes[lesion] <= 1.2 * target_ml:
+            chosen.append(lesion + 1)
+            total += sizes[lesion]
+    return np.isin(labels, chosen)
+
+
+def imprinted_cases(hosts: list[Case], masks: Path, per_band: int, seed: int) -> Iterator[Case]:
+    """Real masks on real tissue: `per_band` scans in every band of load."""
+    files = sorted(masks.glob("*_label-lesion_mask.nii.gz"))
+    volumes = {path: np.asanyarray(nib.load(path).dataobj) > 0 for path in files}
+    rng = np.random.default_rng(seed)
+    for low, high in BANDS_ML:
+        for k in range(per_band):
+            host = hosts[k % len(hosts)]
+            target = float(np.exp(rng.uniform(np.log(1.2 * low), np.log(high / 1.3))))
+            heavy = [path for path in files if volumes[path].sum() / 1000 >= target]
+            path = heavy[rng.integers(len(heavy))]
+            grid = WorkingGrid.from_affine(volumes[path].shape, nib.load(path).affine)
+            mask = choose_lesions(grid.forward(volumes[path], order=0), grid.affine, target, rng)
+            contrast = CONTRASTS[k % len(CONTRASTS)]
+            name = f"{path.name.split('_')[0]}-on-{host.name}-x{contrast:g}"
+            yield imprint(host, mask, contrast, name, seed=seed + k)

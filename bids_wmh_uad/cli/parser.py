@@ -116,7 +116,7 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--paradigm", choices=PARADIGMS, default=default.paradigm,
                        help="patient: one One-Class SVM per session, on its own patches")  # fmt: skip
     group.add_argument("--score", choices=SCORES, default=default.score,
-                       help="directed: unusual and brighter on FLAIR than white matter; faithful: the paper's")  # fmt: skip
+                       help="directed: unusual, and brighter on FLAIR than white matter and than tissue of the same T1w; faithful: the paper's")  # fmt: skip
     group.add_argument(
         "--nu", type=float, default=default.nu, help="One-Class SVM: bound on the training outliers"
     )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bids_wmh_uad.core.embedding import SLAB, DenseEncoder, embed_patches, slices_first
-from bids_wmh_uad.core.intensity import MAD_TO_SD, smooth_flair_z
+from bids_wmh_uad.core.intensity import MAD_TO_SD, flair_given_t1w, smooth_flair_z
 from bids_wmh_uad.core.ocsvm import fit_patient
 from bids_wmh_uad.core.parallel import stream_slabs
 from bids_wmh_uad.core.patches import extract_patches, network_input
@@ -60,7 +60,7 @@ class ScoreParams:
         Counterfactual's FLAIR ceiling: robust standard deviations above grey
         matter's median (directed score only).
     floor : float
-        Weight of FLAIR z where nothing is unusual; the full weight is ``floor + 1``
+        Weight of the brightness where nothing is unusual; the full weight is ``floor + 1``
         (directed score only).
     sigma_vox : float
         Gaussian smoothing of FLAIR z and of the latent score, working voxels
@@ -79,7 +79,7 @@ class ScoreParams:
     n_models: int = 3
     trim: float = 0.10
     ceiling: float = 2.0
-    floor: float = 0.5
+    floor: float = 1.5
     sigma_vox: float = 0.7
 
     def __post_init__(self) -> None:
@@ -177,12 +177,14 @@ def anomaly_map(
 
     ``"directed"`` asks how much of a patch's surprise S (minus the log of the
     One-Class SVM's kernel sum) goes away when FLAIR is cut at a ceiling c, and
-    weights FLAIR z with the answer:
+    weights the brightness B with the answer:
 
     .. math:: D = \max(0, S(F, T) - S(\min(F, c), T)) / \sigma_S, \qquad
-              A = \max(z, 0) \cdot \left(\text{floor} + \frac{D}{1 + D}\right)
+              B = \sqrt{\max(z, 0) \max(z_T, 0)}, \qquad
+              A = B \cdot \left(\text{floor} + \frac{D}{1 + D}\right)
 
-    c is `flair_ceiling` of grey matter, the brightest healthy tissue. The brightest
+    z is FLAIR against white matter, z_T against the scan's own tissue of the same T1w
+    (`intensity.flair_given_t1w`): cortex that is bright in everybody is no lesion. c is `flair_ceiling` of grey matter, the brightest healthy tissue. The brightest
     `trim` of the brain's FLAIR is never shown to the patient's own One-Class SVM: lesions
     cannot be learnt as normal. sigma_S = 1.4826 MAD of S over the voxels that may be shown;
     D and z are smoothed. The factor lies in [floor, floor + 1): the latent score ranks, it
@@ -213,10 +215,10 @@ def anomaly_map(
     """
     if params.score == "faithful":
         return _faithful(model, scan, params, rng, one_class, device, slices)
-    brightness = smooth_flair_z(scan.flair_z.astype(np.float32, copy=False), scan.mask, params.sigma_vox)
-    shown = scan.mask & (brightness <= np.quantile(brightness[scan.mask], 1.0 - params.trim))
     grey = scan.mask if scan.grey_matter is None else scan.mask & scan.grey_matter
     ceiling = flair_ceiling(scan.flair_z, grey, params.ceiling)
+    flair_z, brightness = _brightness(scan, params.sigma_vox, float(ceiling))
+    shown = scan.mask & (flair_z <= np.quantile(flair_z[scan.mask], 1.0 - params.trim))
     relevant = scan.mask & (brightness > 0)
     sample = draw_sample(model, scan, shown, params, rng)
     one_class = one_class or fit_patient(sample.members, nu=params.nu, gamma=params.gamma)
@@ -242,6 +244,18 @@ def anomaly_map(
     excess = smooth_flair_z(excess, scan.mask, params.sigma_vox)
     factor = np.float32(params.floor) + excess / (1.0 + excess)
     return AnomalyMap(np.where(relevant, brightness * factor, np.float32(0.0)), where, warnings)
+
+
+def _brightness(
+    scan: Scan, sigma_vox: float, ceiling: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Smoothed FLAIR z, and its geometric mean with FLAIR given T1w, 0 where either is negative."""
+    flair, t1w = (
+        smooth_flair_z(contrast.astype(np.float32, copy=False), scan.mask, sigma_vox)
+        for contrast in (scan.flair_z, scan.t1w_z)
+    )
+    given_t1w = flair_given_t1w(flair, t1w, scan.mask, ceiling)
+    return flair, np.sqrt(np.maximum(flair, 0) * np.maximum(given_t1w, 0))
 
 
 def _faithful(

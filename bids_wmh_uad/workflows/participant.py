@@ -31,9 +31,9 @@ latent space how unusual a voxel is. {score} The score was thresholded without l
 """
 SCORE_DESCRIPTION = {
     "directed": (
-        "The brightest tenth of the brain's FLAIR was left out of the training sample. A voxel's score is its FLAIR"
-        " z-score, weighted by how much of its patch's surprise goes away when FLAIR is cut at a ceiling for healthy"
-        " grey matter."
+        "The brightest tenth of the brain's FLAIR was left out of the training sample. A voxel's score is how bright"
+        " its FLAIR is, against white matter and against the brain's tissue of the same T1w, weighted by how much of"
+        " its patch's surprise goes away when FLAIR is cut at a ceiling for healthy grey matter."
     ),
     "faithful": "A voxel's score is minus the mean decision function.",
 }

@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 
 from bids_wmh_uad.core.autoencoder import build_autoencoder
-from bids_wmh_uad.core.intensity import smooth_flair_z
+from bids_wmh_uad.core.intensity import flair_given_t1w, smooth_flair_z
 from bids_wmh_uad.core.ranking import average_precision
 from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, flair_ceiling
 from bids_wmh_uad.errors import BadDataError, GridMismatchError, UsageError
@@ -51,6 +51,13 @@ def score_scan(model, scan, params=PARAMS, seed=0, **options):
     return anomaly_map(model, scan, params, np.random.default_rng(seed), **options).scores
 
 
+def brightness(flair, t1w, mask, k=PARAMS.ceiling):
+    """Of FLAIR against white matter and against tissue of the same T1w."""
+    ceiling = float(flair_ceiling(flair, mask, k))
+    z, t = (smooth_flair_z(contrast, mask, PARAMS.sigma_vox) for contrast in (flair, t1w))
+    return np.sqrt(np.maximum(z, 0) * np.maximum(flair_given_t1w(z, t, mask, ceiling), 0))
+
+
 @pytest.mark.parametrize("name", ["directed", "faithful"])
 def test_map_is_float32_zero_outside_and_seeded(model, name):
     params = replace(PARAMS, score=name)
@@ -65,9 +72,9 @@ def test_map_is_float32_zero_outside_and_seeded(model, name):
 
 
 def test_directed_finds_bright_spots_and_stays_between_its_bounds(model):
-    flair, _, mask, spots = scene()
+    flair, t1w, mask, spots = scene()
     result = score(model)
-    bright = np.maximum(smooth_flair_z(flair, mask, PARAMS.sigma_vox), 0)
+    bright = brightness(flair, t1w, mask)
     assert (result >= PARAMS.floor * bright - 1e-5).all()  # it cannot veto
     assert (result <= (PARAMS.floor + 1) * bright + 1e-5).all()
     assert average_precision(result[mask], spots[mask]) > 0.9
@@ -82,11 +89,11 @@ def test_direction_dark_spots_do_not_count(model):
     assert result.max() > 0
 
 
-def test_without_the_latent_score_it_is_flair_z(model):
+def test_without_the_latent_score_it_is_the_brightness(model):
     flair, t1w, mask, _ = scene()
     params = replace(PARAMS, ceiling=1e3, floor=1.0)  # nothing to take away: no excess
     result = score_scan(model, Scan(flair, t1w, mask), params)
-    bright = np.maximum(smooth_flair_z(flair, mask, PARAMS.sigma_vox), 0)
+    bright = brightness(flair, t1w, mask, k=1e3)
     np.testing.assert_allclose(result, bright, atol=1e-4)
 
 

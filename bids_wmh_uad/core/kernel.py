@@ -71,7 +71,7 @@ class KernelSum:
             return torch.float64
         largest = float(np.abs(latents).max(initial=0.0)) + float(np.abs(self.centre).max())
         largest = (largest / float(np.min(self.scale))) ** 2
-        single = max(largest, largest * self.gamma * vectors.shape[1]) < OVERFLOW
+        single = max(self.gamma, largest, largest * self.gamma * vectors.shape[1]) < OVERFLOW
         return torch.float32 if single else torch.float64
 
     def log_score_samples(self, latents: NDArray[Any], device: torch.device | str = "cpu") -> NDArray[Any]:

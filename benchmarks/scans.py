@@ -114,7 +114,12 @@ def read_case(summary: Path, truth: Volume, name: str, kind: str) -> Case:
     lesion = (labels == 1) & mask
     kind = "control" if kind == "phantom" and not lesion.any() else kind
     return Case(
-        name, kind, Scan(*contrasts, mask, grey), lesion, mask & (labels != OTHER_PATHOLOGY), grid.affine
+        name,
+        kind,
+        Scan(*contrasts, mask, grey, zooms=grid.zooms),
+        lesion,
+        mask & (labels != OTHER_PATHOLOGY),
+        grid.affine,
     )
 
 

@@ -222,7 +222,7 @@ def anomaly_map(
         return _faithful(model, scan, params, rng, one_class, device, slices)
     grey = scan.mask if scan.grey_matter is None else scan.mask & scan.grey_matter
     ceiling = flair_ceiling(scan.flair_z, grey, params.ceiling)
-    flair_z, brightness = _brightness(scan, params.sigma_vox, float(ceiling))
+    flair_z, brightness = brightness_maps(scan, params.sigma_vox, float(ceiling))
     shown = scan.mask & (flair_z <= np.quantile(flair_z[scan.mask], 1.0 - params.trim))
     relevant = scan.mask & (brightness > 0)
     sample = draw_sample(model, scan, shown, params, rng)
@@ -251,10 +251,27 @@ def anomaly_map(
     return AnomalyMap(np.where(relevant, brightness * factor, np.float32(0.0)), where, warnings)
 
 
-def _brightness(
+def brightness_maps(
     scan: Scan, sigma_vox: float, ceiling: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Smoothed FLAIR z, and how far it is above white matter and above what is expected; 0 where it is not."""
+    """How bright FLAIR is, before any network: z and B of `anomaly_map`.
+
+    Parameters
+    ----------
+    scan : Scan
+    sigma_vox : float
+        See `ScoreParams`.
+    ceiling : float
+        See `flair_ceiling`.
+
+    Returns
+    -------
+    flair : (X, Y, Z) float32 array
+        Smoothed z.
+    brightness : (X, Y, Z) float32 array
+        Geometric mean of how far it is above white matter and above what is expected, the brain's
+        rim weighing less; 0 where it is not above both.
+    """
     flair, t1w = (
         smooth_flair_z(contrast.astype(np.float32, copy=False), scan.mask, sigma_vox)
         for contrast in (scan.flair_z, scan.t1w_z)

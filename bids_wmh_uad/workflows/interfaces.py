@@ -312,6 +312,7 @@ class ScoreAnomaly(Stage):
             grid.forward(load_data(self.inputs.t1w)),
             grid.forward(mask, order=0),
             grid.forward(load_data(self.inputs.gm)) > tools.GM_LIKELY,
+            zooms=grid.zooms,
         )
         device = tools.torch_device(self.inputs.device)
         found = anomaly_map(model, scan, params, np.random.default_rng(self.inputs.seed), device=device)

@@ -32,6 +32,8 @@ class Selection:
     participant_label: tuple[str, ...] = ()
     session_label: tuple[str, ...] = ()
     bids_filter_file: Path | None = None
+    derivatives: tuple[Path, ...] = ()
+    """Datasets whose preprocessing and lesion masks are reused."""
     bids_database_dir: Path | None = None
     skip_bids_validation: bool = False
 

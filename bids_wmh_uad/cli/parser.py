@@ -70,6 +70,12 @@ def _label(prefix: str) -> Callable[[str], str]:
     return convert
 
 
+def _dataset(value: str) -> Path:
+    """The path of ``PATH`` or fMRIPrep's ``NAME=PATH``; the name is not used."""
+    name, equals, path = value.partition("=")
+    return _path(path) if equals and name.isidentifier() and not _path(value).exists() else _path(value)
+
+
 def _gamma(value: str) -> str | float:
     return value if value == "scale" else float(value)
 
@@ -102,6 +108,9 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
                        help="only these sessions, with or without 'ses-'")  # fmt: skip
     group.add_argument("--bids-filter-file", type=_path, metavar="FILE",
                        help="JSON file with pybids entity filters under the keys 't1w' and 'flair'")  # fmt: skip
+    group.add_argument("-d", "--derivatives", nargs="+", action="extend", type=_dataset, metavar="[NAME=]PATH",
+                       help="datasets with this program's own results, whose preprocessing is not repeated, or with"
+                       " lesion masks of the controls, which the train level leaves out")  # fmt: skip
     group.add_argument("--bids-database-dir", type=_path, metavar="DIR",
                        help="pybids database to reuse; made there if absent, to be deleted by hand when the data change")  # fmt: skip
     group.add_argument("--skip-bids-validation", "--skip-bids-validator", action="store_true",
@@ -235,6 +244,7 @@ def _selection(args: argparse.Namespace) -> Selection:
         tuple(dict.fromkeys(args.participant_label or ())),
         tuple(dict.fromkeys(args.session_label or ())),
         args.bids_filter_file,
+        tuple(dict.fromkeys(args.derivatives or ())),
         args.bids_database_dir,
         args.skip_bids_validation,
     )

@@ -208,13 +208,7 @@ class AlignToFLAIR(Stage):
         flair_mask = load_data(self.inputs.flair_mask) > 0
         self._check_overlap(tools.dice(t1w_mask, flair_mask))
         mask = flair_mask if self.inputs.flair_stripped else flair_mask | t1w_mask
-        priors = {
-            "wm": tools.template("WM"),
-            "gm": tools.template("GM"),
-            "template": tools.template("T1w"),
-        }
-        outputs = {name: tools.resample(image, flair, from_template) for name, image in priors.items()}
-        outputs |= {"t1w": t1w, "brain_mask": mask.astype(np.uint8)}
+        outputs = {"t1w": t1w, "brain_mask": mask.astype(np.uint8), **priors_on(flair, from_template)}
         for name, data in outputs.items():
             self._save(name, directory, tools.as_image(data, flair.affine))
 
@@ -223,8 +217,19 @@ class AlignToFLAIR(Stage):
 
         if overlap < MIN_OVERLAP:
             raise BadImageError(NO_OVERLAP.format(path=self.inputs.t1w_scan, dice=overlap))
-        self._results["overlap"] = overlap
-        self._results["warnings"] = [LOW_OVERLAP.format(dice=overlap)] if overlap < GOOD_OVERLAP else []
+        self._results["overlap"] = round(overlap, 4)
+        self._results["warnings"] = overlap_warnings(self._results["overlap"])
+
+
+def priors_on(flair: nib.Nifti1Image, from_template: Array) -> dict[str, Array]:
+    """The template's tissue priors and T1w on a FLAIR's grid: ``wm``, ``gm``, ``template``."""
+    which = {"wm": "WM", "gm": "GM", "template": "T1w"}
+    return {name: tools.resample(tools.template(key), flair, from_template) for name, key in which.items()}
+
+
+def overlap_warnings(overlap: float) -> list[str]:
+    """What to say of the brain masks' Dice after registration."""
+    return [LOW_OVERLAP.format(dice=overlap)] if overlap < GOOD_OVERLAP else []
 
 
 class _NormaliseInput(BaseInterfaceInputSpec):
@@ -256,9 +261,14 @@ class NormaliseIntensity(Stage):
             image = load(getattr(self.inputs, name))
             data = np.asanyarray(image.dataobj)
             _, scaling = robust_zscore(data, mask, reference, name=name)
-            z = ((data - scaling.location) / scaling.scale).astype(np.float32)
-            self._save(name, directory, tools.as_image(z, image.affine))
             self._results["scaling"][name] = {"mode": scaling.location, "scale": scaling.scale}
+            z = zscore(data, self._results["scaling"][name])
+            self._save(name, directory, tools.as_image(z, image.affine))
+
+
+def zscore(data: Array, scaling: dict[str, float]) -> NDArray[np.float32]:
+    """Robust z of a whole field of view, from white matter's ``mode`` and ``scale``."""
+    return ((data - scaling["mode"]) / scaling["scale"]).astype(np.float32)
 
 
 class _ScoreInput(BaseInterfaceInputSpec):

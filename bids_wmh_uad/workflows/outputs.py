@@ -155,6 +155,7 @@ class Describe(Stage):
                 for path in (inputs.session.flair, inputs.session.t1w)
             ],
             "versions": {"bids-wmh-uad": __version__},
+            "preprocessing": derivatives.preprocessing_signature(inputs.session, inputs.method.random_seed),
             "signature": derivatives.signature(inputs.session, inputs.method, inputs.model_digest),
         }
         path = directory / "summary.json"

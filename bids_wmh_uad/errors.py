@@ -43,6 +43,7 @@ UNREADABLE_SIDECAR = "{path}: cannot be read ({reason}). Run the participant lev
 NO_REFERENCE = "{where}: no reference mask in {path}; the session is left out of the evaluation."
 RESAMPLE_HINT = "Or let --resample-reference bring the reference to the FLAIR's grid."
 REFERENCE_OUTSIDE = "{path}: {percent:.1f} % of the reference lies outside the brain mask and does not count. Check the brain mask on the participant's page."
+BAD_CONTROL = "{path}: not a prepared control ({reason}). Remove the directory and run the train level again."
 NOT_ENOUGH_CONTROLS = "{path}: {n} usable sessions; training needs at least two, of different participants."
 NOT_REUSED = "{where}: the preprocessing in {path} is not reused ({reason}); the session is preprocessed anew."
 

@@ -76,7 +76,7 @@ def extract_patches(
     Parameters
     ----------
     image : (C, X, Y, Z) array
-        Network input.
+        Network input, in any memory order; it is padded, so copied, if a patch leaves it.
     coords : (n, 3) integer array
         Centre voxels; they must lie inside the image, their patches need not.
     size : int
@@ -88,15 +88,15 @@ def extract_patches(
     -------
     (n, C, size, size) float32 array; the last two axes follow X and Y.
     """
-    channels, nx, ny, nz = image.shape
     at = np.asarray(coords, dtype=np.int64).reshape(-1, 3)
-    offsets = np.arange(size) - size // 2
-    x, y = at[:, :1] + offsets, at[:, 1:2] + offsets
-    inside = ((x >= 0) & (x < nx))[:, :, None] & ((y >= 0) & (y < ny))[:, None, :]
-    flat = np.clip(x, 0, nx - 1)[:, :, None] * ny + np.clip(y, 0, ny - 1)[:, None, :]
-    flat = flat * nz + at[:, 2, None, None]
-    cut = np.ascontiguousarray(image).reshape(channels, -1).take(flat, axis=1)
-    return np.where(inside[:, None], cut.transpose(1, 0, 2, 3), background).astype(np.float32)
+    half = size // 2
+    limit = np.asarray(image.shape[1:3]) - half
+    if ((at[:, :2] < half) | (at[:, :2] >= limit)).any():
+        image = np.pad(image, ((0, 0), (half, half), (half, half), (0, 0)), constant_values=background)
+        at = at + np.array([half, half, 0])
+    windows = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(1, 2))  # type: ignore[call-overload]
+    cut = windows[:, at[:, 0] - half, at[:, 1] - half, at[:, 2]]
+    return np.ascontiguousarray(cut.transpose(1, 0, 2, 3), dtype=np.float32)
 
 
 def jitter_contrast(
@@ -135,15 +135,15 @@ class TrainingSubject:
 
     Parameters
     ----------
-    image : (C, X, Y, Z) float32 array
-        Network input.
+    image : (C, X, Y, Z) array
+        Network input; float16 where it is memory-mapped (`workflows.controls`).
     mask : (X, Y, Z) bool array
         Where patch centres may lie (the brain, without known lesions).
     mni_to_voxel : (4, 4) array
         MNI mm to voxel indices.
     """
 
-    image: NDArray[np.float32]
+    image: NDArray[np.floating[Any]]
     mask: NDArray[np.bool_]
     mni_to_voxel: NDArray[np.float64]
 

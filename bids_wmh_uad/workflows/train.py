@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, Directory, File, TraitedSpec, traits
 
 from bids_wmh_uad.bids.dataset import Session, find_sessions
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, NOT_ENOUGH_CONTROLS, MissingInputError
 from bids_wmh_uad.workflows import engine, tools
+from bids_wmh_uad.workflows.controls import open_control, save_control
 from bids_wmh_uad.workflows.interfaces import Stage, load, load_data
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 LEARNING_RATE = 3e-3
 TEMPLATE_STEP_MM = 2
 LAST_NODE = "prepare"
+CONTROL = "control"
 
 
 class _PrepareInput(BaseInterfaceInputSpec):
@@ -36,7 +38,7 @@ class _PrepareInput(BaseInterfaceInputSpec):
 
 
 class _PrepareOutput(TraitedSpec):
-    out_file = File(desc="npz: image, mask, mni_to_voxel")
+    out_dir = Directory(desc="a prepared control (workflows.controls)")
 
 
 class PrepareControl(Stage):
@@ -56,9 +58,8 @@ class PrepareControl(Stage):
             grid.forward(np.asanyarray(flair.dataobj)), grid.forward(load_data(self.inputs.t1w)), mask
         )
         to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
-        path = directory / "control.npz"
-        np.savez(path, image=image, mask=mask, mni_to_voxel=np.linalg.inv(to_template @ grid.affine))
-        self._results["out_file"] = str(path)
+        mni_to_voxel = np.linalg.inv(to_template @ grid.affine)
+        self._results["out_dir"] = str(save_control(directory / CONTROL, image, mask, mni_to_voxel))
 
 
 def run_train(config: RunConfig) -> int:
@@ -100,7 +101,7 @@ def run_train(config: RunConfig) -> int:
 
 
 def prepare_controls(sessions: Sequence[Session], config: RunConfig) -> dict[Session, Path]:
-    """Preprocess the controls; those that fail are said and left out."""
+    """Preprocess the controls, to directories for `controls.open_control`; those that fail are said and left out."""
     engine.configure_nipype(config)
     import nipype.pipeline.engine as pe
     from niworkflows.engine.workflows import LiterateWorkflow as Workflow
@@ -127,8 +128,8 @@ def prepare_controls(sessions: Sequence[Session], config: RunConfig) -> dict[Ses
     for crash in engine.read_crashes(config.log_dir):
         LOGGER.error("%s", crash.reason)
     root = Path(config.running.work_dir) / workflow.name
-    files = {session: root / session.workflow_name / LAST_NODE / "control.npz" for session in sessions}
-    return {session: path for session, path in files.items() if path.is_file()}
+    files = {session: root / session.workflow_name / LAST_NODE / CONTROL for session in sessions}
+    return {session: path for session, path in files.items() if path.is_dir()}
 
 
 def train_model(controls: Sequence[Path], config: RunConfig, say: Any) -> None:
@@ -136,17 +137,14 @@ def train_model(controls: Sequence[Path], config: RunConfig, say: Any) -> None:
     import torch
 
     from bids_wmh_uad.core.autoencoder import build_autoencoder
-    from bids_wmh_uad.core.patches import PairSampler, TrainingSubject
+    from bids_wmh_uad.core.patches import PairSampler
     from bids_wmh_uad.core.training import train
     from bids_wmh_uad.models import save_model
 
     training, seed = config.training, config.method.random_seed
     assert training.output_model is not None  # the parser requires it
     torch.set_num_threads(config.performance.omp_nthreads)
-    subjects = []
-    for path in controls:
-        with np.load(path) as content:
-            subjects.append(TrainingSubject(content["image"], content["mask"], content["mni_to_voxel"]))
+    subjects = [open_control(path) for path in controls]
     model = build_autoencoder(seed).to(tools.torch_device(config.performance.device))
     history = train(
         model,

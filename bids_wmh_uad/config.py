@@ -14,7 +14,7 @@ from typing import Any
 from bids_wmh_uad.errors import BAD_VALUE, WORK_INSIDE_INPUT, UsageError
 
 LEVELS = ("participant", "group", "train")
-PARADIGMS = ("patient",)
+PARADIGMS = ("patient", "pooled", "voxel")
 SCORES = ("directed", "faithful")
 TEMPLATE = "MNI152NLin2009aSym"
 """The name of the template that nilearn ships (ICBM 2009a nonlinear symmetric)."""

@@ -45,7 +45,9 @@ RESAMPLE_HINT = "Or let --resample-reference bring the reference to the FLAIR's 
 REFERENCE_OUTSIDE = "{path}: {percent:.1f} % of the reference lies outside the brain mask and does not count. Check the brain mask on the participant's page."
 BAD_CONTROL = "{path}: not a prepared control ({reason}). Remove the directory and run the train level again."
 NOT_ENOUGH_CONTROLS = "{path}: {n} usable sessions; training needs at least two, of different participants."
-NOT_REUSED = "{where}: the preprocessing in {path} is not reused ({reason}); the session is preprocessed anew."
+NOT_REUSED = (
+    "{where}: the preprocessing in {path} is not reused ({reason}); the session is preprocessed anew."
+)
 
 # Options, output, model
 BAD_VALUE = "{option}: {value!r} is not valid; {expected}."
@@ -55,6 +57,8 @@ CANNOT_CREATE = (
 WORK_INSIDE_INPUT = "{path}: the {what} directory lies inside the BIDS dataset. Choose one outside of it."
 NO_GPU = "--device {device}: no GPU is visible to torch. Check the driver (Docker: --gpus all, Apptainer: --nv), or use --device cpu."
 BAD_MODEL = "{path}: not a usable model ({reason}). Make one with 'bids-wmh-uad BIDS_DIR OUT train --output-model DIR'."
+FEW_CONTROLS = "{n} controls are too few for voxel-wise models (at least {needed} are needed): this model has none, and --paradigm voxel does not work with it."
+UNCOVERED = "{percent:.1f} % of the brain has no voxel-wise model: there the latent score says nothing. Check the registration to the template."
 TRAINING_DIVERGED = "Training diverged in epoch {epoch}: the loss is {loss}. Check the controls' preprocessing, or try another --random-seed."
 TOO_FEW_VOXELS = "{what}: {n} usable voxels are too few (at least {needed} are needed). Check the brain mask."
 BAD_LATENTS = "Latents cannot be used: {reason}. Check the preprocessed images and the model."

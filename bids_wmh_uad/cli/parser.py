@@ -123,11 +123,15 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model", default=default.model, metavar="NAME|DIR",
                        help="shipped model or a directory written by the train level")  # fmt: skip
     group.add_argument("--paradigm", choices=PARADIGMS, default=default.paradigm,
-                       help="patient: one One-Class SVM per session, on its own patches")  # fmt: skip
+                       help="patient: One-Class SVMs of the session's own patches; pooled: one of all controls; voxel: one of the"
+                       " controls for each place in the template. The last two come with a model that the train level made")  # fmt: skip
     group.add_argument("--score", choices=SCORES, default=default.score,
                        help="directed: unusual, and brighter on FLAIR than white matter and than tissue of the same T1w; faithful: the paper's")  # fmt: skip
     group.add_argument(
-        "--nu", type=float, default=default.nu, help="One-Class SVM: bound on the training outliers"
+        "--nu",
+        type=float,
+        default=default.nu,
+        help="One-Class SVM: bound on the training outliers (pooled and voxel: given to the train level)",
     )
     group.add_argument(
         "--gamma", type=_gamma, default=default.gamma, help="RBF kernel width: 'scale' or a number"

@@ -11,11 +11,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import RunConfig
-from bids_wmh_uad.core.volume import Volume, check_same_grid
+from bids_wmh_uad.core.volume import Volume, check_same_grid, voxel_sizes
 from bids_wmh_uad.errors import (
     NO_SUCH_DIRECTORY,
     NOT_REUSED,
@@ -24,11 +26,12 @@ from bids_wmh_uad.errors import (
     MissingInputError,
 )
 from bids_wmh_uad.workflows import tools
-from bids_wmh_uad.workflows.evaluation import find_reference
+from bids_wmh_uad.workflows.evaluation import find_reference, on_grid_of
 from bids_wmh_uad.workflows.interfaces import Stage, overlap_warnings, priors_on, zscore
 from bids_wmh_uad.workflows.results import read_transform, read_volume, result_path
 
 LOGGER = logging.getLogger("bids_wmh_uad")
+MARGIN_MM = 2.0
 IMAGES = ("flair", "t1w", "brain")
 TRANSFORMS = ("t1w_to_flair", "t1w_to_template")
 CHANGED = "it is of other scans, of another --random-seed, or of a version that preprocessed differently"
@@ -175,7 +178,42 @@ def find_lesions(
 
 def _is_own(mask: Path) -> bool:
     """Whether this program made the mask: its session's summary lies beside it."""
-    return Path(str(mask).removesuffix(derivatives.OUTPUTS["mask"]) + derivatives.OUTPUTS["summary"]).is_file()
+    return Path(
+        str(mask).removesuffix(derivatives.OUTPUTS["mask"]) + derivatives.OUTPUTS["summary"]
+    ).is_file()
+
+
+def read_lesions(path: Path, scan: Path, *, resample: bool) -> NDArray[np.bool_]:
+    """A lesion mask with its surroundings, in the canonical order of the scan's axes.
+
+    Every label counts, a reference's other pathology too. `MARGIN_MM` are added: raters differ by
+    about a voxel at a lesion's border, and the voxels there hold both tissues. Patches that see
+    a lesion at their edge stay: most of the periventricular white matter would go with them, and
+    a patient's healthy voxels beside a lesion should be known as normal.
+
+    Parameters
+    ----------
+    path, scan : Path
+        The mask, and the user's FLAIR.
+    resample : bool
+        Bring a mask on another grid to the scan's, nearest neighbour.
+
+    Raises
+    ------
+    GridMismatchError
+        If it is on another grid and is not to be resampled.
+    BadImageError
+        If it cannot be read.
+    """
+    grid = _grid(scan)
+    mask = on_grid_of(grid, read_volume(path), (scan, path), resample) > 0
+    image = nib.as_closest_canonical(nib.Nifti1Image(mask.astype(np.uint8), grid.affine))
+    lesions = np.asanyarray(image.dataobj) > 0
+    if not lesions.any():
+        return lesions
+    distance = ndimage.distance_transform_edt(~lesions, sampling=voxel_sizes(image.affine))
+    grown: NDArray[np.bool_] = np.asarray(distance <= MARGIN_MM)
+    return grown
 
 
 class _ReuseInput(BaseInterfaceInputSpec):
@@ -221,9 +259,7 @@ class ReusePreprocessed(Stage):
         data: dict[str, Any] = {"flair": np.asanyarray(flair.dataobj)}
         data["t1w"] = np.asanyarray(tools.read_scan(Path(i.t1w)).dataobj)
         mask = read_volume(Path(i.brain))
-        canonical = nib.as_closest_canonical(
-            nib.Nifti1Image((mask.data > 0).astype(np.uint8), mask.affine)
-        )
+        canonical = nib.as_closest_canonical(nib.Nifti1Image((mask.data > 0).astype(np.uint8), mask.affine))
         data["brain_mask"] = np.asanyarray(canonical.dataobj)
         flair_to_t1w, t1w_to_template = (
             np.linalg.inv(read_transform(Path(i.t1w_to_flair))).round(tools.DECIMALS),

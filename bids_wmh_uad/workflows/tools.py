@@ -271,7 +271,7 @@ def register(
     )
     paths = result["fwdtransforms"]
     try:
-        return np.linalg.inv(_read_itk(paths[0])).round(DECIMALS)
+        return np.asarray(np.linalg.inv(_read_itk(paths[0])).round(DECIMALS), dtype=np.float64)
     finally:
         for path in {*paths, *result["invtransforms"]}:
             Path(path).unlink(missing_ok=True)

@@ -37,9 +37,11 @@ POOLED_LATENTS = 20_000
 MINIMUM_CONTROLS = 8
 """At each voxel a healthy newcomer is more unusual than all n controls once in n + 1 times: with
 fewer than eight that is more than a ninth of a healthy brain."""
-STEPS_MM = (3, 4, 6)
+STEPS_MM = (3, 4, 5, 6)
 """Grids of the voxel-wise models. Affine registration puts the same fold of two brains 3 to 5 mm apart:
 a finer one has no more to tell."""
+BRAIN = 0.1
+"""Of the template's brightest voxel: resampled to a coarse grid, its background ripples above 0."""
 TABLE_BYTES = 2**30
 PATCHES_TOGETHER = 8192
 UNCOVERED_PERCENT = 5.0
@@ -175,7 +177,8 @@ def template_grid(step_mm: int) -> TemplateGrid:
     from scipy import ndimage
 
     template = tools.template("T1w", resolution=step_mm)
-    mask = ndimage.binary_dilation(np.asanyarray(template.dataobj) > 0)
+    data = np.asanyarray(template.dataobj)
+    mask = ndimage.binary_dilation(data > BRAIN * data.max())
     return TemplateGrid(step_mm, mask, template.affine)
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bids_wmh_uad.core.autoencoder import LAYERS, SiamesePatchAutoEncoder, build_autoencoder
+from bids_wmh_uad.core.autoencoder import ENCODERS, SiamesePatchAutoEncoder, build_autoencoder
 from bids_wmh_uad.core.embedding import SLAB, DenseEncoder, embed_dense, embed_patches
 from bids_wmh_uad.core.parallel import parallel_map
 from bids_wmh_uad.core.patches import extract_patches
@@ -56,9 +56,10 @@ def trained_like(channels: int) -> SiamesePatchAutoEncoder:
 
 def multiply_adds(channels: int) -> int:
     """Of the dense network, a voxel."""
-    widths = [channels, *(layer.features for layer in LAYERS)]
+    layers = ENCODERS["compact"].layers
+    widths = [channels, *(layer.features for layer in layers)]
     return sum(
-        layer.kernel**2 * into * layer.features for layer, into in zip(LAYERS, widths[:-1], strict=True)
+        layer.kernel**2 * into * layer.features for layer, into in zip(layers, widths[:-1], strict=True)
     )
 
 

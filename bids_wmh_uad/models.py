@@ -115,17 +115,14 @@ def load_model(name_or_dir: str | Path = "default") -> tuple[SiamesePatchAutoEnc
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    from bids_wmh_uad.core.autoencoder import build_autoencoder
+    from bids_wmh_uad.core.autoencoder import autoencoder_for
 
     directory = model_directory(name_or_dir)
     metadata, weights = _read(directory)
-    architecture = metadata["architecture"]
     if metadata.get("input") != _input_constants():
         raise _bad(directory, "made for other input constants")
     try:
-        model = build_autoencoder(0, in_channels=int(architecture["in_channels"]))
-        if model.architecture() != architecture:
-            raise _bad(directory, f"unknown architecture {architecture}")
+        model = autoencoder_for(metadata["architecture"])
         model.load_state_dict(load(weights))
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise _bad(directory, error) from error

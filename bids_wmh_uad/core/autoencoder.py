@@ -21,42 +21,82 @@ class Layer:
     features: int
 
 
-LAYERS = (Layer(5, 1, 3), Layer(3, 1, 4), Layer(3, 3, 12), Layer(3, 1, 16))
-"""15 -> 11 -> 9 -> 3 -> 1 voxels; 16-d latent (the group's later code)."""
+@dataclass(frozen=True)
+class EncoderPlan:
+    """One variant of the network.
 
-LATENT_SIZE = LAYERS[-1].features
+    Parameters
+    ----------
+    architecture : str
+        Its name in model descriptions.
+    layers : tuple of Layer
+    norm_first : bool
+        BatchNorm before each GELU, not after it.
+    """
+
+    architecture: str
+    layers: tuple[Layer, ...]
+    norm_first: bool
+
+    @property
+    def latent_edge(self) -> int:
+        """Edge of the latent maps of one patch, voxels."""
+        edge = PATCH_SIZE
+        for layer in self.layers:
+            edge = (edge - layer.kernel) // layer.stride + 1
+        return edge
+
+
+ENCODERS = {
+    "compact": EncoderPlan(
+        "siamese-patch-ae-15", (Layer(5, 1, 3), Layer(3, 1, 4), Layer(3, 3, 12), Layer(3, 1, 16)), False
+    ),
+    "wide": EncoderPlan(
+        "siamese-patch-ae-15-wide", (Layer(5, 1, 3), Layer(3, 1, 4), Layer(3, 1, 12), Layer(3, 1, 16)), True
+    ),
+}
+"""15 -> 11 -> 9 -> 3 -> 1 voxels, 16-d latents; and 15 -> 11 -> 9 -> 7 -> 5, 16 x 5 x 5 = 400-d (the group's
+later code)."""
 
 
 class SiamesePatchAutoEncoder(nn.Module):
     """Patch auto-encoder whose two branches share all weights.
 
-    Encoder: four valid convolutions, each followed by GELU, then BatchNorm.
-    Decoder: the mirrored transposed convolutions, sigmoid at the end.
+    Encoder: four valid convolutions, each followed by GELU, then BatchNorm (``compact``) or
+    by BatchNorm, then GELU (``wide``). Decoder: the mirrored transposed convolutions, sigmoid
+    at the end.
 
     Parameters
     ----------
     in_channels : int
         Contrasts (2: FLAIR, T1w).
+    encoder : {"compact", "wide"}
+        See `ENCODERS`.
 
     Notes
     -----
     Construct through `build_autoencoder` for seeded weights.
     """
 
-    def __init__(self, in_channels: int = 2) -> None:
+    def __init__(self, in_channels: int = 2, encoder: str = "compact") -> None:
         super().__init__()
         self.in_channels = in_channels
-        widths = [in_channels, *(layer.features for layer in LAYERS)]
-        encoder: list[nn.Module] = []
-        decoder: list[nn.Module] = []
-        for layer, wide in zip(LAYERS, widths[:-1], strict=True):
-            convolution = nn.Conv2d(wide, layer.features, layer.kernel, stride=layer.stride)
-            encoder += [convolution, nn.GELU(), nn.BatchNorm2d(layer.features)]
+        self.plan = ENCODERS[encoder]
+        layers = self.plan.layers
+        widths = [in_channels, *(layer.features for layer in layers)]
+        down: list[nn.Module] = []
+        up: list[nn.Module] = []
+        for layer, wide in zip(layers, widths[:-1], strict=True):
+            down += [nn.Conv2d(wide, layer.features, layer.kernel, stride=layer.stride)]
+            down += self._activation(layer.features)
             transposed = nn.ConvTranspose2d(layer.features, wide, layer.kernel, stride=layer.stride)
-            last = wide == in_channels and not decoder
-            decoder = [transposed, *([nn.Sigmoid()] if last else [nn.GELU(), nn.BatchNorm2d(wide)]), *decoder]
-        self.encoder = nn.Sequential(*encoder)
-        self.decoder = nn.Sequential(*decoder)
+            up = [transposed, *(self._activation(wide) if up else [nn.Sigmoid()]), *up]
+        self.encoder = nn.Sequential(*down)
+        self.decoder = nn.Sequential(*up)
+
+    def _activation(self, features: int) -> list[nn.Module]:
+        pair: list[nn.Module] = [nn.GELU(), nn.BatchNorm2d(features)]
+        return pair[::-1] if self.plan.norm_first else pair
 
     @property
     def patch_size(self) -> int:
@@ -65,17 +105,18 @@ class SiamesePatchAutoEncoder(nn.Module):
 
     @property
     def latent_size(self) -> int:
-        """Length of a latent vector."""
-        return LATENT_SIZE
+        """Length of a latent vector, d."""
+        return self.plan.layers[-1].features * self.plan.latent_edge**2
 
     def encode(self, patches: Tensor) -> Tensor:
-        """Encode (n, C, 15, 15) patches in [0, 1] to (n, 16) latents."""
+        """Encode (n, C, 15, 15) patches in [0, 1] to (n, d) latents."""
         latents: Tensor = self.encoder(patches)
         return latents.flatten(1)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode (n, 16) latents to (n, C, 15, 15) patches in (0, 1)."""
-        patches: Tensor = self.decoder(latents[:, :, None, None])
+        """Decode (n, d) latents to (n, C, 15, 15) patches in (0, 1)."""
+        edge = self.plan.latent_edge
+        patches: Tensor = self.decoder(latents.reshape(len(latents), -1, edge, edge))
         return patches
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,17 +125,19 @@ class SiamesePatchAutoEncoder(nn.Module):
         return self.decode(latents), latents
 
     def architecture(self) -> dict[str, Any]:
-        """Describe what `build_autoencoder` needs to make this network again."""
-        return {"name": "siamese-patch-ae-15", "in_channels": self.in_channels}
+        """Describe what `autoencoder_for` needs to make this network again."""
+        return {"name": self.plan.architecture, "in_channels": self.in_channels}
 
 
-def build_autoencoder(seed: int, in_channels: int = 2) -> SiamesePatchAutoEncoder:
+def build_autoencoder(seed: int, in_channels: int = 2, encoder: str = "compact") -> SiamesePatchAutoEncoder:
     """Make a network with seeded weights; torch's global generator is left as it was.
 
     Parameters
     ----------
     seed : int
     in_channels : int
+    encoder : {"compact", "wide"}
+        See `ENCODERS`.
 
     Returns
     -------
@@ -102,7 +145,25 @@ def build_autoencoder(seed: int, in_channels: int = 2) -> SiamesePatchAutoEncode
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return SiamesePatchAutoEncoder(in_channels)
+        return SiamesePatchAutoEncoder(in_channels, encoder)
+
+
+def autoencoder_for(architecture: dict[str, Any]) -> SiamesePatchAutoEncoder:
+    """Make the network that `SiamesePatchAutoEncoder.architecture` describes, with weights of no meaning.
+
+    Raises
+    ------
+    ValueError
+        If no such network is known, or the description says more than that.
+    """
+    names = {plan.architecture: name for name, plan in ENCODERS.items()}
+    try:
+        model = build_autoencoder(0, int(architecture["in_channels"]), names[architecture["name"]])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"unknown architecture {architecture}") from error
+    if model.architecture() != architecture:
+        raise ValueError(f"unknown architecture {architecture}")
+    return model
 
 
 def siamese_loss(

@@ -26,7 +26,12 @@ LANES = 16
 """Feature maps a convolution should make at once: the float32 numbers of a vector register."""
 
 SLAB = 8
-"""Axial slices per pass: about 40 MB a thread for a head at 1 mm."""
+"""Axial slices per pass with 16-d latents: about 40 MB a thread for a head at 1 mm."""
+
+
+def slab_slices(model: SiamesePatchAutoEncoder) -> int:
+    """Axial slices per pass that bound a model's memory: latents 25 times as wide take thinner slabs."""
+    return max(1, SLAB * 16 // model.latent_size)
 
 
 @contextmanager
@@ -56,7 +61,7 @@ def embed_patches(
 
     Returns
     -------
-    (n, 16) float32 array.
+    (n, d) float32 array.
     """
     latents = np.empty((len(patches), model.latent_size), dtype=np.float32)
     with _evaluating(model) as device:
@@ -102,7 +107,9 @@ class DenseEncoder:
     Each stride s of the encoder becomes stride 1, and later layers are dilated by
     s: the same sums of the same products for every patch at once (a trous; 2.4 k
     multiply-adds a voxel instead of 32 k). Each BatchNorm is folded into the
-    convolution that follows, exactly, for none of them pads; the last one is left.
+    convolution before it, or the one that follows where a GELU lies between, exactly, for
+    none of them pads; then the last one is left. Latents of several positions are the
+    neighbourhoods of one set of maps.
 
     Parameters
     ----------
@@ -121,7 +128,9 @@ class DenseEncoder:
         self.halo = model.patch_size // 2
         self.latent_size = model.latent_size
         keep_freed_memory()
-        self._layers, self._scale, self._shift = _fold(model.encoder, self.device)
+        self._edge = model.plan.latent_edge
+        fold = _fold_before if model.plan.norm_first else _fold_after
+        self._layers, self._norm = fold(model.encoder, self.device)
 
     def __call__(self, image: NDArray[np.float32], mask: NDArray[np.bool_], slab: slice) -> Tensor:
         """Latents of the patch around every voxel of a mask in a slab of axial slices.
@@ -137,7 +146,7 @@ class DenseEncoder:
 
         Returns
         -------
-        (n, 16) float32 tensor on `device`, slice by slice: rows in the order of
+        (n, d) float32 tensor on `device`, slice by slice: rows in the order of
         ``np.nonzero(slices_first(mask, slab))``.
         """
         wanted = slices_first(mask, slab)
@@ -150,16 +159,29 @@ class DenseEncoder:
             if number:
                 torch.ops.aten.gelu_(maps)
             maps = layer(maps)
+        rows = torch.from_numpy(_flat_index(maps.shape, wanted[:, *box])).to(self.device)
+        if self._norm is None:
+            return self._neighbourhoods(torch.ops.aten.gelu_(maps), rows)
         # the last GELU and BatchNorm on the wanted rows only
-        rows = torch.from_numpy(_flat_index(maps.shape, wanted[:, *box]))
-        latents = maps.reshape(-1, self.latent_size).index_select(0, rows.to(self.device))
+        latents = self._neighbourhoods(maps, rows)
         torch.ops.aten.gelu_(latents)
-        return torch.addcmul(self._shift, latents, self._scale, out=latents)
+        scale, shift = self._norm
+        return torch.addcmul(shift, latents, scale, out=latents)
+
+    def _neighbourhoods(self, maps: Tensor, rows: Tensor) -> Tensor:
+        """Latents of rows of flattened maps: their own features, or those of the edge x edge positions from them on."""
+        features = maps.reshape(-1, maps.shape[-1])
+        if self._edge == 1:
+            return features.index_select(0, rows)
+        steps = torch.arange(self._edge, device=self.device)
+        window = (steps[:, None] * maps.shape[2] + steps).flatten()
+        cut = features.index_select(0, (rows[:, None] + window).flatten())
+        return cut.reshape(len(rows), len(window), -1).transpose(1, 2).flatten(1)
 
     def _padded(self, image: NDArray[np.float32], box: tuple[slice, slice]) -> NDArray[np.float32]:
         """Cut (C, X, Y, S) to the box and its halo: (S, X, Y, C), background beyond the image and as filling."""
         height = box[0].stop - box[0].start + 2 * self.halo
-        width = box[1].stop - box[1].start
+        width = box[1].stop - box[1].start + self._edge - 1
         for layer in reversed(self._layers):
             width = layer.width_for(width)
         padded = np.full((image.shape[3], height, width, image.shape[0]), BACKGROUND, dtype=np.float32)
@@ -174,30 +196,59 @@ class DenseEncoder:
         return padded
 
 
-def _fold(encoder: nn.Sequential, device: torch.device) -> tuple[list[_Convolution], Tensor, Tensor]:
+_Folded = tuple[list[_Convolution], tuple[Tensor, Tensor] | None]
+
+
+def _fold_after(encoder: nn.Sequential, device: torch.device) -> _Folded:
     """Dense layers of (convolution, GELU, BatchNorm) triples, and the last BatchNorm's scale and shift."""
-    weights = {name: value.double().cpu() for name, value in encoder.state_dict().items()}
     scale, shift = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     dilation = 1
     layers = []
     for number in range(0, len(encoder), 3):
-        convolution, norm = encoder[number], encoder[number + 2]
-        assert isinstance(convolution, nn.Conv2d)
-        assert isinstance(norm, nn.BatchNorm2d)
-        weight = weights[f"{number}.weight"]
-        bias = weights[f"{number}.bias"] + (weight * shift[:, None, None]).sum((1, 2, 3))
-        block = max(1, LANES // len(weight))
-        weight = _side_by_side(weight * scale[:, None, None], block, dilation)
-        weight = weight.to(device, torch.float32, memory_format=torch.channels_last)
-        bias = bias.repeat(block).to(device, torch.float32)
-        layers.append(_Convolution(weight, bias, block, dilation, bias.numel() // block))
-        dilation *= convolution.stride[0]
-        mean, variance, gain, offset = (
-            weights[f"{number + 2}.{name}"] for name in ("running_mean", "running_var", "weight", "bias")
+        weight, bias, stride = _convolution(encoder[number])
+        bias = bias + (weight * shift[:, None, None]).sum((1, 2, 3))
+        layers.append(_dense_layer(weight * scale[:, None, None], bias, dilation, device))
+        dilation *= stride
+        scale, shift = _scale_and_shift(encoder[number + 2])
+    return layers, (scale.to(device, torch.float32), shift.to(device, torch.float32))
+
+
+def _fold_before(encoder: nn.Sequential, device: torch.device) -> _Folded:
+    """Dense layers of (convolution, BatchNorm, GELU) triples: no BatchNorm is left."""
+    dilation = 1
+    layers = []
+    for number in range(0, len(encoder), 3):
+        weight, bias, stride = _convolution(encoder[number])
+        scale, shift = _scale_and_shift(encoder[number + 1])
+        layers.append(
+            _dense_layer(weight * scale[:, None, None, None], bias * scale + shift, dilation, device)
         )
-        scale = gain / (variance + norm.eps).sqrt()
-        shift = offset - mean * scale
-    return layers, scale.to(device, torch.float32), shift.to(device, torch.float32)
+        dilation *= stride
+    return layers, None
+
+
+def _convolution(layer: nn.Module) -> tuple[Tensor, Tensor, int]:
+    """Weight and bias in float64, and the stride."""
+    assert isinstance(layer, nn.Conv2d)
+    assert layer.bias is not None
+    return layer.weight.detach().double().cpu(), layer.bias.detach().double().cpu(), layer.stride[0]
+
+
+def _scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """What a BatchNorm does in evaluation mode, in float64."""
+    assert isinstance(norm, nn.BatchNorm2d)
+    state = {name: value.detach().double().cpu() for name, value in norm.state_dict().items()}
+    scale = state["weight"] / (state["running_var"] + norm.eps).sqrt()
+    return scale, state["bias"] - state["running_mean"] * scale
+
+
+def _dense_layer(weight: Tensor, bias: Tensor, dilation: int, device: torch.device) -> _Convolution:
+    """One convolution at every position."""
+    block = max(1, LANES // len(weight))
+    weight = _side_by_side(weight, block, dilation)
+    weight = weight.to(device, torch.float32, memory_format=torch.channels_last)
+    bias = bias.repeat(block).to(device, torch.float32)
+    return _Convolution(weight, bias, block, dilation, bias.numel() // block)
 
 
 def _side_by_side(weight: Tensor, block: int, dilation: int) -> Tensor:
@@ -232,7 +283,7 @@ def embed_dense(
     model: SiamesePatchAutoEncoder,
     image: NDArray[np.float32],
     mask: NDArray[np.bool_],
-    slices: int = SLAB,
+    slices: int | None = None,
 ) -> NDArray[np.float32]:
     """Latents of the 15x15 axial patch around every voxel of a mask.
 
@@ -248,12 +299,13 @@ def embed_dense(
         Network input in [0, 1]; beyond its edge counts as background.
     mask : (X, Y, Z) bool array
         Voxels wanted.
-    slices : int
-        Axial slices per pass: bounds the memory, does not change the result beyond rounding.
+    slices : int, optional
+        Axial slices per pass: bounds the memory, does not change the result beyond rounding;
+        `slab_slices` without it.
 
     Returns
     -------
-    (n, 16) float32 array, rows in the order of ``np.nonzero(mask)``.
+    (n, d) float32 array, rows in the order of ``np.nonzero(mask)``.
 
     Raises
     ------
@@ -266,7 +318,7 @@ def embed_dense(
     count = np.cumsum(mask.ravel(), dtype=np.int32).reshape(mask.shape)
     latents = np.empty((int(count.flat[-1]) if count.size else 0, model.latent_size), dtype=np.float32)
     whole_rows = latents.view(f"V{latents.strides[0]}")[:, 0]  # a row is one item: written twice as fast
-    encoder = DenseEncoder(model)
+    encoder, slices = DenseEncoder(model), slices or slab_slices(model)
 
     def embed(start: int) -> None:
         slab = slice(start, start + slices)

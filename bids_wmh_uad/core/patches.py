@@ -91,7 +91,7 @@ def extract_patches(
     at = np.asarray(coords, dtype=np.int64).reshape(-1, 3)
     half = size // 2
     limit = np.asarray(image.shape[1:3]) - half
-    if ((at[:, :2] < half) | (at[:, :2] >= limit)).any():
+    if min(image.shape[1:3]) < size or ((at[:, :2] < half) | (at[:, :2] >= limit)).any():
         image = np.pad(image, ((0, 0), (half, half), (half, half), (0, 0)), constant_values=background)
         at = at + np.array([half, half, 0])
     windows = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(1, 2))  # type: ignore[call-overload]

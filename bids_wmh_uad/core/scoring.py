@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bids_wmh_uad.core.embedding import SLAB, DenseEncoder, embed_patches, slices_first
+from bids_wmh_uad.core.embedding import DenseEncoder, embed_patches, slab_slices, slices_first
 from bids_wmh_uad.core.intensity import MAD_TO_SD, flair_given_t1w, smooth_flair_z
 from bids_wmh_uad.core.ocsvm import fit_patient
 from bids_wmh_uad.core.parallel import stream_slabs
@@ -163,7 +163,7 @@ def anomaly_map(
     *,
     one_class: OneClassModel | None = None,
     device: str = "cpu",
-    slices: int = SLAB,
+    slices: int | None = None,
 ) -> AnomalyMap:
     r"""Score every brain voxel: larger = more abnormal.
 
@@ -202,8 +202,9 @@ def anomaly_map(
         and the median of all others as their faithful score.
     device : str
         torch device.
-    slices : int
-        Axial slices per slab: bounds the memory, does not change the map beyond rounding.
+    slices : int, optional
+        Axial slices per slab: bounds the memory, does not change the map beyond rounding;
+        `embedding.slab_slices` without it.
 
     Returns
     -------
@@ -214,6 +215,7 @@ def anomaly_map(
     BadDataError
         `errors.TOO_FEW_VOXELS`, when the mask is too small.
     """
+    slices = slices or slab_slices(model)
     if params.score == "faithful":
         return _faithful(model, scan, params, rng, one_class, device, slices)
     grey = scan.mask if scan.grey_matter is None else scan.mask & scan.grey_matter

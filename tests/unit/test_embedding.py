@@ -10,17 +10,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_wmh_uad.core.autoencoder import build_autoencoder
+from bids_wmh_uad.core.autoencoder import ENCODERS, build_autoencoder
 from bids_wmh_uad.core.embedding import DenseEncoder, embed_dense, embed_patches, slices_first
 from bids_wmh_uad.core.parallel import parallel_map
 from bids_wmh_uad.core.patches import extract_patches
 from bids_wmh_uad.errors import GridMismatchError
 
 
-@pytest.fixture(scope="module")
-def model():
-    """A network whose BatchNorm statistics are not the initial 0 and 1."""
-    network = build_autoencoder(0)
+@pytest.fixture(scope="module", params=sorted(ENCODERS))
+def model(request):
+    """A network of either kind whose BatchNorm statistics are not the initial 0 and 1."""
+    network = build_autoencoder(0, encoder=request.param)
     with torch.no_grad():
         for _ in range(20):
             network.encode(torch.rand(64, 2, 15, 15))
@@ -41,7 +41,7 @@ def test_dense_equals_patch_wise_in_mask_order(model, name):
     mask = MASKS[name]
     expected = embed_patches(model, extract_patches(IMAGE, np.argwhere(mask)))
     dense = embed_dense(model, IMAGE, mask)
-    assert dense.shape == (mask.sum(), 16)
+    assert dense.shape == (mask.sum(), model.latent_size)
     assert expected.std(0).min() > 1e-3 or mask.sum() == 1  # not equal because constant
     np.testing.assert_allclose(dense, expected, atol=1e-5)
 
@@ -67,15 +67,16 @@ def test_only_the_own_patch_counts(model):
 
 def test_training_mode_comes_back_and_is_not_used(model):
     model.train()
-    statistics = model.encoder[2].running_mean.clone()
+    norm = next(layer for layer in model.encoder if isinstance(layer, torch.nn.BatchNorm2d))
+    statistics = norm.running_mean.clone()
     embed_dense(model, IMAGE, MASKS["corner"])
     assert model.training
-    assert torch.equal(model.encoder[2].running_mean, statistics)
+    assert torch.equal(norm.running_mean, statistics)
     model.eval()
 
 
 def test_empty_mask_and_wrong_grid(model):
-    assert embed_dense(model, IMAGE, np.zeros(IMAGE.shape[1:], dtype=bool)).shape == (0, 16)
+    assert embed_dense(model, IMAGE, np.zeros(IMAGE.shape[1:], dtype=bool)).shape == (0, model.latent_size)
     with pytest.raises(GridMismatchError):
         embed_dense(model, IMAGE, np.ones((23, 31, 4), dtype=bool))
 
@@ -130,14 +131,14 @@ def test_same_bytes_for_any_number_of_threads(model, set_threads, name):
 
 def test_slabs_are_the_rows_of_the_whole(model):
     mask = MASKS["scattered"]
-    whole = np.zeros((*mask.shape, 16), dtype=np.float32)
+    whole = np.zeros((*mask.shape, model.latent_size), dtype=np.float32)
     whole[mask] = embed_dense(model, IMAGE, mask)
     encoder = DenseEncoder(model)
     for slab in (slice(0, 2), slice(2, 5), slice(4, 9)):
         rows = encoder(IMAGE, mask, slab).numpy()
         expected = whole[..., slab, :].transpose(2, 0, 1, 3)[slices_first(mask, slab)]
         np.testing.assert_allclose(rows, expected, atol=1e-6)
-    assert encoder(IMAGE, np.zeros_like(mask), slice(0, 2)).shape == (0, 16)
+    assert encoder(IMAGE, np.zeros_like(mask), slice(0, 2)).shape == (0, model.latent_size)
 
 
 @settings(max_examples=20, deadline=None)
@@ -152,7 +153,7 @@ def test_dense_equals_patch_wise_for_any_mask(model, shape, share, slices, seed)
     image = rng.random((2, *shape), dtype=np.float32)
     mask = rng.random(shape) < share
     dense = embed_dense(model, image, mask, slices)
-    assert dense.shape == (mask.sum(), 16)
+    assert dense.shape == (mask.sum(), model.latent_size)
     np.testing.assert_allclose(dense, reference(model, image, mask), atol=1e-5)
 
 

@@ -286,8 +286,10 @@ def _faithful(
 
     scores, where, warnings = stream_slabs(score_on, scan.mask, slices, device)
     if scan.voxels is not None:  # without a model: neither unusual nor usual
-        known = scan.voxels >= 0
-        scores[scan.mask & ~known] = np.median(scores[scan.mask & known])
+        known = scan.mask & (scan.voxels >= 0)
+        if not known.any():
+            raise BadDataError(TOO_FEW_VOXELS.format(what="voxels that the model covers", n=0, needed=1))
+        scores[scan.mask & ~known] = np.median(scores[known])
     return AnomalyMap(scores, where, warnings)
 
 

@@ -45,6 +45,18 @@ BRAIN = 0.1
 TABLE_BYTES = 2**30
 PATCHES_TOGETHER = 8192
 UNCOVERED_PERCENT = 5.0
+SIDECAR_KEYS = {
+    "nu": "Nu",
+    "gamma": "Gamma",
+    "samples": "Samples",
+    "latents": "Samples",
+    "seed": "Seed",
+    "controls": "Controls",
+    "models": "Models",
+    "step_mm": "GridStep",
+    "template": "Template",
+}
+"""What a model's description says of its One-Class SVMs, and what the anomaly map's sidecar calls it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,8 +339,6 @@ def sidecar_one_class(method: Method) -> dict[str, Any]:
         "samples": method.n_samples,
         "seed": method.random_seed,
     }
-    names = {
-        "nu": "Nu", "gamma": "Gamma", "samples": "Samples", "seed": "Seed", "controls": "Controls",
-        "latents": "Samples", "models": "Models", "step_mm": "GridStep", "template": "Template",
-    }  # fmt: skip
-    return {"Paradigm": method.paradigm} | {name: about[key] for key, name in names.items() if key in about}
+    return {"Paradigm": method.paradigm} | {
+        name: about[key] for key, name in SIDECAR_KEYS.items() if key in about
+    }

@@ -126,10 +126,10 @@ def _read(summary: Path, session: Session, seed: int) -> Preprocessed:
     for name in (*IMAGES, *TRANSFORMS):
         if not result_path(summary, name).is_file():
             raise BadDataError(ABSENT.format(path=result_path(summary, name)))
-    grid = _grid(session.flair)
+    scan = read_volume(session.flair)
     for name in IMAGES:
         path = result_path(summary, name)
-        check_same_grid(grid, _grid(path), (str(session.flair), str(path)))
+        check_same_grid(scan, read_volume(path), (str(session.flair), str(path)))
     for name in TRANSFORMS:
         read_transform(result_path(summary, name))
     scaling, stripped = {}, {}
@@ -142,7 +142,11 @@ def _read(summary: Path, session: Session, seed: int) -> Preprocessed:
             stripped[name] = bool(sidecar["SkullStripped"])
         except (KeyError, TypeError, ValueError) as error:
             raise BadDataError(UNREADABLE_SIDECAR.format(path=path, reason=error)) from error
-    return Preprocessed(summary, scaling, stripped, float(content["registration_overlap"]))
+    try:
+        overlap = float(content["registration_overlap"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadDataError(UNREADABLE_SIDECAR.format(path=summary, reason=error)) from error
+    return Preprocessed(summary, scaling, stripped, overlap)
 
 
 def _grid(path: Path) -> Volume:

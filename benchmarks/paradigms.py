@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,48 +26,63 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scans import Case, preprocess, read_cases
 
-from bids_wmh_uad.config import Method, RunConfig, Running, Training
+from bids_wmh_uad.bids.dataset import find_sessions
+from bids_wmh_uad.config import Method, Performance, RunConfig, Running, Training
 from bids_wmh_uad.core.autoencoder import build_autoencoder
 from bids_wmh_uad.core.intensity import smooth_flair_z
 from bids_wmh_uad.core.ranking import average_precision
 from bids_wmh_uad.core.scoring import SCORES, ScoreParams, anomaly_map
 from bids_wmh_uad.models import load_model, load_one_class, save_model
 from bids_wmh_uad.phantom import PhantomSpec, write_dataset
-from bids_wmh_uad.workflows.controls import save_control
+from bids_wmh_uad.workflows import engine
 from bids_wmh_uad.workflows.normality import fit_normality, model_numbers
 from bids_wmh_uad.workflows.results import read_transform, result_path
-from bids_wmh_uad.workflows.train import train_model
+from bids_wmh_uad.workflows.train import prepare_controls, train_model
 
 CACHE = Path(__file__).resolve().parents[1] / "build" / "paradigms"
 CONTROLS = 20
-LESIONS_ML = (0.8, 3.0, 8.0, 20.0, 50.0)
+LESIONS_ML = {90: 0.8, 92: 8.0, 94: 50.0}
 COARSE: dict[str, Any] = {"head": False, "flair_zooms": (1.2, 1.2, 4.0), "t1w_zooms": (1.6, 1.6, 1.6)}
 
 
-def collect() -> tuple[list[Path], list[tuple[Case, np.ndarray]]]:
-    """Prepared controls, and patients with their voxels' way to the template."""
-    bids, out = CACHE / "bids", CACHE / "out"
+def config_for(directory: Path, seed: int, epochs: int) -> RunConfig:
+    """Settings of the train level."""
+    return RunConfig(
+        CACHE / "bids", CACHE / "train", "train",
+        method=Method(random_seed=seed), running=Running(work_dir=CACHE / "work"),
+        performance=Performance(nprocs=os.cpu_count() or 1),
+        training=Training(output_model=directory, epochs=epochs), run_uuid=directory.name,
+    )  # fmt: skip
+
+
+def collect() -> tuple[list[Path], list[tuple[Case, NDArray[np.float64]]]]:
+    """Prepared controls, and patients with the way from their voxels to the template."""
+    bids = CACHE / "bids"
     if not bids.exists():
         specs = {
             f"sub-{k:02d}": PhantomSpec(seed=500 + k, lesion_volume_ml=0, **COARSE) for k in range(CONTROLS)
         }
-        specs |= {
-            f"sub-9{k}": PhantomSpec(seed=900 + k, lesion_volume_ml=ml, **COARSE)
-            for k, ml in enumerate(LESIONS_ML)
-        }
         write_dataset(bids, specs)
-    preprocess(bids, out)
-    controls, patients = [], []
-    for case in read_cases(out, bids / "derivatives" / "truth", "phantom"):
+        specs = {
+            f"sub-{label}": PhantomSpec(seed=810 + label, lesion_volume_ml=ml, **COARSE)
+            for label, ml in LESIONS_ML.items()
+        }
+        write_dataset(CACHE / "patients", specs)
+    config = config_for(CACHE / "prepare", 0, 1)
+    for directory in (config.output_dir, config.log_dir, config.running.work_dir):
+        directory.mkdir(parents=True, exist_ok=True)
+    engine.set_environment(config)
+    controls = list(prepare_controls(find_sessions(bids, config.selection)[0], config).values())
+    out = CACHE / "patients-out"
+    preprocess(CACHE / "patients", out)
+    patients = []
+    for case in read_cases(out, CACHE / "patients" / "derivatives" / "truth", "phantom"):
         (summary,) = (out / case.name).glob("anat/*_desc-wmh_summary.json")
-        to_template = read_transform(result_path(summary, "flair_to_template")) @ case.affine
-        if case.kind == "control":
-            image, inverse = case.scan.network_input(), np.linalg.inv(to_template)
-            controls.append(save_control(CACHE / "controls" / case.name, image, case.scan.mask, inverse))
-        else:
-            patients.append((case, to_template))
+        to_template = read_transform(result_path(summary, "flair_to_template"))
+        patients.append((case, to_template @ case.affine))
     return controls, patients
 
 
@@ -75,12 +91,7 @@ def models(controls: Sequence[Path], seed: int, options: argparse.Namespace) -> 
     made = {}
     for encoder in ("trained", "random"):
         directory = CACHE / f"model-{encoder}-{seed}"
-        config = RunConfig(
-            CACHE / "bids", CACHE / "out", "train",
-            method=Method(random_seed=seed), running=Running(work_dir=CACHE),
-            training=Training(output_model=directory, epochs=options.epochs),
-            run_uuid=f"{encoder}-{seed}",
-        )  # fmt: skip
+        config = config_for(directory, seed, options.epochs)
         if encoder == "random":
             save_model(build_autoencoder(seed), directory, {"name": "random"})
         elif not (directory / "model.json").is_file():
@@ -93,7 +104,7 @@ def models(controls: Sequence[Path], seed: int, options: argparse.Namespace) -> 
 
 
 def evaluate(
-    directory: Path, patients: Sequence[tuple[Case, np.ndarray]], seed: int
+    directory: Path, patients: Sequence[tuple[Case, NDArray[np.float64]]], seed: int
 ) -> dict[str, list[float]]:
     """AP of every patient, by score and paradigm."""
     found: dict[str, list[float]] = {}
@@ -132,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=Training.epochs)
     parser.add_argument("--table", action="store_true", help="print a table, too")
     options = parser.parse_args()

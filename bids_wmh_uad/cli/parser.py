@@ -122,9 +122,10 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("method")
     group.add_argument("--model", default=default.model, metavar="NAME|DIR",
                        help="shipped model or a directory written by the train level")  # fmt: skip
-    group.add_argument("--paradigm", choices=PARADIGMS, default=default.paradigm,
+    group.add_argument("--paradigm", choices=PARADIGMS,
                        help="patient: One-Class SVMs of the session's own patches; pooled: one of all controls; voxel: one of the"
-                       " controls for each place in the template. The last two come with a model that the train level made")  # fmt: skip
+                       " controls for each place in the template. The last two need a model that the train level made; there the option says which of them to fit"
+                       f" (default: {default.paradigm}; train level: both)")  # fmt: skip
     group.add_argument("--score", choices=SCORES, default=default.score,
                        help="directed: unusual, and brighter on FLAIR than white matter and than tissue of the same T1w; faithful: the paper's")  # fmt: skip
     group.add_argument(
@@ -257,10 +258,11 @@ def _selection(args: argparse.Namespace) -> Selection:
 def _method(args: argparse.Namespace) -> Method:
     from bids_wmh_uad.core.threshold import parse_threshold
 
-    names = set(Method.__dataclass_fields__) - {"threshold"}
+    names = set(Method.__dataclass_fields__) - {"threshold", "paradigm"}
     threshold = Method.threshold if args.threshold is None else args.threshold
     parse_threshold(threshold)
-    return Method(threshold=threshold, **{name: getattr(args, name) for name in names})
+    own = {name: getattr(args, name) for name in names}
+    return Method(threshold=threshold, paradigm=args.paradigm or Method.paradigm, **own)
 
 
 def _group(args: argparse.Namespace) -> Group:

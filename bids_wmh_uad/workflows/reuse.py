@@ -212,7 +212,7 @@ def read_lesions(path: Path, scan: Path, *, resample: bool) -> NDArray[np.bool_]
     grid = _grid(scan)
     mask = on_grid_of(grid, read_volume(path), (scan, path), resample) > 0
     image = nib.as_closest_canonical(nib.Nifti1Image(mask.astype(np.uint8), grid.affine))
-    lesions = np.asanyarray(image.dataobj) > 0
+    lesions: NDArray[np.bool_] = np.asanyarray(image.dataobj) > 0
     if not lesions.any():
         return lesions
     distance = ndimage.distance_transform_edt(~lesions, sampling=voxel_sizes(image.affine))

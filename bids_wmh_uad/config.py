@@ -16,6 +16,8 @@ from bids_wmh_uad.errors import BAD_VALUE, WORK_INSIDE_INPUT, UsageError
 LEVELS = ("participant", "group", "train")
 PARADIGMS = ("patient", "pooled", "voxel")
 SCORES = ("directed", "faithful")
+ENCODERS = ("compact", "wide")
+OBJECTIVES = ("siamese", "ocsvm-guided")
 TEMPLATE = "MNI152NLin2009aSym"
 """The name of the template that nilearn ships (ICBM 2009a nonlinear symmetric)."""
 
@@ -105,18 +107,31 @@ class Training:
     """Settings of the ``train`` level."""
 
     output_model: Path | None = None
+    encoder: str = "compact"
+    objective: str = "siamese"
     epochs: int = 6
     patches_per_epoch: int = 38_400
     batch_size: int = 256
     alpha: float = 0.005
+    guidance: float = 1.0
+    held_out: float = 0.1
+    patience: int = 3
+    resume: bool = False
+    paradigm: str | None = None
+    """Whose One-Class SVMs are fitted to the controls: both if None."""
 
     def __post_init__(self) -> None:
+        _require(self.encoder in ENCODERS, "--encoder", self.encoder, f"choose from {ENCODERS}")
+        _require(self.objective in OBJECTIVES, "--objective", self.objective, f"choose from {OBJECTIVES}")
         _require(self.epochs >= 1, "--epochs", self.epochs, "expected at least 1")
         _require(
             self.patches_per_epoch >= 1, "--patches-per-epoch", self.patches_per_epoch, "expected at least 1"
         )
         _require(self.batch_size >= 2, "--batch-size", self.batch_size, "expected at least 2")
         _require(self.alpha >= 0, "--alpha", self.alpha, "expected a weight >= 0")
+        _require(self.guidance >= 0, "--guidance", self.guidance, "expected a weight >= 0")
+        _require(0 <= self.held_out <= 0.5, "--held-out", self.held_out, "expected 0 <= fraction <= 0.5")
+        _require(self.patience >= 1, "--patience", self.patience, "expected at least 1 epoch")
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ NO_REFERENCE = "{where}: no reference mask in {path}; the session is left out of
 RESAMPLE_HINT = "Or let --resample-reference bring the reference to the FLAIR's grid."
 REFERENCE_OUTSIDE = "{path}: {percent:.1f} % of the reference lies outside the brain mask and does not count. Check the brain mask on the participant's page."
 BAD_CONTROL = "{path}: not a prepared control ({reason}). Remove the directory and run the train level again."
+NO_CONTROLS_SHARED = "The first training process ended before the controls were ready. Its log says why; run all processes again."
+NO_MASTER = "{nodes} nodes, and MASTER_ADDR is not set. Put 'export MASTER_ADDR=$(scontrol show hostnames \"$SLURM_JOB_NODELIST\" | head -n 1)' into the job script."
 NOT_ENOUGH_CONTROLS = "{path}: {n} usable sessions; training needs at least two, of different participants."
 NOT_REUSED = (
     "{where}: the preprocessing in {path} is not reused ({reason}); the session is preprocessed anew."
@@ -59,6 +61,9 @@ NO_GPU = "--device {device}: no GPU is visible to torch. Check the driver (Docke
 BAD_MODEL = "{path}: not a usable model ({reason}). Make one with 'bids-wmh-uad BIDS_DIR OUT train --output-model DIR'."
 FEW_CONTROLS = "{n} controls are too few for voxel-wise models (at least {needed} are needed): this model has none, and --paradigm voxel does not work with it."
 UNCOVERED = "{percent:.1f} % of the brain has no voxel-wise model: there the latent score says nothing. Check the registration to the template."
+BAD_CHECKPOINT = "{path}: cannot be resumed ({reason}). Train without --resume."
+RESUME_DIFFERS = "{path}: was made with {name} {old}, not {new}. Use the same settings and controls, or train without --resume."
+TRAINING_REPORT_FAILED = "The training report could not be written ({reason}); training goes on."
 TRAINING_DIVERGED = "Training diverged in epoch {epoch}: the loss is {loss}. Check the controls' preprocessing, or try another --random-seed."
 TOO_FEW_VOXELS = "{what}: {n} usable voxels are too few (at least {needed} are needed). Check the brain mask."
 BAD_LATENTS = "Latents cannot be used: {reason}. Check the preprocessed images and the model."

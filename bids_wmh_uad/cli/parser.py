@@ -14,7 +14,9 @@ from uuid import uuid4
 
 from bids_wmh_uad import __version__
 from bids_wmh_uad.config import (
+    ENCODERS,
     LEVELS,
+    OBJECTIVES,
     PARADIGMS,
     SCORES,
     Group,
@@ -197,16 +199,27 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     default = Training()
     group = parser.add_argument_group("train level")
     group.add_argument("--output-model", type=_path, metavar="DIR", help="where the model is written")
-    group.add_argument(
-        "--epochs", type=int, default=default.epochs, help="passes of --patches-per-epoch patch pairs"
-    )
+    group.add_argument("--encoder", choices=ENCODERS, default=default.encoder,
+                       help="compact: 16-d latents; wide: 400-d latents, some twenty times as slow to score")  # fmt: skip
+    group.add_argument("--objective", choices=OBJECTIVES, default=default.objective,
+                       help="ocsvm-guided: a One-Class SVM solved in every step (with --nu) shapes the latent space too")  # fmt: skip
+    group.add_argument("--epochs", type=int, default=default.epochs,
+                       help="at most so many passes of --patches-per-epoch patch pairs")  # fmt: skip
     group.add_argument(
         "--patches-per-epoch", type=int, default=default.patches_per_epoch, help="patch pairs per epoch"
     )
-    group.add_argument("--batch-size", type=int, default=default.batch_size, help="patch pairs per step")
-    group.add_argument(
-        "--alpha", type=float, default=default.alpha, help="weight of the siamese (cosine) term"
-    )
+    group.add_argument("--batch-size", type=int, default=default.batch_size,
+                       help="patch pairs per step, of all processes together")  # fmt: skip
+    group.add_argument("--alpha", type=float, default=default.alpha,
+                       help="weight of the siamese (cosine) term; 0: a plain auto-encoder")  # fmt: skip
+    group.add_argument("--guidance", type=float, default=default.guidance, metavar="WEIGHT",
+                       help="weight of the One-Class SVM's term of --objective ocsvm-guided")  # fmt: skip
+    group.add_argument("--held-out", type=float, default=default.held_out, metavar="FRACTION",
+                       help="of five or more participants, the share that decides when to stop (at least two); 0: none")  # fmt: skip
+    group.add_argument("--patience", type=int, default=default.patience, metavar="EPOCHS",
+                       help="stop after so many epochs without a lower loss on the held-out participants")  # fmt: skip
+    group.add_argument("--resume", action="store_true",
+                       help="go on from the checkpoint in --output-model, if there is one")  # fmt: skip
 
 
 def normalise_argv(argv: Sequence[str]) -> list[str]:

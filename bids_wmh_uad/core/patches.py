@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 PATCH_SIZE = 15
 """Edge of a patch in working voxels (1 mm in plane): METHOD.md section 1."""
@@ -22,6 +22,12 @@ BACKGROUND = 0.0
 SQUASH_WIDTH = 2.0
 """Z-scores per unit of the logistic that maps z to network input: grey matter, lesions and CSF all stay off its ends."""
 
+BLOCK_SUBJECTS = 32
+"""Subjects open at a time: about 0.5 GB of memory-mapped heads at 1 mm."""
+
+BLOCK_STEPS = 32
+"""Steps on a block of subjects."""
+
 Patches = NDArray[np.float32]
 
 
@@ -29,8 +35,8 @@ def squash(z: NDArray[Any], mask: NDArray[np.bool_], width: float = SQUASH_WIDTH
     """Map z-scores to network input in (0, 1): ``1 / (1 + exp(-z / width))``, background 0.
 
     White matter's mode lands on 0.5. The logistic turns a change of contrast or
-    brightness (an affine map of z) into an affine map of the logit, which is
-    what `jitter_contrast` draws.
+    brightness (an affine map of z) into an affine map of the logit: see
+    `change_contrast`.
 
     Parameters
     ----------
@@ -99,34 +105,33 @@ def extract_patches(
     return np.ascontiguousarray(cut.transpose(1, 0, 2, 3), dtype=np.float32)
 
 
-def jitter_contrast(
-    patches: Patches, rng: np.random.Generator, *, contrast: float = 0.2, shift: float = 0.15
-) -> Patches:
-    """Change each patch's contrast and brightness at random, channel by channel.
+def change_contrast(patches: Patches, gain: NDArray[Any], offset: NDArray[Any]) -> Patches:
+    """Change each patch's contrast and brightness: ``logit' = gain logit + offset``.
 
-    ``logit' = exp(contrast N) logit + shift N``: another scanner's contrast, or
-    an imperfect normalisation. Background stays background.
+    Another scanner's contrast, or an imperfect normalisation. Background stays background.
 
     Parameters
     ----------
     patches : (n, C, s, s) float32 array
         Network input in [0, 1].
-    rng : numpy.random.Generator
-    contrast : float
-        Standard deviation of the log of the contrast factor.
-    shift : float
-        Standard deviation of the shift, logits.
+    gain, offset : (n, C) array
+        1 and 0 = as it is.
 
     Returns
     -------
     (n, C, s, s) float32 array.
     """
-    shape = (*patches.shape[:2], 1, 1)
-    gain = np.exp(contrast * rng.standard_normal(shape)).astype(np.float32)
-    offset = (shift * rng.standard_normal(shape)).astype(np.float32)
-    bounded = np.clip(patches, 1e-6, 1.0 - 1e-6)
-    logit = gain * np.log(bounded / (1.0 - bounded)) + offset
-    return np.where(patches == BACKGROUND, BACKGROUND, 1.0 / (1.0 + np.exp(-logit))).astype(np.float32)
+    factor, shift = (part.astype(np.float32)[:, :, None, None] for part in (gain, offset))
+    logit = np.clip(patches, 1e-6, 1.0 - 1e-6)
+    logit /= 1.0 - logit
+    np.log(logit, out=logit)
+    logit *= -factor
+    logit -= shift
+    np.exp(logit, out=logit)
+    logit += 1.0
+    np.reciprocal(logit, out=logit)
+    logit[patches == BACKGROUND] = BACKGROUND
+    return logit
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +176,8 @@ class PairSampler:
     spread_mm : float
         Grid step of `mni_coordinates`.
     contrast, shift : float
-        See `jitter_contrast`, drawn afresh for each branch; 0 and 0 = off.
+        Standard deviations of the log of the gain and of the offset of `change_contrast`,
+        drawn afresh for each patch and channel; 0 and 0 = off.
     """
 
     subjects: Sequence[TrainingSubject]
@@ -187,13 +193,17 @@ class PairSampler:
                 TOO_FEW_VOXELS.format(what="training subjects", n=len(self.subjects), needed=2)
             )
 
-    def __call__(self, n: int, rng: np.random.Generator) -> tuple[Patches, Patches]:
+    def __call__(
+        self, n: int, rng: np.random.Generator, rows: slice = slice(None)
+    ) -> tuple[Patches, Patches]:
         """Draw `n` pairs.
 
         Parameters
         ----------
         n : int
         rng : numpy.random.Generator
+        rows : slice
+            Pairs that are cut and returned: one process's share of a batch that all of them draw.
 
         Returns
         -------
@@ -205,11 +215,12 @@ class PairSampler:
             `errors.TOO_FEW_VOXELS`, when (almost) no location lies in both masks.
         """
         owner, voxel = self.draw_locations(n, rng)
-        first, second = (self._cut(owner[:, k], voxel[:, k]) for k in (0, 1))
+        channels = self.subjects[0].image.shape[0]
+        noise = rng.standard_normal((2, n, 2, channels))[:, rows].reshape(2, -1, channels)
+        patches = self._cut(owner[rows].reshape(-1), voxel[rows].reshape(-1, 3))
         if self.contrast or self.shift:
-            first = jitter_contrast(first, rng, contrast=self.contrast, shift=self.shift)
-            second = jitter_contrast(second, rng, contrast=self.contrast, shift=self.shift)
-        return first, second
+            patches = change_contrast(patches, np.exp(self.contrast * noise[0]), self.shift * noise[1])
+        return patches[0::2], patches[1::2]
 
     def draw_locations(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Draw which subjects and which voxels, by rejection.
@@ -228,7 +239,7 @@ class PairSampler:
             rounds += 1
             if rounds > 100:
                 raise BadDataError(TOO_FEW_VOXELS.format(what="common brain locations", n=found, needed=n))
-            owner, voxel = self._propose(2 * n, rng)
+            owner, voxel = self._propose(n + n // 4 + 8, rng)
             owners.append(owner)
             voxels.append(voxel)
             found += len(owner)
@@ -237,22 +248,99 @@ class PairSampler:
     def _propose(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         count = len(self.subjects)
         mni = self.mni_coordinates[rng.integers(len(self.mni_coordinates), size=n)]
-        mni = mni + self.spread_mm * (rng.random((n, 3)) - 0.5)
+        mni = np.repeat(mni + self.spread_mm * (rng.random((n, 3)) - 0.5), 2, axis=0)
         first = rng.integers(count, size=n)
         owner = np.stack([first, (first + rng.integers(1, count, size=n)) % count], axis=1)
-        voxel = np.zeros((n, 2, 3), dtype=np.int64)
-        valid = np.zeros((n, 2), dtype=bool)
-        for index, subject in enumerate(self.subjects):
-            rows = owner == index
-            where = np.nonzero(rows)[0]
-            voxel[rows], valid[rows] = subject.voxels(mni[where])
-        usable = valid.all(axis=1)
-        return owner[usable], voxel[usable]
+        voxel = np.zeros((2 * n, 3), dtype=np.int64)
+        valid = np.zeros(2 * n, dtype=bool)
+        for index, where in _by_owner(owner.reshape(-1)):
+            voxel[where], valid[where] = self.subjects[index].voxels(mni[where])
+        usable = valid.reshape(n, 2).all(axis=1)
+        return owner[usable], voxel.reshape(n, 2, 3)[usable]
 
     def _cut(self, owner: NDArray[np.int64], voxel: NDArray[np.int64]) -> Patches:
         channels = self.subjects[0].image.shape[0]
         patches = np.empty((len(owner), channels, self.size, self.size), dtype=np.float32)
-        for index, subject in enumerate(self.subjects):
-            rows = owner == index
-            patches[rows] = extract_patches(subject.image, voxel[rows], self.size)
+        for index, where in _by_owner(owner):
+            patches[where] = extract_patches(self.subjects[index].image, voxel[where], self.size)
         return patches
+
+
+def _by_owner(owner: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Every value of an (n,) array with the places where it is."""
+    order = np.argsort(owner, kind="stable")
+    starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
+    for where in np.split(order, starts[1:]) if len(order) else ():
+        yield int(owner[where[0]]), where
+
+
+class BatchSampler:
+    """The batch of every training step, from more subjects than memory holds.
+
+    A step's batch is a function of the seed and the step alone: it can be drawn ahead, again after
+    an interruption, and in shares by several processes. `block_steps` steps in a row draw from a
+    block of at most `block_subjects` subjects, and only these are open: what is mapped at a
+    time is bounded, and a page that was read is used again. A pass over the blocks takes
+    every subject once, in another order each time.
+
+    Parameters
+    ----------
+    count : int
+        Subjects; at least two.
+    open_subject : callable
+        From a subject's index to a `TrainingSubject`.
+    mni_coordinates : (m, 3) array
+        See `PairSampler`.
+    batch_size, seed : int
+    rows : slice
+        Of the batch: what this process takes.
+    block_subjects, block_steps : int
+    spread_mm : float
+        See `PairSampler`.
+    """
+
+    def __init__(  # noqa: PLR0913 (all but the first three are keywords)
+        self,
+        count: int,
+        open_subject: Callable[[int], TrainingSubject],
+        mni_coordinates: NDArray[np.float64],
+        *,
+        batch_size: int,
+        seed: int,
+        rows: slice = slice(None),
+        block_subjects: int = BLOCK_SUBJECTS,
+        block_steps: int = BLOCK_STEPS,
+        spread_mm: float = 1.0,
+    ) -> None:
+        self._count = count
+        self._open = open_subject
+        self._batch_size, self._seed, self._rows = batch_size, seed, rows
+        self._blocks = -(-count // block_subjects)
+        self._block_steps = block_steps
+        self._members: list[int] = []
+        self._coordinates, self._spread_mm = mni_coordinates, spread_mm
+        self._sampler: PairSampler | None = None
+
+    def __call__(self, step: int) -> tuple[Patches, Patches]:
+        """Draw this process's share of a step's pairs: two (n, C, size, size) float32 arrays.
+
+        Raises
+        ------
+        BadDataError
+            As `PairSampler`.
+        """
+        members = self.members(step)
+        if self._sampler is None or members != self._members:
+            self._sampler = None  # closes the last block's files before the next one's are opened
+            subjects = [self._open(index) for index in members]
+            self._sampler = PairSampler(subjects, self._coordinates, spread_mm=self._spread_mm)
+            self._members = members
+        return self._sampler(self._batch_size, np.random.default_rng([self._seed, 0, step]), self._rows)
+
+    def members(self, step: int) -> list[int]:
+        """Subjects that a step draws from."""
+        if self._blocks == 1:
+            return list(range(self._count))
+        turn, block = divmod(step // self._block_steps, self._blocks)
+        order = np.random.default_rng([self._seed, 1, turn]).permutation(self._count)
+        return [int(index) for index in np.array_split(order, self._blocks)[block]]

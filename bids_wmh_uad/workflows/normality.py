@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from bids_wmh_uad.core.voxelwise import VoxelwiseOneClassSVM
 
 LOGGER = logging.getLogger("bids_wmh_uad")
-FITTED = "one-class models of %d controls: %d latents pooled; %s"
+FITTED = "%s One-Class SVM of the controls: %s"
+NOT_WANTED = "the train level was not asked for it (--paradigm)"
 EXCLUDED = "excluded.txt"
 """Beside a prepared control: which lesions were left out of it (`reuse.find_lesions`)."""
 POOLED_LATENTS = 20_000
@@ -83,14 +84,14 @@ class TemplateGrid:
 
 
 def fit_normality(controls: Sequence[Path], config: RunConfig) -> None:
-    """Fit both paradigms to prepared controls, and add them to the model that was trained on them.
+    """Fit the One-Class SVMs of controls, and add them to the model that was trained on the same.
 
     Parameters
     ----------
     controls : sequence of Path
         Directories for `controls.open_control`.
     config : RunConfig
-        ``--output-model``, ``--nu``, ``--gamma``, ``--random-seed``, ``--device``.
+        ``--output-model``, ``--paradigm``, ``--nu``, ``--gamma``, ``--random-seed``, ``--device``.
 
     Raises
     ------
@@ -99,39 +100,74 @@ def fit_normality(controls: Sequence[Path], config: RunConfig) -> None:
     LatentsError
         If the encoder gives NaN.
     """
-    from bids_wmh_uad.models import describe_one_class, load_model, save_one_class
+    from bids_wmh_uad.models import ONE_CLASS, describe_one_class, load_model
 
-    method, directory = config.method, config.training.output_model
+    directory = config.training.output_model
     assert directory is not None  # the parser requires it
     device = tools.torch_device(config.performance.device)
     encoder = load_model(directory)[0].to(device)
-    rng = np.random.default_rng(method.random_seed)
-    settings = {"nu": method.nu, "gamma": method.gamma, "seed": method.random_seed}
-    pooled, per_control = fit_pooled_controls(encoder, controls, method, rng, device)
-    latents = per_control * len(controls)
-    about: dict[str, dict[str, Any]] = {"pooled": {
-        **settings, "controls": len(controls), "latents": latents,
-        "support_vectors": len(pooled.support_vectors), "sha256": save_one_class(pooled, directory),
-    }}  # fmt: skip
+    fits = {"pooled": _add_pooled, "voxel": _add_voxelwise}
+    about: dict[str, Any] = {}
+    for paradigm, fit in fits.items():
+        (directory / ONE_CLASS[paradigm]).unlink(missing_ok=True)  # of an earlier encoder
+        if config.training.paradigm in (None, paradigm):
+            about[paradigm] = fit(encoder, controls, config, device)
+            LOGGER.info(FITTED, paradigm, {name: about[paradigm][name] for name in sorted(about[paradigm])})
+        else:
+            about[paradigm] = {"skipped": NOT_WANTED}
+    describe_one_class(directory, about, {"lesions_left_out": dict(sorted(read_excluded(controls).items()))})
+
+
+def _add_pooled(
+    encoder: SiamesePatchAutoEncoder, controls: Sequence[Path], config: RunConfig, device: str
+) -> dict[str, Any]:
+    """Fit and save; what the description says of it."""
+    from bids_wmh_uad.models import save_one_class
+
+    assert config.training.output_model is not None
+    rng = np.random.default_rng(config.method.random_seed)
+    model, per_control = fit_pooled_controls(encoder, controls, config.method, rng, device)
+    return {
+        **_settings(config.method),
+        "controls": len(controls),
+        "latents": per_control * len(controls),
+        "support_vectors": len(model.support_vectors),
+        "sha256": save_one_class(model, config.training.output_model),
+    }
+
+
+def _add_voxelwise(
+    encoder: SiamesePatchAutoEncoder, controls: Sequence[Path], config: RunConfig, device: str
+) -> dict[str, Any]:
+    """Fit and save, if there are enough controls; what the description says of it."""
+    from bids_wmh_uad.models import save_one_class
+
+    assert config.training.output_model is not None
+    rng = np.random.default_rng(config.method.random_seed)
     grid, chosen = plan_voxelwise(len(controls), encoder.latent_size, rng)
     if len(chosen) < MINIMUM_CONTROLS:
         reason = FEW_CONTROLS.format(n=len(chosen), needed=MINIMUM_CONTROLS)
         LOGGER.warning("%s", reason)
-        about["voxel"] = {"skipped": reason}
-    else:
-        table = Path(config.running.work_dir) / f"{config.run_uuid}_colocated.npy"
-        try:
-            some = [controls[index] for index in chosen]
-            voxelwise = fit_voxelwise_controls(encoder, some, grid, method, table, device)
-        finally:
-            table.unlink(missing_ok=True)
-        about["voxel"] = {
-            **settings, "controls": len(some), "models": len(voxelwise.gamma), "template": TEMPLATE,
-            "step_mm": grid.step_mm, "support_vectors": len(voxelwise.dual_coef),
-            "sha256": save_one_class(voxelwise, directory),
-        }  # fmt: skip
-    describe_one_class(directory, about, {"lesions_left_out": dict(sorted(read_excluded(controls).items()))})
-    LOGGER.info(FITTED, len(controls), latents, f"{about['voxel'].get('models', 0)} voxels with their own")
+        return {"skipped": reason}
+    table = config.running.work_dir / f"{config.run_uuid}_colocated.npy"
+    try:
+        some = [controls[index] for index in chosen]
+        model = fit_voxelwise_controls(encoder, some, grid, config.method, table, device)
+    finally:
+        table.unlink(missing_ok=True)
+    return {
+        **_settings(config.method),
+        "controls": len(some),
+        "models": len(model.gamma),
+        "support_vectors": len(model.dual_coef),
+        "step_mm": grid.step_mm,
+        "template": TEMPLATE,
+        "sha256": save_one_class(model, config.training.output_model),
+    }
+
+
+def _settings(method: Method) -> dict[str, Any]:
+    return {"nu": method.nu, "gamma": method.gamma, "seed": method.random_seed}
 
 
 def read_excluded(controls: Sequence[Path]) -> Counter[str]:

@@ -8,9 +8,9 @@ participant with several sessions the first is used.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, Directory, File, TraitedSpec, traits
@@ -18,15 +18,15 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, Directory, File, Trai
 from bids_wmh_uad.bids.dataset import Session, find_sessions
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, NOT_ENOUGH_CONTROLS, MissingInputError
-from bids_wmh_uad.workflows import engine, tools
-from bids_wmh_uad.workflows.controls import open_control, save_control
+from bids_wmh_uad.workflows import engine
+from bids_wmh_uad.workflows.controls import save_control
 from bids_wmh_uad.workflows.interfaces import Stage, load, load_data
+from bids_wmh_uad.workflows.launch import Meeting, own_device, read_launch
+from bids_wmh_uad.workflows.learning import learn
 from bids_wmh_uad.workflows.normality import EXCLUDED, fit_normality
 from bids_wmh_uad.workflows.reuse import datasets, find_lesions, find_preprocessed, read_lesions
 
 LOGGER = logging.getLogger("bids_wmh_uad")
-LEARNING_RATE = 3e-3
-TEMPLATE_STEP_MM = 2
 LAST_NODE = "prepare"
 CONTROL = "control"
 PREPARING = "%s: preprocessing %s; left out as lesion: %s"
@@ -79,6 +79,9 @@ class PrepareControl(Stage):
 def run_train(config: RunConfig) -> int:
     """Train the siamese auto-encoder on the selected sessions and write a model directory.
 
+    Where torchrun or srun started several processes, the first one does all but the training
+    itself alone.
+
     Returns
     -------
     int
@@ -88,31 +91,36 @@ def run_train(config: RunConfig) -> int:
     ------
     MissingInputError
         If fewer than two participants can be used.
+    TrainingError
+        If training diverges, or cannot be resumed.
     """
-    from bids_wmh_uad.core.training import EpochResult
+    launch = read_launch(os.environ)
+    device = own_device(config.performance.device, launch)
+    meeting = Meeting(launch)
+    if launch.rank > 0:
+        learn(meeting.await_controls(), config, meeting, device)
+        return EXIT_OK
+    controls: dict[Session, Path] = {}
+    try:
+        controls, complete = _controls(config)
+    finally:
+        meeting.announce({session.label: path for session, path in controls.items()} or None)
+    learn({session.label: path for session, path in controls.items()}, config, meeting, device)
+    fit_normality(list(controls.values()), config)
+    LOGGER.info("Model: %s", config.training.output_model)
+    return EXIT_OK if complete else EXIT_SESSION_FAILED
 
+
+def _controls(config: RunConfig) -> tuple[dict[Session, Path], bool]:
+    """Prepare the selected controls, the first session of each participant; whether none was left out."""
     sessions, unusable = find_sessions(config.bids_dir, config.selection)
-    engine.require_device(config.performance.device)
-    sessions = list({session.subject: session for session in reversed(sessions)}.values())[
-        ::-1
-    ]  # first of each
+    sessions = list({session.subject: session for session in reversed(sessions)}.values())[::-1]
     prepared = prepare_controls(sessions, config)
     for entry in unusable:
         LOGGER.error("%s: %s", entry.label, entry.error)
     if len(prepared) < 2:
         raise MissingInputError(NOT_ENOUGH_CONTROLS.format(path=config.bids_dir, n=len(prepared)))
-
-    def say(result: EpochResult) -> None:
-        LOGGER.info(
-            "epoch %d/%d: loss %.4f, reconstruction error %.4f, similarity %.4f",
-            result.epoch, config.training.epochs, result.loss, result.error, result.similarity,
-        )  # fmt: skip
-
-    LOGGER.info("training on %d sessions", len(prepared))
-    train_model(list(prepared.values()), config, say)
-    fit_normality(list(prepared.values()), config)
-    LOGGER.info("Model: %s", config.training.output_model)
-    return EXIT_SESSION_FAILED if unusable or len(prepared) < len(sessions) else EXIT_OK
+    return prepared, not unusable and len(prepared) == len(sessions)
 
 
 def prepare_controls(sessions: Sequence[Session], config: RunConfig) -> dict[Session, Path]:
@@ -154,50 +162,3 @@ def prepare_controls(sessions: Sequence[Session], config: RunConfig) -> dict[Ses
     root = Path(config.running.work_dir) / workflow.name
     files = {session: root / session.workflow_name / LAST_NODE / CONTROL for session in sessions}
     return {session: path for session, path in files.items() if path.is_dir()}
-
-
-def train_model(controls: Sequence[Path], config: RunConfig, say: Any) -> None:
-    """Train on prepared controls and write the model directory."""
-    import torch
-
-    from bids_wmh_uad.core.autoencoder import build_autoencoder
-    from bids_wmh_uad.core.patches import PairSampler
-    from bids_wmh_uad.core.training import train
-    from bids_wmh_uad.models import save_model
-
-    training, seed = config.training, config.method.random_seed
-    assert training.output_model is not None  # the parser requires it
-    torch.set_num_threads(config.performance.omp_nthreads)
-    subjects = [open_control(path) for path in controls]
-    model = build_autoencoder(seed).to(tools.torch_device(config.performance.device))
-    history = train(
-        model,
-        PairSampler(subjects, template_coordinates(), spread_mm=TEMPLATE_STEP_MM),
-        epochs=training.epochs,
-        steps=max(1, training.patches_per_epoch // training.batch_size),
-        batch_size=training.batch_size,
-        lr=LEARNING_RATE,
-        alpha=training.alpha,
-        generator=np.random.default_rng(seed),
-        on_epoch=say,
-    )
-    save_model(model, training.output_model, {
-        "name": training.output_model.name,
-        "training": {
-            "sessions": len(controls),
-            "epochs": training.epochs,
-            "patch_pairs": training.epochs * training.patches_per_epoch,
-            "batch_size": training.batch_size,
-            "alpha": training.alpha,
-            "learning_rate": LEARNING_RATE,
-            "seed": seed,
-            "final": {"loss": history[-1].loss, "error": history[-1].error, "similarity": history[-1].similarity},
-        },
-    })  # fmt: skip
-
-
-def template_coordinates() -> Any:
-    """Template brain locations in mm, shape (m, 3), on a regular grid."""
-    template = tools.template("T1w", resolution=TEMPLATE_STEP_MM)
-    voxels = np.argwhere(np.asanyarray(template.dataobj) > 0)
-    return voxels @ template.affine[:3, :3].T + template.affine[:3, 3]

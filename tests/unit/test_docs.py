@@ -12,8 +12,11 @@ from bids_wmh_uad.cli.parser import build_parser, normalise_argv
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGES.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
-FOREIGN_OPTIONS = {"--index-url", "--n-subjects", "--n-controls"}
-"""Options of pip and of ``python -m bids_wmh_uad.phantom``."""
+FOREIGN_OPTIONS = {
+    *("--index-url", "--n-subjects", "--n-controls", "--standalone", "--nproc-per-node"),
+    *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--time", "--requeue"),
+}
+"""Options of pip, of ``python -m bids_wmh_uad.phantom``, of torchrun and of sbatch."""
 
 
 def read(name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -316,3 +317,17 @@ def test_voxels_find_the_model_of_their_place(fitted):
     assert (numbers[mask] >= 0).any()
     assert model_numbers(load_one_class(fitted.training.output_model, "pooled"), mask, to_template) is None
     assert model_numbers(None, mask, to_template) is None
+
+
+def test_only_the_paradigm_that_is_asked_for_is_fitted(fitted, controls, encoder, tmp_path):
+    config = config_of(tmp_path, nu=0.1)
+    shutil.copytree(fitted.training.output_model, config.training.output_model)
+    save_model(encoder, config.training.output_model, {})
+    only = replace(config, training=replace(config.training, paradigm="pooled"))
+    fit_normality(controls, only)
+    assert model_digest(config.training.output_model, "pooled") == model_digest(
+        fitted.training.output_model, "pooled"
+    )
+    assert not (config.training.output_model / ONE_CLASS["voxel"]).exists()
+    with pytest.raises(ModelError, match=re.escape(normality.NOT_WANTED)):
+        model_digest(config.training.output_model, "voxel")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_wmh_uad.core.patches import (
+    BatchSampler,
     PairSampler,
     TrainingSubject,
+    change_contrast,
     extract_patches,
-    jitter_contrast,
     network_input,
     squash,
 )
@@ -63,17 +66,21 @@ def test_network_input_is_flair_then_t1w_on_a_zero_background():
     assert (image[1, mask] < 0.5).all()
 
 
-def test_jitter_keeps_background_order_and_range():
+def test_contrast_changes_keep_background_order_and_range():
     rng = np.random.default_rng(0)
     patches = rng.random((20, 2, 15, 15), dtype=np.float32)
     patches[:, :, :4] = 0.0
-    moved = jitter_contrast(patches, np.random.default_rng(1))
+    gain, offset = np.exp(0.2 * rng.standard_normal((20, 2))), 0.15 * rng.standard_normal((20, 2))
+    moved = change_contrast(patches, gain, offset)
     assert (moved[patches == 0] == 0).all()
     assert ((moved >= 0) & (moved <= 1)).all()
     assert np.abs(moved - patches).max() > 0.02
     for before, after in zip(patches.reshape(40, -1), moved.reshape(40, -1), strict=True):
         assert (np.diff(after[np.argsort(before)]) >= -1e-6).all()
-    still = jitter_contrast(patches, np.random.default_rng(1), contrast=0.0, shift=0.0)
+    logit = np.log(patches / (1 - patches), where=patches > 0, out=np.zeros_like(patches))
+    expected = 1 / (1 + np.exp(-(gain[..., None, None] * logit + offset[..., None, None])))
+    np.testing.assert_allclose(moved[patches > 0], expected[patches > 0], atol=1e-5)
+    still = change_contrast(patches, np.ones((20, 2)), np.zeros((20, 2)))
     np.testing.assert_allclose(still, patches, atol=1e-5)
 
 
@@ -120,3 +127,49 @@ def test_impossible_sampling_is_a_typed_error():
         PairSampler(subjects(1), COORDINATES)
     with pytest.raises(BadDataError):
         PairSampler(subjects(2), COORDINATES + 500.0)(10, np.random.default_rng(0))
+
+
+def test_shares_are_the_rows_of_the_whole_batch():
+    sampler = PairSampler(subjects(), COORDINATES)
+    whole = sampler(60, np.random.default_rng(5))
+    shares = [sampler(60, np.random.default_rng(5), slice(start, start + 20)) for start in (0, 20, 40)]
+    for branch in (0, 1):
+        np.testing.assert_array_equal(np.concatenate([share[branch] for share in shares]), whole[branch])
+
+
+def test_a_step_is_the_same_batch_whenever_it_is_drawn():
+    made = subjects(7)
+
+    def sampler(seed=1):
+        return BatchSampler(
+            7, made.__getitem__, COORDINATES, batch_size=20, seed=seed, block_subjects=3, block_steps=2
+        )
+
+    straight, jumping = sampler(), sampler()
+    batches = [straight(step) for step in range(9)]
+    for step in (8, 2, 5, 5, 0):
+        for branch in (0, 1):
+            np.testing.assert_array_equal(jumping(step)[branch], batches[step][branch])
+    assert (batches[0][0] != batches[1][0]).any()
+    assert (sampler(seed=2)(0)[0] != batches[0][0]).any()
+
+
+def test_blocks_bound_what_is_open_and_take_every_subject_once():
+    made, opened = subjects(7), []
+
+    def open_subject(index):
+        opened.append(index)
+        return made[index]
+
+    sampler = BatchSampler(
+        7, open_subject, COORDINATES, batch_size=20, seed=0, block_subjects=3, block_steps=4
+    )
+    blocks = [sampler.members(4 * block) for block in range(6)]
+    assert all(2 <= len(block) <= 3 for block in blocks)
+    assert sorted(chain(*blocks[:3])) == sorted(chain(*blocks[3:])) == list(range(7))
+    assert blocks[:3] != blocks[3:]
+    for step in range(8):
+        owners = {*np.unique(np.concatenate(sampler(step))[:, 0, 7, 7].round(3))}
+        assert len(owners) <= 3
+    assert opened == blocks[0] + blocks[1]
+    assert BatchSampler(7, open_subject, COORDINATES, batch_size=2, seed=0).members(99) == list(range(7))

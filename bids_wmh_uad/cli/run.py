@@ -59,9 +59,16 @@ def _dispatch(config: RunConfig) -> int:
 
 
 def _prepare(config: RunConfig) -> None:
-    """Make the run's directories, start its log, and set the libraries' environment."""
-    from bids_wmh_uad.workflows.engine import set_environment
+    """Make the run's directories, start its log, and set the libraries' environment.
 
+    Of the processes of one training only the first has directories and a log.
+    """
+    from bids_wmh_uad.workflows.engine import set_environment
+    from bids_wmh_uad.workflows.launch import read_launch
+
+    if config.analysis_level == "train" and read_launch(os.environ).rank > 0:
+        set_environment(config)
+        return
     for path in (config.output_dir, config.log_dir, config.running.work_dir):
         try:
             path.mkdir(parents=True, exist_ok=True)

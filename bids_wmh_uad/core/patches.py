@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,9 +101,14 @@ def extract_patches(
     if min(image.shape[1:3]) < size or ((at[:, :2] < half) | (at[:, :2] >= limit)).any():
         image = np.pad(image, ((0, 0), (half, half), (half, half), (0, 0)), constant_values=background)
         at = at + np.array([half, half, 0])
-    windows = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(1, 2))  # type: ignore[call-overload]
-    cut = windows[:, at[:, 0] - half, at[:, 1] - half, at[:, 2]]
-    return np.ascontiguousarray(cut.transpose(1, 0, 2, 3), dtype=np.float32)
+    cut = _windows(image, size)[at[:, 0] - half, at[:, 1] - half, at[:, 2]]
+    return np.ascontiguousarray(cut, dtype=np.float32)
+
+
+def _windows(image: NDArray[Any], size: int) -> NDArray[Any]:
+    """All patches of a (C, X, Y, Z) image by their first voxel, without a copy: (X', Y', Z, C, size, size)."""
+    windows: NDArray[Any] = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(1, 2))  # type: ignore[call-overload]
+    return windows.transpose(1, 2, 3, 0, 4, 5)
 
 
 def change_contrast(patches: Patches, gain: NDArray[Any], offset: NDArray[Any]) -> Patches:
@@ -151,14 +157,6 @@ class TrainingSubject:
     image: NDArray[np.floating[Any]]
     mask: NDArray[np.bool_]
     mni_to_voxel: NDArray[np.float64]
-
-    def voxels(self, mni: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Nearest voxel of each (n, 3) MNI coordinate in mm, and whether it lies in the mask."""
-        at = np.rint(mni @ self.mni_to_voxel[:3, :3].T + self.mni_to_voxel[:3, 3]).astype(np.int64)
-        limit = np.asarray(self.mask.shape)
-        within = ((at >= 0) & (at < limit)).all(axis=1)
-        at = np.clip(at, 0, limit - 1)
-        return at, within & self.mask[at[:, 0], at[:, 1], at[:, 2]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,19 +248,45 @@ class PairSampler:
         mni = self.mni_coordinates[rng.integers(len(self.mni_coordinates), size=n)]
         mni = np.repeat(mni + self.spread_mm * (rng.random((n, 3)) - 0.5), 2, axis=0)
         first = rng.integers(count, size=n)
-        owner = np.stack([first, (first + rng.integers(1, count, size=n)) % count], axis=1)
-        voxel = np.zeros((2 * n, 3), dtype=np.int64)
-        valid = np.zeros(2 * n, dtype=bool)
-        for index, where in _by_owner(owner.reshape(-1)):
-            voxel[where], valid[where] = self.subjects[index].voxels(mni[where])
+        owner = np.stack([first, (first + rng.integers(1, count, size=n)) % count], axis=1).reshape(-1)
+        to_voxel, limit = self._to_voxel[owner], self._shape[owner]
+        exact = (to_voxel[:, :, :3] @ mni[:, :, None])[..., 0] + to_voxel[:, :, 3]
+        voxel = np.rint(exact).astype(np.int64)
+        valid = np.asarray(((voxel >= 0) & (voxel < limit)).all(axis=1))
+        voxel = np.minimum(np.maximum(voxel, 0), limit - 1)
+        for index, where in _by_owner(owner):
+            x, y, z = voxel[where].T
+            valid[where] &= self.subjects[index].mask[x, y, z]
         usable = valid.reshape(n, 2).all(axis=1)
-        return owner[usable], voxel.reshape(n, 2, 3)[usable]
+        return owner.reshape(n, 2)[usable], voxel.reshape(n, 2, 3)[usable]
+
+    @cached_property
+    def _to_voxel(self) -> NDArray[np.float64]:
+        return np.stack([subject.mni_to_voxel[:3] for subject in self.subjects])
+
+    @cached_property
+    def _shape(self) -> NDArray[np.int64]:
+        return np.array([subject.mask.shape for subject in self.subjects])
+
+    @cached_property
+    def _views(self) -> dict[int, NDArray[Any]]:
+        return {
+            index: _windows(subject.image, self.size)
+            for index, subject in enumerate(self.subjects)
+            if min(subject.image.shape[1:3]) >= self.size
+        }
 
     def _cut(self, owner: NDArray[np.int64], voxel: NDArray[np.int64]) -> Patches:
-        channels = self.subjects[0].image.shape[0]
-        patches = np.empty((len(owner), channels, self.size, self.size), dtype=np.float32)
+        half = self.size // 2
+        patches = np.empty((len(owner), len(self.subjects[0].image), self.size, self.size), dtype=np.float32)
+        margin = self._shape[owner, :2] - half
+        inner = np.asarray(((voxel[:, :2] >= half) & (voxel[:, :2] < margin)).all(axis=1))
         for index, where in _by_owner(owner):
-            patches[where] = extract_patches(self.subjects[index].image, voxel[where], self.size)
+            if inner[where].all():
+                x, y, z = voxel[where].T
+                patches[where] = self._views[index][x - half, y - half, z]
+            else:
+                patches[where] = extract_patches(self.subjects[index].image, voxel[where], self.size)
         return patches
 
 

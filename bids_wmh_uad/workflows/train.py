@@ -95,16 +95,17 @@ def run_train(config: RunConfig) -> int:
         If training diverges, or cannot be resumed.
     """
     launch = read_launch(os.environ)
-    device = own_device(config.performance.device, launch)
     meeting = Meeting(launch)
     if launch.rank > 0:
-        learn(meeting.await_controls(), config, meeting, device)
+        learn(meeting.await_controls(), config, meeting, own_device(config.performance.device, launch))
         return EXIT_OK
+    engine.require_device(config.performance.device)
     controls: dict[Session, Path] = {}
     try:
         controls, complete = _controls(config)
     finally:
         meeting.announce({session.label: path for session, path in controls.items()} or None)
+    device = own_device(config.performance.device, launch)  # now: workers are forked without it
     learn({session.label: path for session, path in controls.items()}, config, meeting, device)
     fit_normality(list(controls.values()), config)
     LOGGER.info("Model: %s", config.training.output_model)

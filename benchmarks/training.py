@@ -1,0 +1,189 @@
+"""Does training help? Encoders trained on 20 phantom controls against the same encoders untrained, on phantom patients.
+
+The score is the *pooled* paradigm's, and nothing else of the program: one One-Class SVM (nu 0.03, gamma
+"scale") is fitted to the latents of 10,000 patches of the training controls, and a patient's voxel scores minus
+the logarithm of its kernel sum. Average precision in the brain mask, mean over the patients:
+
+- ``whitened``: the One-Class SVM sees latents whitened by the controls' covariance;
+- ``standardised``: as `ocsvm.fit_pooled` does it, each feature by its median and MAD. One feature of a trained
+  encoder that hardly ever leaves its median then has a huge variance, sets gamma, and hides the others;
+- ``..._bright``: the same with voxels that are not brighter on FLAIR than white matter ranked last, for the latent
+  space does not know that lesions are bright.
+
+``flair_z`` is the smoothed FLAIR z-score alone: no network. Seeds change the weights at the start, the
+batches and the One-Class SVM's sample; a trained encoder and its untrained twin share all of them.
+
+Training is the train level's own, with its default settings. The first run makes the phantoms and
+preprocesses them into ``build/training`` and ``build/detection`` (a quarter of an hour); ``level_s`` is
+then the time of the whole level with two processes. One JSON line.
+
+    python benchmarks/training.py [--seeds 5] [--option=value of the train level ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import mean, stdev
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from detection import CACHE
+from scans import Case, preprocess, read_cases
+
+from bids_wmh_uad.cli.parser import parse_args
+from bids_wmh_uad.core.autoencoder import SiamesePatchAutoEncoder, build_autoencoder
+from bids_wmh_uad.core.embedding import embed_dense, embed_patches
+from bids_wmh_uad.core.intensity import smooth_flair_z
+from bids_wmh_uad.core.ocsvm import fit_pooled
+from bids_wmh_uad.core.patches import extract_patches
+from bids_wmh_uad.core.ranking import Ranking
+from bids_wmh_uad.models import load_model
+from bids_wmh_uad.phantom.dataset import main as write_phantoms
+from bids_wmh_uad.workflows.controls import open_control
+from bids_wmh_uad.workflows.launch import Launch, Meeting
+from bids_wmh_uad.workflows.learning import learn
+
+ROOT = Path(__file__).resolve().parents[1] / "build" / "training"
+CONTROLS = 20
+SAMPLES = 10_000
+PHANTOM = ["--n-subjects", "0", "--seed", "2024", "--no-head", "--slice-thickness", "3", "4"]
+
+
+def prepared_controls() -> tuple[dict[str, Path], float | None]:
+    """Find the prepared controls by participant; without them, run the whole level once, and time it."""
+    dataset, seconds = ROOT / "controls", None
+    if not dataset.exists():
+        write_phantoms([str(dataset), "--n-controls", str(CONTROLS), *PHANTOM])
+
+    def found() -> dict[str, Path]:
+        paths = (ROOT / "out" / "work").glob("*/*/prepare/control")
+        return {path.parents[1].name.removesuffix("_wf"): path for path in paths}
+
+    if len(found()) < CONTROLS:
+        command = [sys.executable, "-m", "bids_wmh_uad", str(dataset), str(ROOT / "out"), "train"]
+        command += ["--output-model", str(ROOT / "model"), "--nprocs", "2", "--resume"]
+        start = perf_counter()
+        subprocess.run(command, check=True)
+        seconds = perf_counter() - start
+    return found(), seconds
+
+
+def patients() -> list[Case]:
+    """Phantoms with lesions: those of `detection`."""
+    phantoms = CACHE / "phantom"
+    if not phantoms.exists():
+        write_phantoms([str(phantoms), "--n-subjects", "3", "--n-controls", "3", "--seed", "77", "--no-head"])
+    preprocess(phantoms, CACHE / "phantom-out")
+    cases = read_cases(CACHE / "phantom-out", phantoms / "derivatives" / "truth", "phantom")
+    return [case for case in cases if case.kind == "phantom"]
+
+
+def train(
+    controls: dict[str, Path], seed: int, options: list[str]
+) -> tuple[SiamesePatchAutoEncoder, float, Any]:
+    """Train as the level does; the model, the seconds, and what it says of itself."""
+    with tempfile.TemporaryDirectory() as out:
+        argv = ["/none", out, "train", "--output-model", f"{out}/model", "--random-seed", str(seed)]
+        start = perf_counter()
+        learn(controls, parse_args([*argv, *options]), Meeting(Launch()), torch.device("cpu"))
+        seconds = perf_counter() - start
+        model, description = load_model(f"{out}/model")
+    return model, seconds, description["training"]
+
+
+def evaluate(
+    model: SiamesePatchAutoEncoder, controls: dict[str, Path], cases: list[Case], seed: int
+) -> dict[str, float]:
+    """Mean average precision over the patients, by score."""
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for label in sorted(controls):
+        subject = open_control(controls[label])
+        rows = rng.choice(np.flatnonzero(subject.mask), SAMPLES // len(controls), replace=False)
+        where = np.stack(np.unravel_index(rows, subject.mask.shape), axis=1)
+        drawn.append(embed_patches(model, extract_patches(subject.image, where)))
+    sample = np.concatenate(drawn)
+    values, vectors = np.linalg.eigh(np.cov(sample, rowvar=False))
+    white = (vectors / np.sqrt(np.maximum(values, 1e-9 * values[-1]))).astype(np.float32)
+    spaces = {"whitened": white, "standardised": np.eye(len(white), dtype=np.float32)}
+    fitted = {name: fit_pooled(sample @ space, nu=0.03, gamma="scale") for name, space in spaces.items()}
+    found: dict[str, list[float]] = {}
+    for case in cases:
+        mask = case.scan.mask
+        latents = embed_dense(model, case.scan.network_input(), mask)
+        dark = case.scan.flair_z[mask] <= 0
+        inside, lesion = case.inside[mask], case.lesion[mask]
+        for name, space in spaces.items():
+            surprise = -fitted[name].log_score_samples(latents @ space).astype(np.float32)
+            gated = np.where(dark, surprise.min() - 1, surprise)
+            for score, kind in ((surprise, name), (gated, f"{name}_bright")):
+                ranking = Ranking.of(score[inside], lesion[inside])
+                found.setdefault(kind, []).append(ranking.average_precision())
+    return {name: mean(precisions) for name, precisions in found.items()}
+
+
+def flair_z(case: Case) -> float:
+    """Average precision without any network."""
+    score = smooth_flair_z(case.scan.flair_z, case.scan.mask)
+    return Ranking.of(score[case.inside], case.lesion[case.inside]).average_precision()
+
+
+def summary(values: list[float]) -> dict[str, Any]:
+    """Mean and spread over the seeds."""
+    spread = round(stdev(values), 4) if len(values) > 1 else None
+    return {"mean": round(mean(values), 4), "sd": spread, "seeds": [round(value, 4) for value in values]}
+
+
+def main() -> None:
+    """Print the JSON line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=5)
+    known, options = parser.parse_known_args()
+    encoder = parse_args(["/a", "/b", "train", "--output-model", "/c", *options]).training.encoder
+    controls, level_s = prepared_controls()
+    cases = patients()
+    torch.set_num_threads(1)
+    rows: dict[str, list[dict[str, float]]] = {"trained": [], "untrained": []}
+    times, said = [], []
+    for seed in range(known.seeds):
+        model, seconds, description = train(controls, seed, options)
+        untrained = build_autoencoder(seed, encoder=encoder).eval()
+        times.append(seconds)
+        said.append(description["held_out_losses"])
+        for kind, network in (("trained", model), ("untrained", untrained)):
+            rows[kind].append(evaluate(network, controls, cases, seed))
+        sys.stderr.write(f"seed {seed}: {seconds:.0f} s, {rows['trained'][-1]}, {rows['untrained'][-1]}\n")
+    scores = list(rows["trained"][0])
+    differences = {
+        name: [one[name] - two[name] for one, two in zip(rows["trained"], rows["untrained"], strict=True)]
+        for name in scores
+    }
+    result = {
+        "name": "training",
+        "controls": len(controls),
+        "patients": {case.name: round(case.volume_ml, 1) for case in cases},
+        "options": options,
+        **{
+            kind: {name: summary([row[name] for row in found]) for name in scores}
+            for kind, found in rows.items()
+        },
+        "difference": {name: summary(values) for name, values in differences.items()},
+        "flair_z": round(mean(flair_z(case) for case in cases), 4),
+        "training_s": round(mean(times), 1),
+        "level_s": level_s and round(level_s, 1),
+        "held_out": said[0],
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

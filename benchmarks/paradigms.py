@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--table", action="store_true", help="print a table, too")
     known, options = parser.parse_known_args()
+    encoder_name = parse_args(["/a", "/b", "train", "--output-model", "/c", *options]).training.encoder
     controls, _ = prepared_controls()
     paths = [controls[label] for label in sorted(controls)]
     cases = patients()
@@ -120,7 +121,7 @@ def main() -> None:
     sizes: dict[str, int] = {}
     for seed in range(known.seeds):
         trained, _, _ = train(controls, seed, options)
-        untrained = build_autoencoder(seed, encoder=trained.architecture()["encoder"]).eval()
+        untrained = build_autoencoder(seed, encoder=encoder_name).eval()
         for kind, encoder in (("trained", trained), ("untrained", untrained)):
             with tempfile.TemporaryDirectory() as folder:
                 directory = save_model(encoder, Path(folder) / "model", {})

@@ -109,12 +109,13 @@ def fit_normality(controls: Sequence[Path], config: RunConfig) -> None:
     fits = {"pooled": _add_pooled, "voxel": _add_voxelwise}
     about: dict[str, Any] = {}
     for paradigm, fit in fits.items():
-        (directory / ONE_CLASS[paradigm]).unlink(missing_ok=True)  # of an earlier encoder
         if config.training.paradigm in (None, paradigm):
             about[paradigm] = fit(encoder, controls, config, device)
             LOGGER.info(FITTED, paradigm, {name: about[paradigm][name] for name in sorted(about[paradigm])})
         else:
             about[paradigm] = {"skipped": NOT_WANTED}
+        if "skipped" in about[paradigm]:
+            (directory / ONE_CLASS[paradigm]).unlink(missing_ok=True)  # of an earlier encoder
     describe_one_class(directory, about, {"lesions_left_out": dict(sorted(read_excluded(controls).items()))})
 
 

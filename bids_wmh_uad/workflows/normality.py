@@ -111,11 +111,12 @@ def fit_normality(controls: Sequence[Path], config: RunConfig) -> None:
     for paradigm, fit in fits.items():
         if config.training.paradigm in (None, paradigm):
             about[paradigm] = fit(encoder, controls, config, device)
-            LOGGER.info(FITTED, paradigm, {name: about[paradigm][name] for name in sorted(about[paradigm])})
         else:
             about[paradigm] = {"skipped": NOT_WANTED}
         if "skipped" in about[paradigm]:
             (directory / ONE_CLASS[paradigm]).unlink(missing_ok=True)  # of an earlier encoder
+        else:
+            LOGGER.info(FITTED, paradigm, {**about[paradigm], "sha256": about[paradigm]["sha256"][:8]})
     describe_one_class(directory, about, {"lesions_left_out": dict(sorted(read_excluded(controls).items()))})
 
 

@@ -7,8 +7,8 @@ One directory a control::
     mni_to_voxel.npy   (4, 4) float64, MNI mm to the voxels of image and mask (X, Y, Z)
 
 Slices come first: a patch lies in a few pages of the file, where the usual order spreads it over
-ninety. Images are cut to the brain and carry half a patch of background in plane, so that no patch
-leaves them. float16 keeps z-scores of -10 to 10 within 0.02, less than a scanner's noise, and halves
+ninety. Images are cut to the mask's box and half a patch around it in plane, so that no patch leaves
+them. float16 keeps z-scores of -10 to 10 within 0.02, less than a scanner's noise, and halves
 what is read.
 """
 
@@ -49,16 +49,18 @@ def save_control(
         `directory`.
     """
     halo = PATCH_SIZE // 2
-    box = tuple(slice(int(where.min()), int(where.max()) + 1) for where in np.nonzero(mask))
-    inner = np.asarray(image)[:, *box].transpose(3, 0, 1, 2).astype(np.float16)
-    margin = ((halo, halo), (halo, halo))
+    low, high = ([int(bound(where)) for where in np.nonzero(mask)] for bound in (np.min, np.max))
+    # half a patch more in plane than the mask's box, with whatever the image has there
+    box = (*(slice(low[axis], high[axis] + 1 + 2 * halo) for axis in (0, 1)), slice(low[2], high[2] + 1))
+    margin = ((halo, halo), (halo, halo), (0, 0))
+    inner = np.pad(image, ((0, 0), *margin), constant_values=BACKGROUND)[:, *box].astype(np.float16)
     shift = np.eye(4)
-    shift[:3, 3] = np.array([halo, halo, 0]) - [part.start for part in box]
+    shift[:3, 3] = np.array([halo, halo, 0]) - low
     temporary = directory.with_name(directory.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    np.save(temporary / IMAGE, np.pad(inner, ((0, 0), (0, 0), *margin), constant_values=BACKGROUND))
-    np.save(temporary / MASK, np.pad(mask[box].transpose(2, 0, 1), ((0, 0), *margin)))
+    np.save(temporary / IMAGE, np.ascontiguousarray(inner.transpose(3, 0, 1, 2)))
+    np.save(temporary / MASK, np.ascontiguousarray(np.pad(mask, margin)[box].transpose(2, 0, 1)))
     np.save(temporary / MATRIX, shift @ mni_to_voxel)
     shutil.rmtree(directory, ignore_errors=True)
     return temporary.rename(directory)

@@ -47,6 +47,19 @@ def test_no_patch_of_a_saved_control_leaves_its_image(saved):
     assert (where.max(0) < np.array(opened.image.shape[1:3]) - 7).all()
 
 
+def test_what_lies_around_the_mask_is_kept(tmp_path):
+    """A lesion at the brain's edge is no centre of a patch, but part of its neighbours'."""
+    image, mask, matrix = control()
+    smaller = mask.copy()
+    smaller[:6] = smaller[:, 20:] = False
+    opened = open_control(save_control(tmp_path / "control", image, smaller, matrix))
+    rounded = image.astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(
+        extract_patches(opened.image, np.argwhere(opened.mask)),
+        extract_patches(rounded, np.argwhere(smaller)),
+    )
+
+
 def test_sampling_does_not_depend_on_the_memory_map(tmp_path):
     mapped, loaded = [], []
     for seed in (1, 2, 3):

@@ -14,9 +14,12 @@ from program import IMAGES, Run, participant, save, validator_errors, wmh
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import find_sessions
 from bids_wmh_uad.config import Selection
+from bids_wmh_uad.core.volume import WorkingGrid
 from bids_wmh_uad.errors import NOT_REUSED, ModelError
 from bids_wmh_uad.files import dump_json
+from bids_wmh_uad.workflows.controls import open_control
 from bids_wmh_uad.workflows.normality import MINIMUM_CONTROLS
+from bids_wmh_uad.workflows.reuse import read_lesions
 
 pytestmark = pytest.mark.slow
 REFERENCED = "31"
@@ -100,6 +103,19 @@ def test_the_model_says_what_it_learnt_and_what_was_left_out(trained: Run) -> No
     )
     assert about["one_class"]["voxel"]["nu"] == 0.2
     assert not any(f"sub-3{number}" in json.dumps(about) for number in range(MINIMUM_CONTROLS))
+
+
+def test_lesions_are_no_places_for_training_patches(trained: Run, controls: tuple[Path, Path, Path]) -> None:
+    _, out, _ = controls
+    for session in find_sessions(trained.bids_dir, Selection())[0][:2]:  # own masks, and the reference
+        brain, mask = (derivatives.output_path(out, session, name) for name in ("brain", "mask"))
+        image = nib.as_closest_canonical(nib.load(brain))
+        grid = WorkingGrid.from_affine(image.shape, image.affine)
+        inside = grid.forward(np.asanyarray(image.dataobj) > 0, order=0)
+        lesions = grid.forward(read_lesions(mask, session.flair, resample=False), order=0)
+        assert (inside & lesions).any()
+        (control,) = (trained.output_dir / "work").glob(f"*/{session.workflow_name}/prepare/control")
+        assert open_control(control).mask.sum() == (inside & ~lesions).sum()
 
 
 @pytest.mark.parametrize("paradigm", ["pooled", "voxel"])

@@ -48,7 +48,7 @@ def wmh(bids_dir: Path, output_dir: Path, level: str, *options: str | Path) -> R
     command = [sys.executable, "-m", "bids_wmh_uad", bids_dir, output_dir, level, *options]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
     ran = subprocess.run(
-        [str(part) for part in command], env=environment, text=True, check=False, timeout=400,
+        [str(part) for part in command], env=environment, text=True, check=False, timeout=1500,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     return Run(bids_dir, output_dir, ran.returncode, ran.stdout)

@@ -120,9 +120,11 @@ def main() -> None:
     times: dict[str, list[float]] = {}
     sizes: dict[str, int] = {}
     for seed in range(known.seeds):
-        trained, _, _ = train(controls, seed, options)
-        untrained = build_autoencoder(seed, encoder=encoder_name).eval()
-        for kind, encoder in (("trained", trained), ("untrained", untrained)):
+        for kind in ("untrained", "trained"):
+            if kind == "trained":
+                encoder, _, _ = train(controls, seed, options)
+            else:
+                encoder = build_autoencoder(seed, encoder=encoder_name).eval()
             with tempfile.TemporaryDirectory() as folder:
                 directory = save_model(encoder, Path(folder) / "model", {})
                 fit_s = fit(paths, directory, seed)

@@ -303,7 +303,7 @@ def colocated_latents(
         The V places, in ``np.nonzero`` order.
     """
     coordinates = grid.coordinates
-    has = np.stack([open_control(path).voxels(coordinates)[1] for path in controls])
+    has = np.stack([nearest_voxels(open_control(path), coordinates)[1] for path in controls])
     kept = has.sum(axis=0) >= max(MINIMUM_CONTROLS, -(-len(controls) // 2))
     mask = np.zeros_like(grid.mask)
     mask[tuple(np.argwhere(grid.mask)[kept].T)] = True
@@ -312,12 +312,24 @@ def colocated_latents(
     latents = np.lib.format.open_memmap(table, mode="w+", dtype=np.float32, shape=shape)
     for number, path in enumerate(controls):
         subject = open_control(path)
-        voxels, inside = subject.voxels(coordinates)
+        voxels, inside = nearest_voxels(subject, coordinates)
         latents[number, inside] = _embed(encoder, subject, voxels[inside])
     donors = next_with(has)
     for number, own in enumerate(has):
         latents[number, ~own] = latents[donors[number, ~own], np.flatnonzero(~own)]
     return latents, mask
+
+
+def nearest_voxels(
+    subject: TrainingSubject, coordinates: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Nearest voxel of each (n, 3) coordinate in template mm, and whether it lies in the control's mask."""
+    matrix = subject.mni_to_voxel
+    at = np.rint(coordinates @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.int64)
+    limit = np.asarray(subject.mask.shape)
+    within = ((at >= 0) & (at < limit)).all(axis=1)
+    at = np.clip(at, 0, limit - 1)
+    return at, within & subject.mask[at[:, 0], at[:, 1], at[:, 2]]
 
 
 def next_with(has: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -41,6 +41,7 @@ from bids_wmh_uad.workflows.normality import (
     fit_pooled_controls,
     fit_voxelwise_controls,
     model_numbers,
+    nearest_voxels,
     next_with,
     plan_voxelwise,
     pooled_latents,
@@ -132,8 +133,8 @@ def test_colocated_latents_are_those_of_the_controls_own_patches(controls, encod
     latents, mask = colocated_latents(encoder, controls, GRID, tmp_path / "table.npy")
     coordinates = replace(GRID, mask=mask).coordinates
     subjects = [open_control(path) for path in controls]
-    inside = np.stack([subject.voxels(coordinates)[1] for subject in subjects])
-    everywhere = np.stack([subject.voxels(GRID.coordinates)[1] for subject in subjects])
+    inside = np.stack([nearest_voxels(subject, coordinates)[1] for subject in subjects])
+    everywhere = np.stack([nearest_voxels(subject, GRID.coordinates)[1] for subject in subjects])
     assert (inside.sum(axis=0) >= MINIMUM_CONTROLS).all()
     assert mask.sum() == (everywhere.sum(axis=0) >= MINIMUM_CONTROLS).sum() < GRID.mask.sum()
     assert not inside.all()  # somebody had to stand in
@@ -141,7 +142,7 @@ def test_colocated_latents_are_those_of_the_controls_own_patches(controls, encod
     for number in (0, 5, 11):
         for place in range(0, len(coordinates), 17):
             subject = subjects[donors[number, place]]
-            voxel = subject.voxels(coordinates[place : place + 1])[0]
+            voxel = nearest_voxels(subject, coordinates[place : place + 1])[0]
             expected = embed_patches(encoder, extract_patches(subject.image, voxel))[0]
             np.testing.assert_allclose(latents[number, place], expected, atol=1e-5)
 

@@ -5,8 +5,8 @@ an encoder is trained on the controls (and another one is not trained), the pool
 One-Class SVMs are fitted to them as the train level does, and every patient is scored under every paradigm
 with both scores. ``ap``: average precision in the brain, mean over patients and seeds; ``sd``: standard
 deviation over seeds of the mean over patients; ``cases``: mean over seeds for each patient. FLAIR-z stands
-beside them. ``fit_s``, ``map_s`` (of one map of the directed score) and ``bytes`` are of the trained encoders,
-on one thread.
+beside them. ``fit_s``, ``map_s`` (of one map of the directed score) and ``bytes`` are of the trained encoders;
+times are processor seconds on one thread.
 
 After the phantoms are there (see `training.py`), a seed takes a few minutes.
 
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ PARADIGMS = ("patient", "pooled", "voxel")
 
 
 def fit(controls: Sequence[Path], directory: Path, seed: int) -> float:
-    """Seconds that the One-Class SVMs of the controls take."""
+    """Processor seconds that the One-Class SVMs of the controls take."""
     argv = [
         "/none",
         str(directory.parent),
@@ -55,9 +55,9 @@ def fit(controls: Sequence[Path], directory: Path, seed: int) -> float:
         str(seed),
     ]
     config = parse_args([*argv, "-w", str(directory.parent)])
-    start = perf_counter()
+    start = process_time()
     fit_normality(controls, config)
-    return perf_counter() - start
+    return process_time() - start
 
 
 def score(
@@ -70,7 +70,7 @@ def score(
     for paradigm in PARADIGMS:
         one_class = None if paradigm == "patient" else load_one_class(directory, paradigm)
         for name in SCORES:
-            start = perf_counter()
+            start = process_time()
             for case in cases:
                 (summary,) = (CACHE / "phantom-out" / case.name).glob("anat/*_desc-wmh_summary.json")
                 to_template = read_transform(result_path(summary, "flair_to_template")) @ case.affine
@@ -80,7 +80,7 @@ def score(
                 ap = average_precision(result[case.inside], case.lesion[case.inside])
                 found.setdefault(f"{name}/{paradigm}", []).append(float(ap))
             if name == "directed":
-                seconds[paradigm] = (perf_counter() - start) / len(cases)
+                seconds[paradigm] = (process_time() - start) / len(cases)
     return found, seconds
 
 

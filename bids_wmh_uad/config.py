@@ -14,7 +14,7 @@ from typing import Any
 from bids_wmh_uad.errors import BAD_VALUE, WORK_INSIDE_INPUT, UsageError
 
 LEVELS = ("participant", "group", "train")
-PARADIGMS = ("patient",)
+PARADIGMS = ("patient", "pooled", "voxel")
 SCORES = ("directed", "faithful")
 ENCODERS = ("compact", "wide")
 OBJECTIVES = ("siamese", "ocsvm-guided")
@@ -34,6 +34,8 @@ class Selection:
     participant_label: tuple[str, ...] = ()
     session_label: tuple[str, ...] = ()
     bids_filter_file: Path | None = None
+    derivatives: tuple[Path, ...] = ()
+    """Datasets whose preprocessing and lesion masks are reused."""
     bids_database_dir: Path | None = None
     skip_bids_validation: bool = False
 
@@ -115,6 +117,8 @@ class Training:
     held_out: float = 0.1
     patience: int = 3
     resume: bool = False
+    paradigm: str | None = None
+    """Whose One-Class SVMs are fitted to the controls: both if None."""
 
     def __post_init__(self) -> None:
         _require(self.encoder in ENCODERS, "--encoder", self.encoder, f"choose from {ENCODERS}")

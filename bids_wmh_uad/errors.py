@@ -48,6 +48,9 @@ BAD_CONTROL = "{path}: not a prepared control ({reason}). Remove the directory a
 NO_CONTROLS_SHARED = "The first training process ended before the controls were ready. Its log says why; run all processes again."
 NO_MASTER = "{nodes} nodes, and MASTER_ADDR is not set. Put 'export MASTER_ADDR=$(scontrol show hostnames \"$SLURM_JOB_NODELIST\" | head -n 1)' into the job script."
 NOT_ENOUGH_CONTROLS = "{path}: {n} usable sessions; training needs at least two, of different participants."
+NOT_REUSED = (
+    "{where}: the preprocessing in {path} is not reused ({reason}); the session is preprocessed anew."
+)
 
 # Options, output, model
 BAD_VALUE = "{option}: {value!r} is not valid; {expected}."
@@ -57,6 +60,8 @@ CANNOT_CREATE = (
 WORK_INSIDE_INPUT = "{path}: the {what} directory lies inside the BIDS dataset. Choose one outside of it."
 NO_GPU = "--device {device}: no GPU is visible to torch. Check the driver (Docker: --gpus all, Apptainer: --nv), or use --device cpu."
 BAD_MODEL = "{path}: not a usable model ({reason}). Make one with 'bids-wmh-uad BIDS_DIR OUT train --output-model DIR'."
+FEW_CONTROLS = "{n} controls are too few for voxel-wise models (at least {needed} are needed): this model has none, and --paradigm voxel does not work with it."
+UNCOVERED = "{percent:.1f} % of the brain has no voxel-wise model: there the latent score says nothing. Check the registration to the template."
 BAD_CHECKPOINT = "{path}: cannot be resumed ({reason}). Train without --resume."
 RESUME_DIFFERS = "{path}: was made with {name} {old}, not {new}. Use the same settings and controls, or train without --resume."
 TRAINING_REPORT_FAILED = "The training report could not be written ({reason}); training goes on."

@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +29,42 @@ def write_atomically(path: Path, content: bytes) -> bool:
     StorageError
         If the disk is full or broken.
     """
-    temporary = None
-    try:
+    with suppress(OSError):
         if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
             return False
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+    return True
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary file to write to, which becomes `path` in one step if nothing fails.
+
+    Raises
+    ------
+    CannotCreateError
+        If the directory or file cannot be created.
+    StorageError
+        If the disk is full or broken.
+    """
+    temporary = None
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as handle:
-            temporary = Path(handle.name)
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
         _readable(temporary)
         os.replace(temporary, path)  # noqa: PTH105 (Path.replace is the same call)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         kind = StorageError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else CannotCreateError
         raise kind(CANNOT_CREATE.format(path=path, reason=error.strerror or error)) from error
-    return True
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def _readable(path: Path) -> None:

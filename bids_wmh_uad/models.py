@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_wmh_uad.errors import BAD_MODEL, ModelError
-from bids_wmh_uad.files import dump_json, write_atomically
+from bids_wmh_uad.files import dump_json, whole_file, write_atomically
 
 if TYPE_CHECKING:
     from bids_wmh_uad.core.autoencoder import SiamesePatchAutoEncoder
+    from bids_wmh_uad.core.kernel import KernelSum
     from bids_wmh_uad.core.voxelwise import VoxelwiseOneClassSVM
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
-VOXELWISE = "voxelwise.safetensors"
+ONE_CLASS = {"pooled": "pooled.safetensors", "voxel": "voxelwise.safetensors"}
 FORMAT_VERSION = 1
 
 
@@ -129,62 +130,147 @@ def load_model(name_or_dir: str | Path = "default") -> tuple[SiamesePatchAutoEnc
     return model, metadata
 
 
-def save_voxelwise(model: VoxelwiseOneClassSVM, directory: str | Path) -> Path:
-    """Add voxel-wise One-Class SVMs to a model directory; the file appears whole or not at all.
+def save_one_class(model: KernelSum | VoxelwiseOneClassSVM, directory: str | Path) -> str:
+    """Add One-Class SVMs of controls to a model directory; streamed, the file appears whole or not at all.
+
+    They count once `describe_one_class` has put the SHA-256 into the description.
 
     Parameters
     ----------
-    model : VoxelwiseOneClassSVM
+    model : KernelSum or VoxelwiseOneClassSVM
+        Of the *pooled* or the *voxel* paradigm.
     directory : str or Path
         Made when it does not exist.
 
     Returns
     -------
-    Path of the file.
+    str
+        SHA-256 of the file (hexadecimal).
 
     Raises
     ------
     CannotCreateError
         `errors.CANNOT_CREATE`, when it cannot be written.
     """
-    from safetensors.torch import save
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
 
-    path = Path(directory) / VOXELWISE
-    tensors = {name: tensor.contiguous() for name, tensor in vars(model).items()}
-    write_atomically(path, save(tensors, metadata={"format_version": str(FORMAT_VERSION)}))
-    return path
+    from bids_wmh_uad.core.kernel import KernelSum
+
+    path = Path(directory) / ONE_CLASS["pooled" if isinstance(model, KernelSum) else "voxel"]
+    tensors = {name: torch.as_tensor(value).contiguous() for name, value in vars(model).items()}
+    with whole_file(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={"format_version": str(FORMAT_VERSION)})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+    return _sha256(path)
 
 
-def load_voxelwise(name_or_dir: str | Path) -> VoxelwiseOneClassSVM:
-    """Open the voxel-wise One-Class SVMs of a model directory, memory-mapped: pages are read as needed.
+def describe_one_class(directory: str | Path, about: dict[str, Any], training: dict[str, Any]) -> None:
+    """Say in the description which One-Class SVMs there are.
+
+    Parameters
+    ----------
+    directory : str or Path
+        From `save_model`.
+    about : dict
+        For each paradigm what was fitted, with the file's ``sha256``; or ``{"skipped": why}``.
+    training : dict
+        Further keys of the description's ``training``.
+    """
+    path = Path(directory) / DESCRIPTION
+    description, _ = _read(Path(directory))
+    training = {**description.get("training", {}), **training}
+    write_atomically(path, dump_json({**description, "one_class": about, "training": training}))
+
+
+def about_one_class(name_or_dir: str | Path, paradigm: str) -> dict[str, Any]:
+    """What the description says of a paradigm's One-Class SVMs; empty for *patient*, which has none.
 
     Raises
     ------
     ModelError
-        `errors.BAD_MODEL`: there are none, or the file is corrupt.
+        `errors.BAD_MODEL`: the model has none; if they were left out on purpose, the reason is said.
+    """
+    if paradigm == "patient":
+        return {}
+    directory = model_directory(name_or_dir)
+    metadata, _ = _read(directory)
+    about = metadata.get("one_class", {}).get(paradigm, {})
+    if not isinstance(about, dict) or "sha256" not in about:
+        reason = about.get("skipped") if isinstance(about, dict) else None
+        raise _bad(directory, f"it has no {paradigm} One-Class SVM" + (f": {reason}" if reason else ""))
+    return about
+
+
+def load_one_class(name_or_dir: str | Path, paradigm: str) -> KernelSum | VoxelwiseOneClassSVM:
+    """Open the One-Class SVMs of a model directory, memory-mapped: pages are read as needed.
+
+    Parameters
+    ----------
+    name_or_dir : str or Path
+    paradigm : {"pooled", "voxel"}
+
+    Raises
+    ------
+    ModelError
+        `errors.BAD_MODEL`: there are none, or the file is corrupt or another model's.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from bids_wmh_uad.core.kernel import KernelSum
     from bids_wmh_uad.core.voxelwise import VoxelwiseOneClassSVM
 
-    path = model_directory(name_or_dir) / VOXELWISE
+    path = _one_class_file(name_or_dir, paradigm)
     try:
-        return VoxelwiseOneClassSVM(**load_file(path))
-    except (OSError, SafetensorError, TypeError) as error:
+        tensors = load_file(path)
+        if paradigm == "voxel":
+            model = VoxelwiseOneClassSVM(**tensors)
+            model.check()
+            return model
+        arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
+        arrays |= {name: float(arrays[name]) for name in ("gamma", "offset")}
+        pooled = KernelSum(**arrays)
+        pooled.check()
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         raise _bad(path, error) from error
+    return pooled
 
 
-def model_digest(name_or_dir: str | Path) -> str:
-    """Identify a model by the SHA-256 of its weights (hexadecimal).
+def _one_class_file(name_or_dir: str | Path, paradigm: str) -> Path:
+    """A paradigm's file, whose content is what the description says."""
+    about = about_one_class(name_or_dir, paradigm)
+    path = model_directory(name_or_dir) / ONE_CLASS[paradigm]
+    try:
+        same = _sha256(path) == about["sha256"]
+    except OSError as error:
+        raise _bad(path, error) from error
+    if not same:
+        raise _bad(path, f"it is not the file that {DESCRIPTION} describes")
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def model_digest(name_or_dir: str | Path, paradigm: str = "patient") -> str:
+    """Identify all of a model that a paradigm uses, by SHA-256 (hexadecimal).
 
     Raises
     ------
     ModelError
-        `errors.BAD_MODEL`, as `load_model`.
+        `errors.BAD_MODEL`, as `load_model` and `load_one_class`.
     """
     _, weights = _read(model_directory(name_or_dir))
-    return hashlib.sha256(weights).hexdigest()
+    digest = hashlib.sha256(weights)
+    if paradigm != "patient":
+        digest.update(_sha256(_one_class_file(name_or_dir, paradigm)).encode())
+    return digest.hexdigest()
 
 
 def _read(directory: Path) -> tuple[dict[str, Any], bytes]:

@@ -38,6 +38,8 @@ BIDSIGNORE = (
 )
 """Outputs that no BIDS specification names yet."""
 
+PREPROCESSING = 1
+"""To be raised with every change that makes other images or transforms of the same scans."""
 OUTPUTS = {
     "flair": "space-FLAIR_desc-preproc_FLAIR.nii.gz",
     "t1w": "space-FLAIR_desc-preproc_T1w.nii.gz",
@@ -132,10 +134,18 @@ def failure_path(output_dir: Path, subject: str, session: str | None) -> Path:
 
 def signature(session: Session, method: Method, model_digest: str) -> str:
     """What the session's outputs depend on: the images' content, the method, the model, the version."""
+    return _signature(session, {**asdict(method), "model": model_digest, "version": __version__})
+
+
+def preprocessing_signature(session: Session, seed: int) -> str:
+    """What the session's preprocessing depends on: the images' content, the seed, the chain of steps."""
+    return _signature(session, {"seed": seed, "preprocessing": PREPROCESSING})
+
+
+def _signature(session: Session, settings: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
     for path in (session.flair, session.t1w):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    settings = {**asdict(method), "model": model_digest, "version": __version__}
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()
 

@@ -17,6 +17,7 @@ def sidecars(
     bids_dir: Path,
     method: Method,
     model_digest: str,
+    one_class: dict[str, Any],
     contrasts: dict[str, dict[str, Any]],
     threshold: dict[str, Any],
     device: str,
@@ -30,6 +31,8 @@ def sidecars(
         Root of the raw dataset.
     method : Method
     model_digest : str
+    one_class : dict
+        What was fitted to what: ``Paradigm``, ``Nu``, ...
     contrasts : dict
         What is known of the ``flair`` and the ``t1w``: ``SkullStripped``, ``WhiteMatter`` mode and scale.
     threshold : dict
@@ -56,7 +59,7 @@ def sidecars(
             "Units": "arbitrary",
             "Device": device,
             **scoring,
-            "OneClassSVM": {"Nu": method.nu, "Gamma": method.gamma, "Samples": method.n_samples, "Seed": method.random_seed},
+            "OneClassSVM": one_class,
         },
         "probability": {
             "Sources": [out["anomaly"]],

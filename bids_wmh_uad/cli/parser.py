@@ -72,6 +72,12 @@ def _label(prefix: str) -> Callable[[str], str]:
     return convert
 
 
+def _dataset(value: str) -> Path:
+    """The path of ``PATH`` or fMRIPrep's ``NAME=PATH``; the name is not used."""
+    name, equals, path = value.partition("=")
+    return _path(path) if equals and name.isidentifier() and not _path(value).exists() else _path(value)
+
+
 def _gamma(value: str) -> str | float:
     return value if value == "scale" else float(value)
 
@@ -104,6 +110,9 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
                        help="only these sessions, with or without 'ses-'")  # fmt: skip
     group.add_argument("--bids-filter-file", type=_path, metavar="FILE",
                        help="JSON file with pybids entity filters under the keys 't1w' and 'flair'")  # fmt: skip
+    group.add_argument("-d", "--derivatives", nargs="+", action="extend", type=_dataset, metavar="[NAME=]PATH",
+                       help="datasets with this program's own results, whose preprocessing is not repeated, or with"
+                       " lesion masks of the controls, which the train level leaves out")  # fmt: skip
     group.add_argument("--bids-database-dir", type=_path, metavar="DIR",
                        help="pybids database to reuse; made there if absent, to be deleted by hand when the data change")  # fmt: skip
     group.add_argument("--skip-bids-validation", "--skip-bids-validator", action="store_true",
@@ -115,12 +124,17 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("method")
     group.add_argument("--model", default=default.model, metavar="NAME|DIR",
                        help="shipped model or a directory written by the train level")  # fmt: skip
-    group.add_argument("--paradigm", choices=PARADIGMS, default=default.paradigm,
-                       help="patient: one One-Class SVM per session, on its own patches")  # fmt: skip
+    group.add_argument("--paradigm", choices=PARADIGMS,
+                       help="patient: One-Class SVMs of the session's own patches; pooled: one of all controls; voxel: one of the"
+                       " controls for each place in the template. The last two need a model that the train level made; there the option says which of them to fit"
+                       f" (default: {default.paradigm}; train level: both)")  # fmt: skip
     group.add_argument("--score", choices=SCORES, default=default.score,
                        help="directed: unusual, and brighter on FLAIR than white matter and than tissue of the same T1w; faithful: the paper's")  # fmt: skip
     group.add_argument(
-        "--nu", type=float, default=default.nu, help="One-Class SVM: bound on the training outliers"
+        "--nu",
+        type=float,
+        default=default.nu,
+        help="One-Class SVM: bound on the training outliers (pooled and voxel: given to the train level)",
     )
     group.add_argument(
         "--gamma", type=_gamma, default=default.gamma, help="RBF kernel width: 'scale' or a number"
@@ -248,6 +262,7 @@ def _selection(args: argparse.Namespace) -> Selection:
         tuple(dict.fromkeys(args.participant_label or ())),
         tuple(dict.fromkeys(args.session_label or ())),
         args.bids_filter_file,
+        tuple(dict.fromkeys(args.derivatives or ())),
         args.bids_database_dir,
         args.skip_bids_validation,
     )
@@ -256,10 +271,11 @@ def _selection(args: argparse.Namespace) -> Selection:
 def _method(args: argparse.Namespace) -> Method:
     from bids_wmh_uad.core.threshold import parse_threshold
 
-    names = set(Method.__dataclass_fields__) - {"threshold"}
+    names = set(Method.__dataclass_fields__) - {"threshold", "paradigm"}
     threshold = Method.threshold if args.threshold is None else args.threshold
     parse_threshold(threshold)
-    return Method(threshold=threshold, **{name: getattr(args, name) for name in names})
+    own = {name: getattr(args, name) for name in names}
+    return Method(threshold=threshold, paradigm=args.paradigm or Method.paradigm, **own)
 
 
 def _group(args: argparse.Namespace) -> Group:

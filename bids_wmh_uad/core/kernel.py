@@ -48,6 +48,21 @@ class KernelSum:
     centre: NDArray[Any] | float = 0.0
     scale: NDArray[Any] | float = 1.0
 
+    def check(self) -> None:
+        """Check that a model from a file is one.
+
+        Raises
+        ------
+        ValueError
+        """
+        count, width = self.support_vectors.shape if np.ndim(self.support_vectors) == 2 else (0, 0)
+        common = np.shape(self.centre) == np.shape(self.scale) == (width,)
+        if not count or np.shape(self.dual_coef) != (count,) or not common:
+            raise ValueError("the shapes of its arrays do not fit")
+        finite = all(np.isfinite(value).all() for value in vars(self).values())
+        if not (finite and self.gamma > 0 and np.min(self.dual_coef) > 0 and np.min(self.scale) > 0):
+            raise ValueError("numbers are out of range")
+
     def on(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> KernelSumOperator:
         """Lay out for a device and a type."""
         vectors = np.asarray(self.support_vectors, dtype=np.float64)

@@ -203,7 +203,8 @@ def anomaly_map(
     rng : numpy.random.Generator
     one_class : OneClassModel, optional
         Fitted to controls (*pooled* or *voxel* paradigm); without it the scan's own patches
-        are learnt (*patient* paradigm).
+        are learnt (*patient* paradigm). Voxels without a model (`Scan.voxels`) have D = 0,
+        and the median of all others as their faithful score.
     device : str
         torch device.
     slices : int, optional
@@ -227,7 +228,7 @@ def anomaly_map(
     flair_z, brightness = brightness_maps(scan, params.sigma_vox, float(ceiling))
     shown = scan.mask & (flair_z <= np.quantile(flair_z[scan.mask], 1.0 - params.trim))
     relevant = scan.mask & (brightness > 0)
-    sample = draw_sample(model, scan, shown, params, rng)
+    sample = draw_sample(model, scan, shown, params, rng, members=one_class is None)
     one_class = one_class or fit_patient(sample.members, nu=params.nu, gamma=params.gamma)
     spread = _surprise_spread(one_class.on(), sample)
 
@@ -294,7 +295,8 @@ def _faithful(
     slices: int,
 ) -> AnomalyMap:
     """Minus the decision function at every brain voxel."""
-    sample = draw_sample(model, scan, scan.mask, params, rng)
+    if one_class is None:
+        sample = draw_sample(model, scan, scan.mask, params, rng, spread=False)
     fitted = one_class or fit_patient(sample.members, nu=params.nu, gamma=params.gamma)
 
     def score_on(where: str) -> Callable[[slice], Tensor]:
@@ -306,7 +308,13 @@ def _faithful(
 
         return score
 
-    return AnomalyMap(*stream_slabs(score_on, scan.mask, slices, device))
+    scores, where, warnings = stream_slabs(score_on, scan.mask, slices, device)
+    if scan.voxels is not None:  # without a model: neither unusual nor usual
+        known = scan.mask & (scan.voxels >= 0)
+        if not known.any():
+            raise BadDataError(TOO_FEW_VOXELS.format(what="voxels that the model covers", n=0, needed=1))
+        scores[scan.mask & ~known] = np.median(scores[known])
+    return AnomalyMap(scores, where, warnings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,8 +342,13 @@ def draw_sample(
     allowed: NDArray[np.bool_],
     params: ScoreParams,
     rng: np.random.Generator,
+    *,
+    members: bool = True,
+    spread: bool = True,
 ) -> Sample:
     """Draw voxels where a scan's patches may be learnt, and encode their patches.
+
+    Only what is asked for is drawn: a given model needs no `members`, the faithful score no `spread`.
 
     Raises
     ------
@@ -346,14 +359,16 @@ def draw_sample(
     if not candidates.size:
         raise BadDataError(TOO_FEW_VOXELS.format(what="one-class sample", n=0, needed=1))
     size = min(params.n_samples, candidates.size)
-    drawn = [rng.choice(candidates, size, replace=False) for _ in range(params.n_models)]
-    drawn.append(rng.choice(candidates, min(SPREAD_SAMPLES, candidates.size), replace=False))
+    n_models = params.n_models if members else 0
+    drawn = [rng.choice(candidates, size, replace=False) for _ in range(n_models)]
+    usual = min(SPREAD_SAMPLES, candidates.size) if spread else 0
+    drawn.append(rng.choice(candidates, usual, replace=False))
     rows = np.concatenate(drawn)
     coords = np.stack(np.unravel_index(rows, allowed.shape), axis=1)
     latents = embed_patches(model, extract_patches(scan.network_input(), coords))
-    members, spread = np.split(latents, [size * params.n_models])
+    own, others = np.split(latents, [size * n_models])
     voxels = None if scan.voxels is None else torch.from_numpy(scan.voxels.flat[drawn[-1]].astype(np.int64))
-    return Sample(members.reshape(params.n_models, size, -1), spread, voxels)
+    return Sample(own.reshape(n_models, size, latents.shape[1]), others, voxels)
 
 
 def _surprise_spread(operator: ScoreOperator, sample: Sample) -> float:

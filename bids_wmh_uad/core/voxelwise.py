@@ -63,6 +63,24 @@ class VoxelwiseOneClassSVM:
     mask: Tensor
     affine: Tensor
 
+    def check(self) -> None:
+        """Check that a model from a file is one, without reading its support vectors.
+
+        Raises
+        ------
+        ValueError
+        """
+        count, total = len(self.starts) - 1, len(self.dual_coef)
+        vectors, shapes = self.support_vectors.shape, (self.gamma.shape, self.offset.shape)
+        fits = len(vectors) == 2 and vectors[0] == total and shapes == ((count,), (count,))
+        fits = fits and self.centre.shape == self.scale.shape == vectors[1:]
+        fits = fits and self.mask.ndim == 3 and self.affine.shape == (4, 4)
+        if not fits or self.mask.dtype != torch.bool or int(self.mask.sum()) != count:
+            raise ValueError("the shapes of its arrays do not fit")
+        ordered = self.starts[0] == 0 and self.starts[-1] == total and bool((self.starts.diff() >= 0).all())
+        if not (ordered and bool((self.gamma > 0).all()) and bool((self.scale > 0).all())):
+            raise ValueError("numbers are out of range")
+
     def on(self, device: torch.device | str = "cpu") -> VoxelwiseOneClassSVM:
         """Move what scoring reads to a device; on the CPU nothing is copied, and memory maps stay so."""
         tables = {name: value.to(device) for name, value in vars(self).items() if name not in GRID}
@@ -80,11 +98,12 @@ class VoxelwiseOneClassSVM:
         found: NDArray[np.int64] = np.where(inside & mask.ravel()[flat], number[flat], -1)
         return found
 
-    def log_score_samples(self, latents: Tensor, voxels: Tensor) -> Tensor:
+    def log_score_samples(self, latents: Tensor, voxels: Tensor | None = None) -> Tensor:
         """Natural logarithm of the kernel sums of (n, d) latents under models ``voxels`` (n,).
 
         NaN where ``voxels`` is negative: there is no model.
         """
+        assert voxels is not None  # optional only where one model scores all
         result = torch.full((len(latents),), math.nan, dtype=latents.dtype, device=latents.device)
         known = (voxels >= 0).nonzero()[:, 0]
         together = ROWS_TOGETHER if latents.device.type == "cpu" else ROWS_ON_GPU
@@ -114,8 +133,9 @@ class VoxelwiseOneClassSVM:
         total = torch.zeros_like(peak).index_add_(0, row, exponent.sub_(peak.index_select(0, row)).exp2_())
         return (peak + total.log2()) * math.log(2.0)
 
-    def decision_function(self, latents: Tensor, voxels: Tensor) -> Tensor:
+    def decision_function(self, latents: Tensor, voxels: Tensor | None = None) -> Tensor:
         """Kernel sums minus offsets of (n, d) latents under models ``voxels`` (n,); NaN without a model."""
+        assert voxels is not None
         offset = self.offset[voxels.clamp(min=0)]
         return self.log_score_samples(latents, voxels).exp() - offset
 

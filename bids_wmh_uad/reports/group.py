@@ -40,6 +40,7 @@ COLUMNS: dict[str, tuple[str, str, int]] = {
     "threshold": ("threshold", "", 4),
     "threshold_rule": ("threshold rule", "", 0),
     "score": ("score", "", 0),
+    "paradigm": ("paradigm", "", 0),
     "model": ("model", "", 0),
     "registration_overlap": ("registration overlap (Dice)", "", 3),
     "warnings": ("warnings", "", 0),
@@ -147,7 +148,7 @@ def _cell(value: Any, column: Mapping[str, Any]) -> str:
 def _category(key: str, records: Records) -> bool:
     """Whether a column sorts the sessions into a few groups."""
     known = key in COLUMNS or key in LAST
-    if known and key not in {"model", "score", "threshold_rule"}:
+    if known and key not in {"model", "paradigm", "score", "threshold_rule"}:
         return False
     values = [row[key] for row in records if row.get(key) is not None]
     whole = all(isinstance(value, str) or float(value).is_integer() for value in values)

@@ -57,10 +57,10 @@ class SessionSummary:
 
     @property
     def facts(self) -> list[tuple[str, str]]:
-        """Score, model, versions, run times and sources, as pairs of texts."""
+        """Score, paradigm, model, versions, run times and sources, as pairs of texts."""
         return [
             (key.replace("_", " "), _plain(self.summary[key]))
-            for key in ("score", "model", "versions", "Sources")
+            for key in ("score", "paradigm", "model", "versions", "Sources")
             if self.summary.get(key)
         ]
 

@@ -37,6 +37,7 @@ WMH_COLUMNS: dict[str, dict[str, Any]] = {
     "threshold": {"Description": "Anomaly score at and above which a voxel is lesion."},
     "threshold_rule": {"Description": "Label-free rule that gave the threshold."},
     "score": {"Description": "Anomaly score used."},
+    "paradigm": {"Description": "Whose patches the One-Class SVMs learnt from: patient, pooled or voxel."},
     "model": {"Description": "Model used."},
     "registration_overlap": {"Description": "Dice of the T1w and FLAIR brain masks after registration."},
     "warnings": {"Description": "Number of warnings; their texts are on the participant's page."},

@@ -251,7 +251,7 @@ def evaluate_session(
     result = read_volume(mask)
     for name, volume in volumes.items():
         check_same_grid(result, volume, (str(mask), str(names[name])))
-    truth = _on_grid_of(result, read_volume(reference), (mask, reference), resample)
+    truth = on_grid_of(result, read_volume(reference), (mask, reference), resample)
     brain = volumes["brain"].data > 0
     inside = brain & (truth != OTHER_PATHOLOGY)
     lesion = (truth == LESION) & inside
@@ -314,8 +314,14 @@ def _curves(ranking: Ranking) -> dict[str, NDArray[Any]]:
     }
 
 
-def _on_grid_of(result: Volume, truth: Volume, names: tuple[Path, Path], resample: bool) -> NDArray[Any]:
-    """The reference's labels on the result's grid."""
+def on_grid_of(result: Volume, truth: Volume, names: tuple[Path, Path], resample: bool) -> NDArray[Any]:
+    """The reference's labels on the result's grid; `names` are the two files, for the error message.
+
+    Raises
+    ------
+    GridMismatchError
+        If the reference is on another grid and is not to be resampled.
+    """
     first, second = map(str, names)
     try:
         check_same_grid(result, truth, (first, second))

@@ -208,13 +208,7 @@ class AlignToFLAIR(Stage):
         flair_mask = load_data(self.inputs.flair_mask) > 0
         self._check_overlap(tools.dice(t1w_mask, flair_mask))
         mask = flair_mask if self.inputs.flair_stripped else flair_mask | t1w_mask
-        priors = {
-            "wm": tools.template("WM"),
-            "gm": tools.template("GM"),
-            "template": tools.template("T1w"),
-        }
-        outputs = {name: tools.resample(image, flair, from_template) for name, image in priors.items()}
-        outputs |= {"t1w": t1w, "brain_mask": mask.astype(np.uint8)}
+        outputs = {"t1w": t1w, "brain_mask": mask.astype(np.uint8), **priors_on(flair, from_template)}
         for name, data in outputs.items():
             self._save(name, directory, tools.as_image(data, flair.affine))
 
@@ -223,8 +217,19 @@ class AlignToFLAIR(Stage):
 
         if overlap < MIN_OVERLAP:
             raise BadImageError(NO_OVERLAP.format(path=self.inputs.t1w_scan, dice=overlap))
-        self._results["overlap"] = overlap
-        self._results["warnings"] = [LOW_OVERLAP.format(dice=overlap)] if overlap < GOOD_OVERLAP else []
+        self._results["overlap"] = round(overlap, 4)
+        self._results["warnings"] = overlap_warnings(self._results["overlap"])
+
+
+def priors_on(flair: nib.Nifti1Image, from_template: Array) -> dict[str, Array]:
+    """The template's tissue priors and T1w on a FLAIR's grid: ``wm``, ``gm``, ``template``."""
+    which = {"wm": "WM", "gm": "GM", "template": "T1w"}
+    return {name: tools.resample(tools.template(key), flair, from_template) for name, key in which.items()}
+
+
+def overlap_warnings(overlap: float) -> list[str]:
+    """What to say of the brain masks' Dice after registration."""
+    return [LOW_OVERLAP.format(dice=overlap)] if overlap < GOOD_OVERLAP else []
 
 
 class _NormaliseInput(BaseInterfaceInputSpec):
@@ -256,9 +261,14 @@ class NormaliseIntensity(Stage):
             image = load(getattr(self.inputs, name))
             data = np.asanyarray(image.dataobj)
             _, scaling = robust_zscore(data, mask, reference, name=name)
-            z = ((data - scaling.location) / scaling.scale).astype(np.float32)
-            self._save(name, directory, tools.as_image(z, image.affine))
             self._results["scaling"][name] = {"mode": scaling.location, "scale": scaling.scale}
+            z = zscore(data, self._results["scaling"][name])
+            self._save(name, directory, tools.as_image(z, image.affine))
+
+
+def zscore(data: Array, scaling: dict[str, float]) -> NDArray[np.float32]:
+    """Robust z of a whole field of view, from white matter's ``mode`` and ``scale``."""
+    return ((data - scaling["mode"]) / scaling["scale"]).astype(np.float32)
 
 
 class _ScoreInput(BaseInterfaceInputSpec):
@@ -268,6 +278,9 @@ class _ScoreInput(BaseInterfaceInputSpec):
     gm = File(exists=True, mandatory=True, desc="grey-matter prior, [0, 1]")
     model = traits.Str(mandatory=True, desc="name or directory", nohash=True)
     model_digest = traits.Str(mandatory=True, desc="makes the cache follow the model's content")
+    paradigm = traits.Str(mandatory=True)
+    flair_to_t1w = traits.List(traits.List(traits.Float), mandatory=True)
+    t1w_to_template = traits.List(traits.List(traits.Float), mandatory=True)
     score = traits.Str(mandatory=True)
     nu = traits.Float(mandatory=True)
     gamma = traits.Either(traits.Float(), traits.Str(), mandatory=True)
@@ -281,10 +294,11 @@ class _ScoreOutput(TraitedSpec):
     anomaly = File(desc="anomaly map, float32, larger = more abnormal")
     device = traits.Str(desc="where it was computed in the end")
     warnings = traits.List(traits.Str)
+    uncovered = traits.Float(desc="percent of the brain without a model")
 
 
 class ScoreAnomaly(Stage):
-    """Embed every voxel's patch and score it with the patient's One-Class SVM."""
+    """Embed every voxel's patch and score it with a One-Class SVM: the patient's own, or of controls."""
 
     input_spec = _ScoreInput
     output_spec = _ScoreOutput
@@ -295,6 +309,7 @@ class ScoreAnomaly(Stage):
         from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map
         from bids_wmh_uad.core.volume import WorkingGrid
         from bids_wmh_uad.models import load_model
+        from bids_wmh_uad.workflows.normality import load_normality, model_numbers, uncovered_warnings
 
         torch.set_num_threads(self.inputs.threads)
         model, _ = load_model(self.inputs.model)
@@ -307,16 +322,25 @@ class ScoreAnomaly(Stage):
             n_samples=self.inputs.n_samples,
         )
         mask = load_data(self.inputs.brain_mask) > 0
+        inside = grid.forward(mask, order=0)
+        to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
+        one_class = load_normality(self.inputs.model, self.inputs.paradigm)
+        voxels = model_numbers(one_class, inside, to_template @ grid.affine)
         scan = Scan(
             grid.forward(np.asanyarray(image.dataobj)),
             grid.forward(load_data(self.inputs.t1w)),
-            grid.forward(mask, order=0),
+            inside,
             grid.forward(load_data(self.inputs.gm)) > tools.GM_LIKELY,
+            voxels,
             zooms=grid.zooms,
         )
-        device = tools.torch_device(self.inputs.device)
-        found = anomaly_map(model, scan, params, np.random.default_rng(self.inputs.seed), device=device)
-        self._results |= {"device": found.device, "warnings": list(found.warnings)}
+        found = anomaly_map(
+            model, scan, params, np.random.default_rng(self.inputs.seed),
+            one_class=one_class, device=tools.torch_device(self.inputs.device),
+        )  # fmt: skip
+        uncovered = 0.0 if voxels is None else 100 * float((voxels[inside] < 0).mean())
+        said = [*found.warnings, *uncovered_warnings(uncovered)]
+        self._results |= {"device": found.device, "warnings": said, "uncovered": round(uncovered, 2)}
         native = np.where(mask, grid.backward(found.scores), 0).astype(np.float32)
         self._save("anomaly", directory, tools.as_image(native, image.affine))
 

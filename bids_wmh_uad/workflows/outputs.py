@@ -91,6 +91,7 @@ class _DescribeInput(BaseInterfaceInputSpec):
     method = traits.Any(mandatory=True, desc="Method")
     bids_dir = traits.Str(mandatory=True)
     model_digest = traits.Str(mandatory=True)
+    one_class = traits.Dict(mandatory=True, desc="for the anomaly map's sidecar")
     scaling = traits.Dict(mandatory=True)
     flair_stripped = traits.Bool(mandatory=True)
     t1w_stripped = traits.Bool(mandatory=True)
@@ -98,6 +99,7 @@ class _DescribeInput(BaseInterfaceInputSpec):
     warnings = traits.List(traits.Str, mandatory=True)
     score_device = traits.Str(mandatory=True)
     score_warnings = traits.List(traits.Str, mandatory=True)
+    uncovered = traits.Float(mandatory=True)
     measures = traits.Dict(mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
 
@@ -137,6 +139,7 @@ class Describe(Stage):
             Path(inputs.bids_dir),
             inputs.method,
             inputs.model_digest,
+            inputs.one_class,
             about,
             measures["threshold"],
             inputs.score_device,
@@ -147,6 +150,8 @@ class Describe(Stage):
             "status": "done",
             **measures,
             "score": inputs.method.score,
+            "paradigm": inputs.method.paradigm,
+            "percent_without_model": inputs.uncovered,
             "model": {"name": Path(inputs.method.model).name, "digest": inputs.model_digest},
             "registration_overlap": round(inputs.overlap, 4),
             "warnings": [*inputs.warnings, *inputs.score_warnings, *measures["warnings"]],
@@ -155,6 +160,7 @@ class Describe(Stage):
                 for path in (inputs.session.flair, inputs.session.t1w)
             ],
             "versions": {"bids-wmh-uad": __version__},
+            "preprocessing": derivatives.preprocessing_signature(inputs.session, inputs.method.random_seed),
             "signature": derivatives.signature(inputs.session, inputs.method, inputs.model_digest),
         }
         path = directory / "summary.json"

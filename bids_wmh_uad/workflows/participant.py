@@ -11,7 +11,7 @@ from typing import Any
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session, UnusableSession, find_sessions
-from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.config import Method, RunConfig
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, NOT_STARTED, SESSION_CRASHED, WmhUadError
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.workflows import engine
@@ -24,19 +24,33 @@ LAST_NODE = "publish"
 
 DESCRIPTION = """
 White matter hyperintensities. Following Pinon et al. [@pinon], every voxel's 15 x 15 axial patch (1 mm in plane) of
-the two contrasts was embedded by a siamese patch auto-encoder, and One-Class SVMs [@ocsvm] with a radial basis
-function kernel (nu {nu}, gamma {gamma}), each trained on {n_samples} of the same patient's patches, scored in its
-latent space how unusual a voxel is. {score} The score was thresholded without labels (rule '{threshold}'), and
-26-connected components of at least {min_lesion_volume} mm3 were kept.
+the two contrasts was embedded by a siamese patch auto-encoder. {paradigm} {score} The score was thresholded without
+labels (rule '{threshold}'), and 26-connected components of at least {min_lesion_volume} mm3 were kept.
 """
+PARADIGM_DESCRIPTION = {
+    "patient": (
+        "One-Class SVMs [@ocsvm] with a radial basis function kernel (nu {nu}, gamma {gamma}), each trained on"
+        " {n_samples} of the same patient's patches, scored in its latent space how unusual a voxel is."
+    ),
+    "pooled": (
+        "A One-Class SVM [@ocsvm] with a radial basis function kernel (nu {nu}, gamma {gamma}), trained on"
+        " {latents} patches of {controls} controls, scored in its latent space how unusual a voxel is."
+    ),
+    "voxel": (
+        "One-Class SVMs [@ocsvm] with a radial basis function kernel (nu {nu}, gamma {gamma}), one for each voxel of"
+        " a {step_mm} mm grid in the template's space and trained on the patches of {controls} controls there, scored"
+        " in its latent space how unusual a voxel is."
+    ),
+}
 SCORE_DESCRIPTION = {
     "directed": (
-        "The brightest tenth of the brain's FLAIR was left out of the training sample. A voxel's score is how bright"
+        "A voxel's score is how bright"
         " its FLAIR is, against white matter and against the brain's tissue of the same T1w, weighted by how much of"
         " its patch's surprise goes away when FLAIR is cut at a ceiling for healthy grey matter."
     ),
     "faithful": "A voxel's score is minus the mean decision function.",
 }
+TRIMMED = " The brightest tenth of the brain's FLAIR was left out of the training sample."
 
 
 def run_participant(config: RunConfig) -> int:
@@ -58,9 +72,11 @@ def run_participant(config: RunConfig) -> int:
         If the dataset, the selection, the model or the output directory cannot be used.
     """
     from bids_wmh_uad.models import model_digest
+    from bids_wmh_uad.workflows.reuse import datasets
 
     sessions, unusable = find_sessions(config.bids_dir, config.selection)
-    digest = model_digest(config.method.model)
+    digest = model_digest(config.method.model, config.method.paradigm)
+    datasets(config)
     engine.require_device(config.performance.device)
     if config.running.boilerplate_only:
         if not sessions:
@@ -181,18 +197,20 @@ def init_session_wf(session: Session, config: RunConfig, digest: str, root: Path
 
     from bids_wmh_uad.workflows.interfaces import ScoreAnomaly, SegmentLesions
     from bids_wmh_uad.workflows.preprocess import init_preprocess_wf
+    from bids_wmh_uad.workflows.reuse import datasets, find_preprocessed
 
     method, performance = config.method, config.performance
     directory = root / session.workflow_name
     if config.running.clean_workdir:
         derivatives.remove_tree(directory)
     workflow = Workflow(name=session.workflow_name)
-    workflow.__postdesc__ = DESCRIPTION.format(**{**asdict(method), "score": SCORE_DESCRIPTION[method.score]})
-    preprocess = init_preprocess_wf(session, config)
+    workflow.__postdesc__ = describe_method(method)
+    earlier = find_preprocessed(session, datasets(config), method.random_seed)
+    preprocess = init_preprocess_wf(session, config, earlier)
     score = pe.Node(
         ScoreAnomaly(
-            model=method.model, model_digest=digest, score=method.score, nu=method.nu, gamma=method.gamma,
-            n_samples=method.n_samples, seed=method.random_seed,
+            model=method.model, model_digest=digest, paradigm=method.paradigm,
+            score=method.score, nu=method.nu, gamma=method.gamma, n_samples=method.n_samples, seed=method.random_seed,
             device=performance.device, threads=performance.omp_nthreads,
         ),
         name="score", mem_gb=2.0, n_procs=performance.omp_nthreads,
@@ -203,12 +221,25 @@ def init_session_wf(session: Session, config: RunConfig, digest: str, root: Path
     )  # fmt: skip
     workflow.connect([
         (preprocess, score, [("outputnode.flair_z", "flair"), ("outputnode.t1w_z", "t1w"),
-                             ("outputnode.brain_mask", "brain_mask"), ("outputnode.gm", "gm")]),
+                             ("outputnode.brain_mask", "brain_mask"), ("outputnode.gm", "gm"),
+                             ("outputnode.flair_to_t1w", "flair_to_t1w"),
+                             ("outputnode.t1w_to_template", "t1w_to_template")]),
         (score, segment, [("anomaly", "anomaly")]),
         (preprocess, segment, [("outputnode.brain_mask", "brain_mask"), ("outputnode.gm", "gm")]),
     ])  # fmt: skip
     _connect_outputs(workflow, session, config, digest, directory)
     return workflow
+
+
+def describe_method(method: Method) -> str:
+    """The methods text of scoring and segmentation."""
+    from bids_wmh_uad.models import about_one_class
+
+    settings = {**asdict(method), **about_one_class(method.model, method.paradigm)}
+    paradigm = PARADIGM_DESCRIPTION[method.paradigm].format(**settings)
+    if method.paradigm == "patient" and method.score == "directed":
+        paradigm += TRIMMED
+    return DESCRIPTION.format(**{**settings, "paradigm": paradigm, "score": SCORE_DESCRIPTION[method.score]})
 
 
 def _connect_outputs(
@@ -218,13 +249,17 @@ def _connect_outputs(
     import nipype.interfaces.utility as niu
     import nipype.pipeline.engine as pe
 
+    from bids_wmh_uad.workflows.normality import sidecar_one_class
     from bids_wmh_uad.workflows.outputs import Describe, DrawFigures, FinishImages, Publish
     from bids_wmh_uad.workflows.sinks import connect_sinks
 
     preprocess, score, segment = (workflow.get_node(name) for name in ("preprocess_wf", "score", "segment"))
     finish = pe.Node(FinishImages(source=str(session.flair)), name="finish", mem_gb=1.0)
     describe = pe.Node(
-        Describe(session=session, method=config.method, bids_dir=str(config.bids_dir), model_digest=digest),
+        Describe(
+            session=session, method=config.method, bids_dir=str(config.bids_dir), model_digest=digest,
+            one_class=sidecar_one_class(config.method),
+        ),
         name="describe", mem_gb=0.2,
     )  # fmt: skip
     draw = pe.Node(DrawFigures(label=session.label), name="draw", mem_gb=1.0)
@@ -242,7 +277,8 @@ def _connect_outputs(
         (segment, finish, [("probability", "probability"), ("lesions", "lesions")]),
         (preprocess, describe, [(f"outputnode.{name}", name) for name in
                                 ("scaling", "overlap", "warnings", "brain_mask", "flair_stripped", "t1w_stripped")]),
-        (score, describe, [("device", "score_device"), ("warnings", "score_warnings")]),
+        (score, describe, [("device", "score_device"), ("warnings", "score_warnings"),
+                           ("uncovered", "uncovered")]),
         (segment, describe, [("measures", "measures")]),
         (preprocess, draw, [(f"outputnode.{name}", name) for name in ("flair", "t1w", "template")]),
         (preprocess, draw, [("outputnode.brain_mask", "brain")]),

@@ -26,6 +26,7 @@ from bids_wmh_uad.workflows.interfaces import (
     ReadScan,
     Register,
 )
+from bids_wmh_uad.workflows.reuse import Preprocessed
 
 OUTPUT_FIELDS = (
     "flair", "t1w", "flair_z", "t1w_z", "scaling", "brain_mask", "wm", "gm", "template",
@@ -44,7 +45,7 @@ expressed as robust z-scores against the mode and median absolute deviation of t
 """
 
 
-def init_preprocess_wf(session: Session, config: RunConfig) -> Workflow:
+def init_preprocess_wf(session: Session, config: RunConfig, earlier: Preprocessed | None = None) -> Workflow:
     """Build the preprocessing graph of one session.
 
     Parameters
@@ -53,6 +54,8 @@ def init_preprocess_wf(session: Session, config: RunConfig) -> Workflow:
         Its two files are the graph's only input.
     config : RunConfig
         Seed, threads and device.
+    earlier : Preprocessed, optional
+        What an earlier run left (`reuse.find_preprocessed`): read instead of made again.
 
     Returns
     -------
@@ -61,12 +64,16 @@ def init_preprocess_wf(session: Session, config: RunConfig) -> Workflow:
     """
     workflow = Workflow(name="preprocess_wf")
     workflow.__desc__ = DESCRIPTION
+    outputnode = pe.Node(niu.IdentityInterface(fields=list(OUTPUT_FIELDS)), name="outputnode")
+    if earlier is not None:
+        reuse = pe.Node(earlier.interface(), name="reuse", mem_gb=1.0)
+        workflow.connect([(reuse, outputnode, [(name, name) for name in OUTPUT_FIELDS])])
+        return workflow
     flair, t1w = (_init_contrast(workflow, name, session, config) for name in ("flair", "t1w"))
     coregister = _init_register("coregister", "Rigid", config)
     normalise = _init_register("normalise", "Affine", config)
     align = pe.Node(AlignToFLAIR(t1w_scan=str(session.t1w)), name="align", mem_gb=1.5)
     zscore = pe.Node(NormaliseIntensity(), name="zscore", mem_gb=0.5)
-    outputnode = pe.Node(niu.IdentityInterface(fields=list(OUTPUT_FIELDS)), name="outputnode")
     workflow.connect([
         (flair["n4"], coregister, [("out_file", "moving")]),
         (flair["brain"], coregister, [("out_mask", "moving_mask")]),

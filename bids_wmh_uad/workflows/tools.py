@@ -48,6 +48,8 @@ skull-stripped. Measured: stripped scans 0.86-0.98, heads on a zero background 0
 MIN_BRAIN_ML = 200.0
 GM_LIKELY = 0.5
 """Grey-matter prior above which a voxel is taken for grey matter."""
+DECIMALS = 6
+"""Of a transform's matrix."""
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -255,7 +257,8 @@ def register(
     Returns
     -------
     ndarray, shape (4, 4)
-        Takes a point of `moving` to `fixed`, RAS world mm.
+        Takes a point of `moving` to `fixed`, RAS world mm. Rounded to six decimals (a nanometre),
+        so that what is read back from the transform's file is the very same.
     """
     import ants
 
@@ -268,7 +271,7 @@ def register(
     )
     paths = result["fwdtransforms"]
     try:
-        return np.asarray(np.linalg.inv(_read_itk(paths[0])), dtype=np.float64)
+        return np.asarray(np.linalg.inv(_read_itk(paths[0])).round(DECIMALS), dtype=np.float64)
     finally:
         for path in {*paths, *result["invtransforms"]}:
             Path(path).unlink(missing_ok=True)

@@ -23,16 +23,23 @@ from bids_wmh_uad.workflows.controls import save_control
 from bids_wmh_uad.workflows.interfaces import Stage, load, load_data
 from bids_wmh_uad.workflows.launch import Meeting, own_device, read_launch
 from bids_wmh_uad.workflows.learning import learn
+from bids_wmh_uad.workflows.normality import EXCLUDED, fit_normality
+from bids_wmh_uad.workflows.reuse import datasets, find_lesions, find_preprocessed, read_lesions
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 LAST_NODE = "prepare"
 CONTROL = "control"
+PREPARING = "%s: preprocessing %s; left out as lesion: %s"
 
 
 class _PrepareInput(BaseInterfaceInputSpec):
     flair = File(exists=True, mandatory=True, desc="robust z")
     t1w = File(exists=True, mandatory=True, desc="robust z")
     brain_mask = File(exists=True, mandatory=True)
+    lesions = File(exists=True, desc="mask of what must not be learnt, on the grid of `scan`")
+    lesions_kind = traits.Str(mandatory=True)
+    scan = File(exists=True, mandatory=True, desc="the user's FLAIR")
+    resample = traits.Bool(False, usedefault=True, desc="bring a mask on another grid to the scan's")
     flair_to_t1w = traits.List(traits.List(traits.Float), mandatory=True)
     t1w_to_template = traits.List(traits.List(traits.Float), mandatory=True)
 
@@ -57,9 +64,16 @@ class PrepareControl(Stage):
         image = network_input(
             grid.forward(np.asanyarray(flair.dataobj)), grid.forward(load_data(self.inputs.t1w)), mask
         )
+        if isinstance(self.inputs.lesions, str):
+            lesions = read_lesions(
+                Path(self.inputs.lesions), Path(self.inputs.scan), resample=self.inputs.resample
+            )
+            mask &= ~grid.forward(lesions, order=0)
         to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
         mni_to_voxel = np.linalg.inv(to_template @ grid.affine)
-        self._results["out_dir"] = str(save_control(directory / CONTROL, image, mask, mni_to_voxel))
+        control = save_control(directory / CONTROL, image, mask, mni_to_voxel)
+        (control / EXCLUDED).write_text(self.inputs.lesions_kind)
+        self._results["out_dir"] = str(control)
 
 
 def run_train(config: RunConfig) -> int:
@@ -93,6 +107,7 @@ def run_train(config: RunConfig) -> int:
         meeting.announce({session.label: path for session, path in controls.items()} or None)
     device = own_device(config.performance.device, launch)  # now: workers are forked without it
     learn({session.label: path for session, path in controls.items()}, config, meeting, device)
+    fit_normality(list(controls.values()), config)
     LOGGER.info("Model: %s", config.training.output_model)
     return EXIT_OK if complete else EXIT_SESSION_FAILED
 
@@ -117,12 +132,21 @@ def prepare_controls(sessions: Sequence[Session], config: RunConfig) -> dict[Ses
 
     from bids_wmh_uad.workflows.preprocess import init_preprocess_wf
 
+    given = datasets(config)
     workflow = Workflow(name=engine.workflow_name("train"), base_dir=str(config.running.work_dir))
     for session in sessions:
         single = Workflow(name=session.workflow_name)
-        prepare = pe.Node(PrepareControl(), name=LAST_NODE, mem_gb=1.0)
+        earlier = find_preprocessed(session, [*given, config.output_dir], config.method.random_seed)
+        kind, lesions = find_lesions(session, given, earlier)
+        LOGGER.info(PREPARING, session.label, "made anew" if earlier is None else "reused", kind)
+        prepare = pe.Node(
+            PrepareControl(lesions_kind=kind, scan=str(session.flair), resample=config.group.resample_reference),
+            name=LAST_NODE, mem_gb=1.0,
+        )  # fmt: skip
+        if lesions is not None:
+            prepare.inputs.lesions = str(lesions)
         single.connect([
-            (init_preprocess_wf(session, config), prepare, [
+            (init_preprocess_wf(session, config, earlier), prepare, [
                 ("outputnode.flair_z", "flair"), ("outputnode.t1w_z", "t1w"),
                 ("outputnode.brain_mask", "brain_mask"), ("outputnode.flair_to_t1w", "flair_to_t1w"),
                 ("outputnode.t1w_to_template", "t1w_to_template"),

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from program import GOOD, IMAGES, Run, participant, save, validator_errors, wmh
 
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.bids.dataset import find_sessions
-from bids_wmh_uad.config import Method, Selection
+from bids_wmh_uad.config import Method
 from bids_wmh_uad.errors import (
     EMPTY_IMAGE,
     EXIT_OK,
@@ -30,45 +25,10 @@ from bids_wmh_uad.errors import (
 from bids_wmh_uad.workflows.rethreshold import threshold_label
 
 if TYPE_CHECKING:
-    from bids_wmh_uad.bids.dataset import Session
     from bids_wmh_uad.phantom import PhantomSubject
 
 pytestmark = pytest.mark.slow
-GOOD = {"sub-01": ("01", None), "sub-02/ses-1": ("02", "1")}
 FIGURES = ("anomaly", "brain", "coreg", "histogram", "lesions", "norm")
-IMAGES = ("flair", "t1w", "brain", "anomaly", "probability", "mask", "lesions")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of the program, and where it read and wrote."""
-
-    bids_dir: Path
-    output_dir: Path
-    code: int
-    log: str
-
-    def session(self, label: str) -> Session:
-        subject, session = GOOD[label]
-        sessions, _ = find_sessions(self.bids_dir, Selection(participant_label=(subject,)))
-        return next(found for found in sessions if found.session == session)
-
-    def path(self, label: str, output: str) -> Path:
-        return derivatives.output_path(self.output_dir, self.session(label), output)
-
-
-def wmh(bids_dir: Path, output_dir: Path, level: str, *options: str | Path) -> Run:
-    command = [sys.executable, "-m", "bids_wmh_uad", bids_dir, output_dir, level, *options]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
-    ran = subprocess.run(
-        [str(part) for part in command], env=environment, text=True, check=False, timeout=400,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    return Run(bids_dir, output_dir, ran.returncode, ran.stdout)
-
-
-def participant(bids_dir: Path, output_dir: Path, model: Path, *options: str | Path) -> Run:
-    return wmh(bids_dir, output_dir, "participant", "--model", model, "--omp-nthreads", "1", *options)
 
 
 def stamps(root: Path) -> dict[str, int]:
@@ -78,47 +38,6 @@ def stamps(root: Path) -> dict[str, int]:
         for path in root.rglob("*")
         if path.is_file() and path.relative_to(root).parts[0] not in ("logs", "work")
     }
-
-
-def save(image: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(image, path)
-
-
-def turned(image: Any) -> Any:
-    """The same image in another order of storage, as float32, with NaN around the brain."""
-    other = image.as_reoriented(nib.orientations.axcodes2ornt("PSR"))
-    data = np.asanyarray(other.dataobj, dtype=np.float32)
-    return nib.Nifti1Image(np.where(data == 0, np.nan, data), other.affine)
-
-
-@pytest.fixture(scope="module")
-def bids_dir(tmp_path_factory: pytest.TempPathFactory, phantom: PhantomSubject) -> Path:
-    """Two good sessions and four bad ones, below a path that looks like another subject's."""
-    root = tmp_path_factory.mktemp("run") / "sub-99" / "ses-7" / "anat" / "ds"
-    root.mkdir(parents=True)
-    (root / "dataset_description.json").write_text('{"Name": "test", "BIDSVersion": "1.10.0"}')
-    save(phantom.flair, root / "sub-01" / "anat" / "sub-01_acq-2D_FLAIR.nii.gz")
-    save(phantom.t1w, root / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
-    for subject, flair in (
-        ("02", turned(phantom.flair)),
-        ("03", None),
-        ("04", phantom.flair),
-        ("05", nib.Nifti1Image(np.zeros(phantom.flair.shape, np.int16), phantom.flair.affine)),
-        ("06", nib.concat_images([phantom.flair, phantom.flair])),
-    ):
-        anat = root / f"sub-{subject}" / "ses-1" / "anat"
-        save(phantom.t1w, anat / f"sub-{subject}_ses-1_T1w.nii.gz")
-        if flair is not None:
-            save(flair, anat / f"sub-{subject}_ses-1_FLAIR.nii.gz")
-    cut = root / "sub-04" / "ses-1" / "anat" / "sub-04_ses-1_FLAIR.nii.gz"
-    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
-    return root
-
-
-@pytest.fixture(scope="module")
-def first(bids_dir: Path, model_dir: Path) -> Run:
-    return participant(bids_dir, bids_dir.parent / "out", model_dir)
 
 
 def test_some_sessions_failed_and_the_others_are_done(first: Run) -> None:
@@ -242,17 +161,6 @@ def test_the_registration_finds_the_phantoms_motion(first: Run, phantom: Phantom
 
 def test_the_official_validator_finds_no_error(first: Run) -> None:
     assert validator_errors(first.output_dir) == []
-
-
-def validator_errors(dataset: Path) -> list[Any]:
-    beside = Path(sys.executable).with_name("bids-validator-deno")
-    validator = str(beside) if beside.is_file() else shutil.which("bids-validator-deno")
-    if validator is None:
-        pytest.skip("bids-validator-deno is not installed")
-    command = [validator, "--ignoreWarnings", "--format", "json", str(dataset)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    issues = json.loads(ran.stdout)["issues"]["issues"]
-    return [issue for issue in issues if issue.get("severity", "error") == "error"]
 
 
 def test_the_log_holds_the_settings_and_the_stages(first: Run) -> None:

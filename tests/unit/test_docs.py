@@ -139,6 +139,7 @@ def test_every_key_of_sidecars_and_summary_is_documented(nipype_offline):
     from bids_wmh_uad.bids.dataset import Session
     from bids_wmh_uad.config import Method
     from bids_wmh_uad.workflows.measures import segment
+    from bids_wmh_uad.workflows.normality import SIDECAR_KEYS, sidecar_one_class
     from bids_wmh_uad.workflows.outputs import sidecars
 
     score = np.ones((4, 4, 4), np.float32)
@@ -146,10 +147,10 @@ def test_every_key_of_sidecars_and_summary_is_documented(nipype_offline):
     raw = Path("/raw")
     session = Session("1", None, raw / "sub-1/anat/sub-1_FLAIR.nii.gz", raw / "sub-1/anat/sub-1_T1w.nii.gz")
     scaling = {name: {"mode": 1.0, "scale": 1.0} for name in ("flair", "t1w")}
-    written = words(found.measures) | words(
-        sidecars(session, raw, Method(), "0", scaling, found.measures, "cpu")
-    )
-    outputs_by_name = set(sidecars(session, raw, Method(), "0", scaling, found.measures, "cpu"))
+    one_class = sidecar_one_class(Method())
+    described = sidecars(session, raw, Method(), "0", one_class, scaling, found.measures, "cpu")
+    written = words(found.measures) | words(described) | set(SIDECAR_KEYS.values())
+    outputs_by_name = set(described)
     assert written - outputs_by_name <= code_spans(read("docs/outputs.md"))
 
 

@@ -11,9 +11,12 @@ from scipy import ndimage
 
 from bids_wmh_uad.core.autoencoder import build_autoencoder
 from bids_wmh_uad.core.expected import expected_flair, rim_weight
+from bids_wmh_uad.core.embedding import embed_patches
 from bids_wmh_uad.core.intensity import smooth_flair_z
+from bids_wmh_uad.core.patches import extract_patches
 from bids_wmh_uad.core.ranking import average_precision
-from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, flair_ceiling
+from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, draw_sample, flair_ceiling
+from bids_wmh_uad.core.voxelwise import fit_voxelwise
 from bids_wmh_uad.errors import BadDataError, GridMismatchError, UsageError
 
 SHAPE = (44, 44, 6)
@@ -158,3 +161,73 @@ def test_the_gpu_makes_the_same_map(model, name, monkeypatch):
     assert there.device.startswith("cuda")
     assert there.warnings == ()
     assert np.abs(there.scores - here.scores).max() < 1e-4 * max(1.0, np.abs(here.scores).max())
+
+
+@pytest.fixture(scope="module")
+def template_model(model):
+    """One model a voxel of the scene, each of a few healthy subjects' latents there; none on the left."""
+    scans = [scene(lesions=False, seed=seed) for seed in range(9)]
+    mask = scans[0][2] & (np.indices(SHAPE)[0] >= 22)
+    coords = np.argwhere(mask)
+    latents = [
+        embed_patches(model, extract_patches(Scan(*scan[:3]).network_input(), coords)) for scan in scans
+    ]
+    fitted = fit_voxelwise(np.stack(latents), mask, np.eye(4), nu=0.1)
+    numbers = np.full(SHAPE, -1, dtype=np.int32)
+    numbers[mask] = np.arange(len(coords))
+    return fitted, numbers
+
+
+def test_directed_without_a_model_is_the_brightness_at_its_lowest_weight(model, template_model):
+    fitted, numbers = template_model
+    flair, t1w, mask, spots = scene()
+    result = score_scan(model, Scan(flair, t1w, mask, voxels=numbers), PARAMS, one_class=fitted)
+    bright = brightness(flair, t1w, mask)
+    far = mask & ~ndimage.binary_dilation(numbers >= 0, iterations=4)  # D is smoothed
+    assert (spots & far).any()
+    np.testing.assert_allclose(result[far], PARAMS.floor * bright[far], atol=1e-4)
+    assert (result[spots & (numbers >= 0)] > PARAMS.floor * bright[spots & (numbers >= 0)] + 0.05).any()
+
+
+def test_faithful_without_a_model_is_neither_usual_nor_unusual(model, template_model):
+    fitted, numbers = template_model
+    flair, t1w, mask, _ = scene()
+    params = replace(PARAMS, score="faithful")
+    result = score_scan(model, Scan(flair, t1w, mask, voxels=numbers), params, one_class=fitted)
+    known = mask & (numbers >= 0)
+    assert (result[mask & ~known] == np.median(result[known])).all()
+    assert not result[~mask].any()
+    coords = np.argwhere(known)[::37]
+    latents = embed_patches(model, extract_patches(Scan(flair, t1w, mask).network_input(), coords))
+    expected = -fitted.on().decision_function(
+        torch.from_numpy(latents), torch.from_numpy(numbers[known][::37].astype(np.int64))
+    )
+    np.testing.assert_allclose(result[tuple(coords.T)], expected, atol=1e-4)
+
+
+def test_a_given_model_does_not_depend_on_the_drawn_patches(model, template_model):
+    fitted, numbers = template_model
+    flair, t1w, mask, _ = scene()
+    scan, params = Scan(flair, t1w, mask, voxels=numbers), replace(PARAMS, score="faithful")
+    first, second = (score_scan(model, scan, params, seed, one_class=fitted) for seed in (0, 1))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_only_what_is_used_is_drawn_and_the_patients_own_sample_stays_the_same(model):
+    flair, t1w, mask, _ = scene()
+    scan, rng = Scan(flair, t1w, mask), np.random.default_rng
+    both = draw_sample(model, scan, mask, PARAMS, rng(0))
+    own = draw_sample(model, scan, mask, PARAMS, rng(0), spread=False)
+    np.testing.assert_allclose(own.members, both.members, atol=1e-6)
+    assert own.spread.shape == (0, 16)
+    others = draw_sample(model, scan, mask, PARAMS, rng(0), members=False)
+    assert others.members.shape == (0, PARAMS.n_samples, 16)
+    assert len(others.spread) == len(both.spread) > 0
+
+
+def test_nowhere_a_model_is_a_typed_error(model, template_model):
+    flair, t1w, mask, _ = scene()
+    nowhere = Scan(flair, t1w, mask, voxels=np.full(SHAPE, -1))
+    for name in ("directed", "faithful"):
+        with pytest.raises(BadDataError):
+            score_scan(model, nowhere, replace(PARAMS, score=name), one_class=template_model[0])

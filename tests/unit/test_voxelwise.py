@@ -14,8 +14,7 @@ from bids_wmh_uad.core.voxelwise import (
     fit_voxelwise,
     leave_one_out,
 )
-from bids_wmh_uad.errors import BadDataError, GridMismatchError, LatentsError, ModelError
-from bids_wmh_uad.models import load_voxelwise, save_voxelwise
+from bids_wmh_uad.errors import BadDataError, GridMismatchError, LatentsError
 
 MASK = np.random.default_rng(3).random((6, 7, 5)) < 0.5
 AFFINE = np.array([[2.0, 0, 0, -5], [0, 2, 0, -6], [0, 0, 2, 1], [0, 0, 0, 1]])
@@ -92,25 +91,6 @@ def test_an_outlier_far_away_has_a_finite_log_score(cohort):
     log_score, _ = leave_one_out(odd, nu=0.2)
     assert np.isfinite(log_score).all()
     assert (log_score[4] < log_score[3]).all()
-
-
-def test_unusable_model_files_are_typed_errors(fitted, tmp_path):
-    path = save_voxelwise(fitted[1], tmp_path)
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(ModelError, match=path.name):
-        load_voxelwise(tmp_path)
-    path.unlink()
-    with pytest.raises(ModelError, match=path.name):
-        load_voxelwise(tmp_path)
-
-
-def test_saved_models_come_back_memory_mapped(fitted, tmp_path):
-    _, model = fitted
-    save_voxelwise(model, tmp_path / "model")
-    loaded = load_voxelwise(tmp_path / "model")
-    for name, tensor in vars(model).items():
-        assert torch.equal(getattr(loaded, name), tensor)
-    assert str(tmp_path) in open("/proc/self/maps").read()  # noqa: PTH123, SIM115
 
 
 def test_from_a_memory_map_and_with_any_number_of_threads(fitted, cohort, tmp_path):

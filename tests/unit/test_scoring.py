@@ -10,8 +10,8 @@ import torch
 from scipy import ndimage
 
 from bids_wmh_uad.core.autoencoder import build_autoencoder
-from bids_wmh_uad.core.expected import expected_flair, rim_weight
 from bids_wmh_uad.core.embedding import embed_patches
+from bids_wmh_uad.core.expected import expected_flair, rim_weight
 from bids_wmh_uad.core.intensity import smooth_flair_z
 from bids_wmh_uad.core.patches import extract_patches
 from bids_wmh_uad.core.ranking import average_precision

@@ -23,6 +23,9 @@ NO_BRAIN = "{path}: no brain was found ({volume:.0f} mL). Check that this is a h
 NO_OVERLAP = "{path}: T1w and FLAIR do not overlap after registration (Dice {dice:.2f}). Check that both are of the same subject and that their headers are right."
 GRID_MISMATCH = "{first} and {second} are not on the same grid ({detail}). Resample one to the other."
 
+# Doubts about a session that is done: warnings, in its summary and on its page
+NO_VENTRICLES = "The ventricles were not found in the scan: regions and distances are the template's. Check contrasts and alignment with the template on the page."
+
 # Datasets
 MISSING_FLAIR = "{where}: no FLAIR found, only {t1w}. Add sub-*_FLAIR.nii.gz or exclude the session with --session-label or --bids-filter-file."
 MISSING_T1W = "{where}: no T1w found for {flair}. Add sub-*_T1w.nii.gz to the session, or keep exactly one T1w per subject."

@@ -46,6 +46,7 @@ OUTPUTS = {
     "probability": "space-FLAIR_label-WMH_probseg.nii.gz",
     "mask": "space-FLAIR_label-WMH_mask.nii.gz",
     "lesions": "space-FLAIR_desc-lesions_dseg.nii.gz",
+    "regions": "space-FLAIR_desc-regions_dseg.nii.gz",
     "table": "space-FLAIR_desc-lesions_dseg.tsv",
     "t1w_to_flair": "from-T1w_to-FLAIR_mode-image_xfm.txt",
     "t1w_to_template": f"from-T1w_to-{TEMPLATE}_mode-image_xfm.txt",

@@ -324,6 +324,7 @@ class _SegmentInput(BaseInterfaceInputSpec):
     anomaly = File(exists=True, mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
     gm = File(exists=True, mandatory=True)
+    regions = File(exists=True, mandatory=True, desc="from FindRegions")
     threshold = traits.Str(mandatory=True, desc="NAME[=VALUE]")
     min_lesion_volume = traits.Float(mandatory=True, desc="mm3")
 
@@ -352,8 +353,9 @@ class SegmentLesions(Stage):
             image.affine,
             threshold=self.inputs.threshold,
             min_lesion_volume=self.inputs.min_lesion_volume,
+            regions=load_data(self.inputs.regions),
         )
         self._save("lesions", directory, tools.as_image(found.labels, image.affine))
         self._save("probability", directory, tools.as_image(found.probability, image.affine))
-        self._results["table"] = write_lesion_table(directory / "lesions.tsv", found.lesions)
+        self._results["table"] = write_lesion_table(directory / "lesions.tsv", found.lesions, found.places)
         self._results["measures"] = found.measures

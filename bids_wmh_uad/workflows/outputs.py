@@ -27,6 +27,7 @@ IMAGES = {
     "probability": np.float32,
     "mask": np.uint8,
     "lesions": np.int32,
+    "regions": np.uint8,
 }
 """The images of a session and the type each is stored in."""
 
@@ -39,6 +40,7 @@ class _FinishInput(BaseInterfaceInputSpec):
     anomaly = File(exists=True, mandatory=True)
     probability = File(exists=True, mandatory=True)
     lesions = File(exists=True, mandatory=True)
+    regions = File(exists=True, mandatory=True)
     flair_to_t1w = traits.List(traits.List(traits.Float), mandatory=True)
     t1w_to_template = traits.List(traits.List(traits.Float), mandatory=True)
 
@@ -51,6 +53,7 @@ class _FinishOutput(TraitedSpec):
     probability = File()
     mask = File()
     lesions = File()
+    regions = File()
     t1w_to_flair = File()
     t1w_to_template = File()
     flair_to_template = File()
@@ -97,6 +100,7 @@ class _DescribeInput(BaseInterfaceInputSpec):
     overlap = traits.Float(mandatory=True)
     warnings = traits.List(traits.Str, mandatory=True)
     score_device = traits.Str(mandatory=True)
+    region_warnings = traits.List(traits.Str, mandatory=True)
     score_warnings = traits.List(traits.Str, mandatory=True)
     measures = traits.Dict(mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
@@ -112,6 +116,7 @@ class _DescribeOutput(TraitedSpec):
     probability = traits.Dict()
     mask = traits.Dict()
     lesions = traits.Dict()
+    regions = traits.Dict()
     t1w_to_flair = traits.Dict()
     t1w_to_template = traits.Dict()
     flair_to_template = traits.Dict()
@@ -149,7 +154,7 @@ class Describe(Stage):
             "score": inputs.method.score,
             "model": {"name": Path(inputs.method.model).name, "digest": inputs.model_digest},
             "registration_overlap": round(inputs.overlap, 4),
-            "warnings": [*inputs.warnings, *inputs.score_warnings, *measures["warnings"]],
+            "warnings": [*inputs.warnings, *inputs.region_warnings, *inputs.score_warnings, *measures["warnings"]],
             "Sources": [
                 derivatives.raw_uri(path, Path(inputs.bids_dir))
                 for path in (inputs.session.flair, inputs.session.t1w)

@@ -181,6 +181,7 @@ def init_session_wf(session: Session, config: RunConfig, digest: str, root: Path
 
     from bids_wmh_uad.workflows.interfaces import ScoreAnomaly, SegmentLesions
     from bids_wmh_uad.workflows.preprocess import init_preprocess_wf
+    from bids_wmh_uad.workflows.regions import connect_regions
 
     method, performance = config.method, config.performance
     directory = root / session.workflow_name
@@ -207,6 +208,7 @@ def init_session_wf(session: Session, config: RunConfig, digest: str, root: Path
         (score, segment, [("anomaly", "anomaly")]),
         (preprocess, segment, [("outputnode.brain_mask", "brain_mask"), ("outputnode.gm", "gm")]),
     ])  # fmt: skip
+    connect_regions(workflow, preprocess, segment)
     _connect_outputs(workflow, session, config, digest, directory)
     return workflow
 
@@ -221,7 +223,9 @@ def _connect_outputs(
     from bids_wmh_uad.workflows.outputs import Describe, DrawFigures, FinishImages, Publish
     from bids_wmh_uad.workflows.sinks import connect_sinks
 
-    preprocess, score, segment = (workflow.get_node(name) for name in ("preprocess_wf", "score", "segment"))
+    preprocess, score, segment, regions = (
+        workflow.get_node(name) for name in ("preprocess_wf", "score", "segment", "regions")
+    )
     finish = pe.Node(FinishImages(source=str(session.flair)), name="finish", mem_gb=1.0)
     describe = pe.Node(
         Describe(session=session, method=config.method, bids_dir=str(config.bids_dir), model_digest=digest),
@@ -240,6 +244,8 @@ def _connect_outputs(
         (preprocess, finish, [("outputnode.brain_mask", "brain")]),
         (score, finish, [("anomaly", "anomaly")]),
         (segment, finish, [("probability", "probability"), ("lesions", "lesions")]),
+        (regions, finish, [("regions", "regions")]),
+        (regions, describe, [("warnings", "region_warnings")]),
         (preprocess, describe, [(f"outputnode.{name}", name) for name in
                                 ("scaling", "overlap", "warnings", "brain_mask", "flair_stripped", "t1w_stripped")]),
         (score, describe, [("device", "score_device"), ("warnings", "score_warnings")]),

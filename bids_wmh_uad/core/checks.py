@@ -12,7 +12,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from bids_wmh_uad.errors import (
+    CUT_BRAIN,
+    EMPTY_BRAIN,
+    FLAIR_CONTRAST,
+    LOW_OVERLAP,
+    NOISY,
+    ODD_SCALE,
+    ODD_VOLUME,
+    POOR_ALIGNMENT,
+    POOR_TEMPLATE,
+    SAME_CONTRAST,
+    T1W_CONTRAST,
+    THICK_SLICES,
+)
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 GREY_CERTAIN, WHITE_CERTAIN = 0.8, 0.9
@@ -53,8 +70,8 @@ def measure(brain: Brain) -> dict[str, float]:
     Returns
     -------
     dict
-        ``flair_grey``, ``t1w_grey``: median of grey over white matter's mode; ``flair_cnr``, ``t1w_cnr``:
-        their difference over the noise; ``dependence``, ``sameness``: see `dependence`; ``template_r``:
+        ``flair_grey``, ``t1w_grey``: median of grey over white matter's mode; ``flair_noise``, ``t1w_noise``:
+        noise over white matter's mode; ``dependence``, ``sameness``: see `dependence`; ``template_r``:
         correlation of T1w and template; ``coverage``: fraction of the template's brain that is in the mask;
         ``cut``: see `cut_area`; ``flair_empty``, ``t1w_empty``: fraction of the brain that is exactly 0;
         ``icv_ml``: volume of the mask; ``thickness_mm``: largest voxel size.
@@ -67,7 +84,7 @@ def measure(brain: Brain) -> dict[str, float]:
     for name, image in (("flair", brain.flair), ("t1w", brain.t1w)):
         grey, white = (float(np.median(image[tissue])) if tissue.any() else np.nan for tissue in inside.values())
         found[f"{name}_grey"] = grey / white if white else np.nan
-        found[f"{name}_cnr"] = abs(grey - white) / max(_noise(image, inside["white"]), 1e-6)
+        found[f"{name}_noise"] = _noise(image, inside["white"])
         found[f"{name}_empty"] = float(np.mean(image[brain.mask] == 0))
     smooth = [_smoothed(image, brain) for image in (brain.flair, brain.t1w)]
     found["dependence"], found["sameness"] = dependence(*smooth)
@@ -132,3 +149,70 @@ def _noise(image: NDArray[np.float32], tissue: NDArray[np.bool_]) -> float:
     pairs = tissue[1:] & tissue[:-1]
     difference = np.abs(image[1:][pairs] - image[:-1][pairs])
     return 1.4826 * float(np.median(difference)) / np.sqrt(2) if difference.size else np.nan
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Where a number becomes a doubt.
+
+    Parameters
+    ----------
+    name : str
+        Of the number in `measure`.
+    low, high : float
+        Outside of these there is a doubt.
+    text : str
+        The warning.
+    contrast : str
+        Which scan it is about, for texts that name one.
+    """
+
+    name: str
+    low: float
+    high: float
+    text: str
+    contrast: str = ""
+
+
+LIMITS = (
+    Limit("dependence", 0.25, np.inf, POOR_ALIGNMENT),
+    Limit("sameness", -np.inf, 0.92, SAME_CONTRAST),
+    Limit("flair_grey", 0.9, np.inf, FLAIR_CONTRAST),
+    Limit("t1w_grey", -np.inf, 0.97, T1W_CONTRAST),
+    Limit("template_r", 0.2, np.inf, POOR_TEMPLATE),
+    Limit("scale_max", -np.inf, 1.4, ODD_SCALE),
+    Limit("scale_min", 0.7, np.inf, ODD_SCALE),
+    Limit("cut", -np.inf, 0.4, CUT_BRAIN),
+    Limit("flair_empty", -np.inf, 0.1, EMPTY_BRAIN, "FLAIR"),
+    Limit("t1w_empty", -np.inf, 0.1, EMPTY_BRAIN, "T1w"),
+    Limit("icv_ml", 800.0, 2400.0, ODD_VOLUME),
+    Limit("flair_noise", -np.inf, 0.25, NOISY, "FLAIR"),
+    Limit("t1w_noise", -np.inf, 0.25, NOISY, "T1w"),
+    Limit("thickness_mm", -np.inf, 7.0, THICK_SLICES),
+)
+"""Far enough from every intact scan tried that they stay silent there (docs/preprocessing.md)."""
+
+OVERLAP, OVERLAP_STRIPPED = 0.95, 0.85
+"""Dice of the brain masks: of two that deepbet made; where a scan came stripped, by another tool."""
+
+
+def doubts(numbers: Mapping[str, float], *, stripped: bool) -> list[str]:
+    """Warnings that the numbers give rise to.
+
+    Parameters
+    ----------
+    numbers : mapping
+        From `measure`, with ``overlap`` (Dice of the brain masks) and ``scale_min``, ``scale_max``
+        (stretches of the affine to the template). One that is not finite gives a doubt.
+    stripped : bool
+        Whether one of the scans came skull-stripped.
+    """
+    overlap = OVERLAP_STRIPPED if stripped else OVERLAP
+    limits = (Limit("overlap", overlap, np.inf, LOW_OVERLAP), *LIMITS)
+    return [
+        limit.text.format(
+            value=numbers[limit.name], limit=limit.low, percent=100 * numbers[limit.name], contrast=limit.contrast
+        )
+        for limit in limits
+        if not limit.low <= numbers[limit.name] <= limit.high
+    ]

@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 from bids_wmh_uad.workflows import tools
 
 Array = NDArray[Any]
-LOW_OVERLAP = "T1w and FLAIR brain masks agree poorly after registration (Dice {dice:.2f}, expected 0.95): check the registration."
-MIN_OVERLAP, GOOD_OVERLAP = 0.3, 0.95
+MIN_OVERLAP = 0.3
 WM_CERTAIN = 0.9
 """White-matter prior above which a voxel serves as intensity reference."""
 
@@ -190,7 +189,6 @@ class _AlignOutput(TraitedSpec):
     gm = File(desc="grey-matter prior on the FLAIR grid, [0, 1]")
     template = File(desc="the T1w template on the FLAIR grid")
     overlap = traits.Float(desc="Dice of the two brain masks after registration")
-    warnings = traits.List(traits.Str)
 
 
 class AlignToFLAIR(Stage):
@@ -224,7 +222,6 @@ class AlignToFLAIR(Stage):
         if overlap < MIN_OVERLAP:
             raise BadImageError(NO_OVERLAP.format(path=self.inputs.t1w_scan, dice=overlap))
         self._results["overlap"] = overlap
-        self._results["warnings"] = [LOW_OVERLAP.format(dice=overlap)] if overlap < GOOD_OVERLAP else []
 
 
 class _NormaliseInput(BaseInterfaceInputSpec):

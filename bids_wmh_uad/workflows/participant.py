@@ -220,6 +220,8 @@ def _connect_outputs(
     import nipype.interfaces.utility as niu
     import nipype.pipeline.engine as pe
 
+    from bids_wmh_uad.workflows.checks import connect_checks
+    from bids_wmh_uad.workflows.explain import connect_explain
     from bids_wmh_uad.workflows.outputs import Describe, DrawFigures, FinishImages, Publish
     from bids_wmh_uad.workflows.sinks import connect_sinks
 
@@ -247,7 +249,7 @@ def _connect_outputs(
         (regions, finish, [("regions", "regions")]),
         (regions, describe, [("warnings", "region_warnings")]),
         (preprocess, describe, [(f"outputnode.{name}", name) for name in
-                                ("scaling", "overlap", "warnings", "brain_mask", "flair_stripped", "t1w_stripped")]),
+                                ("scaling", "overlap", "brain_mask", "flair_stripped", "t1w_stripped")]),
         (score, describe, [("device", "score_device"), ("warnings", "score_warnings")]),
         (segment, describe, [("measures", "measures")]),
         (preprocess, draw, [(f"outputnode.{name}", name) for name in ("flair", "t1w", "template")]),
@@ -256,6 +258,8 @@ def _connect_outputs(
         (segment, draw, [("lesions", "lesions"), ("measures", "measures")]),
         (files, publish, [("out", "files")]),
     ])  # fmt: skip
+    connect_checks(workflow)
+    connect_explain(workflow, digest, config.method.model, config.method.random_seed)
     connect_sinks(workflow, session, staging)
 
 
@@ -323,7 +327,9 @@ def write_reports(config: RunConfig, subjects: Sequence[str], failures: dict[str
             if label.partition("/")[0] == f"sub-{subject}"
         }
         try:
-            write_subject_report(config.output_dir, subject, failures=own)
+            write_subject_report(
+                config.output_dir, subject, failures=own, model=Path(config.method.model)
+            )
         except Exception as error:
             LOGGER.warning(PAGE_FAILED, subject, error)
             LOGGER.debug("", exc_info=True)

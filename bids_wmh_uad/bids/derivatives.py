@@ -26,7 +26,7 @@ from bids_wmh_uad.files import dump_json, write_atomically
 CODE_URL = "https://github.com/bids-apps/bids-wmh-uad"
 BIDSIGNORE = (
     "*.html",
-    "CITATION.md",
+    "CITATION.*",
     "logs",
     "work",
     "figures",

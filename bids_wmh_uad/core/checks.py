@@ -16,6 +16,7 @@ from bids_wmh_uad.errors import (
     CUT_BRAIN,
     EMPTY_BRAIN,
     FLAIR_CONTRAST,
+    FLUID_CONTRAST,
     LOW_OVERLAP,
     NOISY,
     ODD_SCALE,
@@ -177,6 +178,7 @@ class Limit:
 LIMITS = (
     Limit("dependence", 0.25, np.inf, POOR_ALIGNMENT),
     Limit("sameness", -np.inf, 0.92, SAME_CONTRAST),
+    Limit("sameness", 0.0, np.inf, FLUID_CONTRAST),
     Limit("flair_grey", 0.9, np.inf, FLAIR_CONTRAST),
     Limit("t1w_grey", -np.inf, 0.97, T1W_CONTRAST),
     Limit("template_r", 0.2, np.inf, POOR_TEMPLATE),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bids_wmh_uad.core.autoencoder import SiamesePatchAutoEncoder
     from bids_wmh_uad.core.scoring import Scan
 
-POINTS, EXAMPLES = 300, 3
+POINTS, EXAMPLES = 150, 3
 """Voxels of each kind in the plane, and patches of each kind that are shown."""
 
 

@@ -153,7 +153,7 @@ def plot_patches(sample: Mapping[str, NDArray[Any]], out: str | PathLike[str]) -
             # side by side, and each voxel as a square of 8: a browser would blur them
             both = np.concatenate([np.pad(channel.T[::-1], ((0, 0), (0, 1))) for channel in image], axis=1)
             grey = np.kron((np.clip(both, 0, 1) * 255).astype(np.uint8), np.ones((8, 8), np.uint8))
-            row.append(Panel((grey,), (2 * PATCH_MM, PATCH_MM), (), caption, ("F", "")))
+            row.append(Panel((grey,), (2 * PATCH_MM, PATCH_MM), (), caption, ("", "")))
     wide = 6
     blocks = [row[start : start + wide] for start in range(0, len(rows[0]), wide) for row in rows]
     heading = "Patches (FLAIR, T1w), and below each its reconstruction"

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-MOST_LESIONS = 20
+MOST_LESIONS = 10
 """Rows of the page's lesion table; the file has all."""
 LESION_COLUMNS = ("index", "region", "volume_mm3", "ventricle_distance_mm", "mean_score")
 

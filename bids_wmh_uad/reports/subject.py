@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
 
-MOST_SESSIONS = 4
-"""More sessions than this (a megabyte each) do not share a page."""
+MOST_SESSIONS = 3
+"""More sessions than this (1.3 MB each) do not share a page."""
 SUMMARY_SUFFIX = "_desc-wmh_summary.json"
 UNREADABLE_SUMMARY = "{name} cannot be read ({reason}): run this session again."
 FIGURE_REFERENCE = re.compile(r'(?:src|data)="\./([^"]+\.svg)"')

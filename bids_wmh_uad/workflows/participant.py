@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +28,11 @@ White matter hyperintensities. Following Pinon et al. [@pinon], every voxel's 15
 the two contrasts was embedded by a siamese patch auto-encoder, and One-Class SVMs [@ocsvm] with a radial basis
 function kernel (nu {nu}, gamma {gamma}), each trained on {n_samples} of the same patient's patches, scored in its
 latent space how unusual a voxel is. {score} The score was thresholded without labels (rule '{threshold}'), and
-26-connected components of at least {min_lesion_volume} mm3 were kept.
+26-connected components of at least {min_lesion_volume} mm3 were kept. Ventricles and cortex were found from the intensities of
+both contrasts near where the template has them, and the posterior fossa from a region map derived of the template's tissue
+maps and the points of Seitzman et al. [@seitzman]. Lesions within 3 mm of a ventricle are called periventricular, others
+within 2 mm of cortex juxtacortical, those mostly below the tentorium infratentorial, and the rest deep; the volume within 10 mm
+of the ventricles is given too, for the division is a convention [@decarli].
 """
 SCORE_DESCRIPTION = {
     "directed": (
@@ -97,7 +102,8 @@ def run_sessions(sessions: Sequence[Session], config: RunConfig, digest: str) ->
         Why a session failed, by its label; empty if all are done.
     """
     start = time()
-    progress = engine.Progress({session.workflow_name: session.label for session in sessions}, LAST_NODE)
+    labels = {session.workflow_name: session.label for session in sessions}
+    progress = engine.Progress(labels, LAST_NODE, terminal=sys.stderr.isatty())
     failures: dict[str, str] = {}
     for batch in engine.batches(sessions, config):
         if failures and config.running.stop_on_first_crash:
@@ -299,12 +305,13 @@ def _write_failure(path: Path, subject: str, session: str | None, reason: str) -
 
 
 def write_citation(workflow: Any, output_dir: Path) -> None:
-    """Write the methods text, with its references, to ``CITATION.md``."""
-    from bids_wmh_uad.reports.methods import methods_text
+    """Write the methods text to ``CITATION.md``, and its references to ``CITATION.bib`` too."""
+    from bids_wmh_uad.reports.methods import bibliography, methods_text
 
     session = workflow.list_node_names()[0].split(".")[0]
-    text = methods_text(workflow.get_node(session).visit_desc())
-    write_atomically(output_dir / "CITATION.md", text.encode())
+    description = workflow.get_node(session).visit_desc()
+    write_atomically(output_dir / "CITATION.md", methods_text(description).encode())
+    write_atomically(output_dir / "CITATION.bib", bibliography(description).encode())
 
 
 def write_reports(config: RunConfig, subjects: Sequence[str], failures: dict[str, str]) -> None:

@@ -83,7 +83,7 @@ def test_distances_are_those_of_the_distance_transform(seed: int) -> None:
     if targets.any():
         expected = ndimage.distance_transform_edt(~targets, sampling=spacing)[points]
         np.testing.assert_allclose(found, expected, rtol=1e-6)
-        bound = float(np.median(expected)) if expected.size else 1.0
+        bound = 1.000001 * float(np.median(expected)) if expected.size else 1.0  # no tie
         near = regions.distances(points, targets, spacing, bound) <= bound
         np.testing.assert_array_equal(near, expected <= bound)
     else:
@@ -124,7 +124,10 @@ def scan() -> tuple[Tissue, nib.Nifti1Image, np.ndarray]:
     mask = nib.as_closest_canonical(subject.brain).get_fdata() > 0
     grey, white = (tools.resample(tools.template(name), flair, SHRINK) for name in ("GM", "WM"))
     z = [robust_zscore(image.get_fdata(dtype=np.float32), mask, mask & (white > 0.9))[0] for image in (flair, t1w)]
-    return Tissue(z[0], z[1], mask, grey), flair, near > 0.95
+    x, y, _ = np.moveaxis(np.argwhere(near > 0.85) @ flair.affine[:3, :3].T + flair.affine[:3, 3], -1, 0)
+    truth = np.zeros(mask.shape, bool)
+    truth[near > 0.85] = (np.abs(x) > 10) | (y > -18)  # without the cisterns behind the midbrain
+    return Tissue(z[0], z[1], mask, grey), flair, truth
 
 
 SHRINK = np.diag([0.95, 0.95, 0.95, 1.0])
@@ -143,8 +146,8 @@ def test_ventricles_are_the_phantoms(scan: tuple[Tissue, nib.Nifti1Image, np.nda
     def overlap(mask: np.ndarray) -> float:
         return 2 * np.count_nonzero(mask & truth) / (np.count_nonzero(mask) + np.count_nonzero(truth))
 
-    assert overlap(ventricles) > 0.7
-    assert overlap(ventricles) > overlap(atlas_on(grid, SHRINK)[ATLAS]) + 0.1  # worth the effort
+    assert overlap(ventricles) > 0.8
+    assert overlap(ventricles) > overlap(atlas_on(grid, SHRINK)[ATLAS]) + 0.2  # worth the effort
     away = regions.distances(ventricles, truth, grid.header.get_zooms())
     assert np.percentile(away, 95) < 6  # no leak into fissures
 
@@ -181,5 +184,5 @@ def test_the_atlas_is_what_its_code_derives(tmp_path: Path) -> None:
     # landmarks of MNI space
     assert {at(-24, -64, -30), at(30, -60, -44), at(0, -26, -34), at(2, -20, -12)} == {BELOW}
     assert {at(-12, -18, 8), at(26, 2, 2)} == {DEEP_GREY}
-    assert {at(-12, 10, 18), at(26, -48, 8)} == {1}
+    assert {at(-14, -20, 24), at(26, -48, 8)} == {1}
     assert {at(-40, -70, -10), at(-24, -80, 0), at(0, -14, 0), at(-50, -20, -24)}.isdisjoint({BELOW})

@@ -27,7 +27,9 @@ GRID_MISMATCH = "{first} and {second} are not on the same grid ({detail}). Resam
 LOW_OVERLAP = "T1w and FLAIR brain masks agree poorly after registration (Dice {value:.2f}, expected {limit:.2f} or more): check the brain mask and the registration."
 POOR_ALIGNMENT = "T1w and FLAIR hardly depend on each other voxel by voxel (correlation ratio {value:.2f}, usual 0.5-0.7): the registration failed, or they are not of the same head. Do not use the numbers before you have looked."
 SAME_CONTRAST = "T1w and FLAIR look like the same contrast (correlation {value:.2f}): check that neither file is a copy of the other."
-FLUID_CONTRAST = "What is dark on the T1w is bright on the FLAIR (correlation {value:.2f}): is it a T2w, or inverted?"
+FLUID_CONTRAST = (
+    "What is dark on the T1w is bright on the FLAIR (correlation {value:.2f}): is it a T2w, or inverted?"
+)
 FLAIR_CONTRAST = "Grey matter is darker than white matter on the FLAIR ({value:.2f} times as bright): is it a T1w, or are the two files swapped or inverted?"
 T1W_CONTRAST = "Grey matter is not darker than white matter on the T1w ({value:.2f} times as bright): is it a FLAIR or T2w, or are the two files swapped or inverted?"
 POOR_TEMPLATE = "The T1w hardly resembles the template after registration (correlation {value:.2f}, usual 0.35-0.75): check its orientation and the alignment on the page."

@@ -19,7 +19,9 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 def main(output: Path, target: Path) -> int:
     """Copy the charts of the first participant and render the mosaics."""
     figures = sorted((output / "sub-01" / "figures").glob("*.svg"))
-    found = {name: next(path for path in figures if f"_desc-{name}_" in path.name) for name in (*CHARTS, *MOSAICS)}
+    found = {
+        name: next(path for path in figures if f"_desc-{name}_" in path.name) for name in (*CHARTS, *MOSAICS)
+    }
     target.mkdir(parents=True, exist_ok=True)
     for name in CHARTS:
         shutil.copyfile(found[name], target / f"{name}.svg")
@@ -41,8 +43,8 @@ def render(browser: str, figure: Path, picture: Path) -> None:
     height = round(WIDTH * float(down) / float(across))
     with TemporaryDirectory(prefix="wmhgallery") as directory:
         page, shot = Path(directory) / "page.html", Path(directory) / "shot.png"
-        page.write_text(f"<body style='margin:0'>{text[text.index('<svg'):]}", encoding="utf-8")
-        subprocess.run(
+        page.write_text(f"<body style='margin:0'>{text[text.index('<svg') :]}", encoding="utf-8")
+        subprocess.run(  # noqa: S603 (our own figure, and a browser found by name)
             [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--screenshot={shot}", "--hide-scrollbars",
              f"--user-data-dir={directory}/profile", f"--window-size={WIDTH},{height}", page.as_uri()],
             check=True, capture_output=True, timeout=120,

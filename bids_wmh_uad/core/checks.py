@@ -83,7 +83,9 @@ def measure(brain: Brain) -> dict[str, float]:
         "white": brain.mask & (brain.white > WHITE_CERTAIN),
     }
     for name, image in (("flair", brain.flair), ("t1w", brain.t1w)):
-        grey, white = (float(np.median(image[tissue])) if tissue.any() else np.nan for tissue in inside.values())
+        grey, white = (
+            float(np.median(image[tissue])) if tissue.any() else np.nan for tissue in inside.values()
+        )
         found[f"{name}_grey"] = grey / white if white else np.nan
         found[f"{name}_noise"] = _noise(image, inside["white"])
         found[f"{name}_empty"] = float(np.mean(image[brain.mask] == 0))
@@ -213,7 +215,10 @@ def doubts(numbers: Mapping[str, float], *, stripped: bool) -> list[str]:
     limits = (Limit("overlap", overlap, np.inf, LOW_OVERLAP), *LIMITS)
     return [
         limit.text.format(
-            value=numbers[limit.name], limit=limit.low, percent=100 * numbers[limit.name], contrast=limit.contrast
+            value=numbers[limit.name],
+            limit=limit.low,
+            percent=100 * numbers[limit.name],
+            contrast=limit.contrast,
         )
         for limit in limits
         if not limit.low <= numbers[limit.name] <= limit.high

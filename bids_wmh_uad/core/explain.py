@@ -87,7 +87,11 @@ def explain(
     patches = extract_patches(scan.network_input(), coords)
     latents = embed_patches(model, patches)
     lesions = list(kinds)[-1]
-    usual = latents if names == (lesions,) else latents[kind != (names.index(lesions) if lesions in names else -1)]
+    usual = (
+        latents
+        if names == (lesions,)
+        else latents[kind != (names.index(lesions) if lesions in names else -1)]
+    )
     plane, share = _plane(latents, usual)
     shown = np.concatenate([np.flatnonzero(kind == number)[:EXAMPLES] for number in range(len(names))])
     with torch.inference_mode():

@@ -88,7 +88,7 @@ def plot_score_histogram(
     if scores.size:
         axes.hist(scores, bins=120, log=True, histtype="stepfilled", color="#6e9fd6")
     keys = ("volume_ml_threshold_minus20", "wmh_volume_ml", "volume_ml_threshold_plus20")
-    labels = ("threshold − 20 %", f"threshold {threshold:.4g}", "threshold + 20 %")
+    labels = ("threshold - 20 %", f"threshold {threshold:.4g}", "threshold + 20 %")
     for label, key, shift in zip(labels, keys, (-0.2, 0.0, 0.2), strict=True):
         at = threshold + shift * abs(threshold)
         volume = (volumes or {}).get(key, float((scores > at).sum()) * scan.voxel_ml)
@@ -122,7 +122,14 @@ def plot_latents(sample: Mapping[str, NDArray[Any]], out: str | PathLike[str]) -
     plane, share = np.asarray(sample["plane"]), np.asarray(sample["share"])
     for number, name in enumerate(sample["kinds"]):
         points = plane[np.asarray(sample["kind"]) == number]
-        axes.scatter(*points.T, s=9, alpha=0.6, linewidths=0, color=_colour_of(str(name)), label=f"{name} ({len(points)})")
+        axes.scatter(
+            *points.T,
+            s=9,
+            alpha=0.6,
+            linewidths=0,
+            color=_colour_of(str(name)),
+            label=f"{name} ({len(points)})",
+        )
     axes.legend(loc="best", frameon=False, markerscale=2)
     axes.set(
         xlabel=f"first direction ({100 * share[0]:.0f} % of the tissues' variance)",

@@ -25,7 +25,6 @@ from bids_wmh_uad.reports.mosaic import (
     crop,
     data_uri,
     foreground,
-    load_scan,
     load_together,
     panel,
     spread,

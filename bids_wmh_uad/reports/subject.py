@@ -17,8 +17,8 @@ from shutil import copyfile
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any
 
-from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError
 from bids_wmh_uad.core.regions import REGIONS
+from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError
 from bids_wmh_uad.reports.pages import MISSING, render, specs_directory, write_text
 from bids_wmh_uad.reports.run import read_card, read_lesions, read_stages
 
@@ -247,13 +247,15 @@ def write_subject_report(
 def _cards(rows: Sequence[SessionSummary], directory: Path | None) -> dict[str, str]:
     """Model cards by the models' names, of those that are at hand."""
     models = [row.summary.get("model") for row in rows]
-    cards = {str(model["name"]): read_card(model, directory) for model in models if isinstance(model, dict) and "name" in model}
+    cards = {
+        str(model["name"]): read_card(model, directory)
+        for model in models
+        if isinstance(model, dict) and "name" in model
+    }
     return {name: text for name, text in cards.items() if text}
 
 
-def _write_page(
-    root: Path, name: str, context: Mapping[str, Any], shown: Sequence[SessionSummary]
-) -> Path:
+def _write_page(root: Path, name: str, context: Mapping[str, Any], shown: Sequence[SessionSummary]) -> Path:
     """Write one page with the figures of the sessions shown."""
     page, label = root / f"{name}.html", context["name"].removeprefix("sub-")
     starts = tuple(f"{row.prefix}_desc-" for row in shown)
@@ -266,7 +268,9 @@ def _write_page(
                 if figure.name.startswith(starts):
                     copyfile(figure, figures / figure.name)
             for desc in ("summary", "about"):
-                write_text(figures / f"sub-{label}_desc-{desc}_FLAIR.html", render(f"{desc}.html.j2", context))
+                write_text(
+                    figures / f"sub-{label}_desc-{desc}_FLAIR.html", render(f"{desc}.html.j2", context)
+                )
             return write_text(page, _assemble(staging, label))
     except OSError as error:
         raise CannotCreateError(CANNOT_CREATE.format(path=page, reason=error)) from error

@@ -1,4 +1,4 @@
-"""The step that doubts: is this a head's T1w and FLAIR, whole and aligned?"""
+"""The step that doubts whether this is a head's T1w and FLAIR, whole and aligned."""
 
 from __future__ import annotations
 

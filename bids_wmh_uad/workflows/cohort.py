@@ -32,7 +32,10 @@ WMH_COLUMNS: dict[str, dict[str, Any]] = {
     "lesion_count": {"Description": "26-connected lesions; 0: none found, n/a: failed."},
     "largest_lesion_ml": {"Description": "Volume of the largest lesion.", "Units": "mL"},
     **{
-        f"wmh_volume_ml_{region}": {"Description": f"Volume of the {region} lesions, each whole.", "Units": "mL"}
+        f"wmh_volume_ml_{region}": {
+            "Description": f"Volume of the {region} lesions, each whole.",
+            "Units": "mL",
+        }
         for region in REGIONS
     },
     "wmh_volume_ml_within_10mm": {

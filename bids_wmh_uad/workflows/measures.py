@@ -137,7 +137,9 @@ def write_lesion_table(
         writer.writeheader()
         for lesion, place in zip_longest(lesions, places):
             known = asdict(lesion) | (asdict(place) if place else {})
-            row = {key: round(value, 4) if isinstance(value, float) else value for key, value in known.items()}
+            row = {
+                key: round(value, 4) if isinstance(value, float) else value for key, value in known.items()
+            }
             row = {key: "n/a" if value == np.inf else value for key, value in row.items()}
             writer.writerow({"name": f"lesion-{lesion.index}", **row})
     return str(path.absolute())

@@ -18,7 +18,18 @@ from bids_wmh_uad.workflows import tools
 from bids_wmh_uad.workflows.interfaces import Stage, load_data
 
 LOGGER = logging.getLogger("bids_wmh_uad.report")
-PACKAGES = ("antspyx", "deepbet", "nilearn", "nipype", "niworkflows", "nireports", "numpy", "scipy", "scikit-learn", "torch")
+PACKAGES = (
+    "antspyx",
+    "deepbet",
+    "nilearn",
+    "nipype",
+    "niworkflows",
+    "nireports",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "torch",
+)
 FIGURE_FAILED = "{label}: figure '{name}' could not be drawn ({reason}); the results are not affected."
 IMAGES = {
     "flair": np.float32,
@@ -157,7 +168,12 @@ class Describe(Stage):
             "model": {"name": Path(inputs.method.model).name, "digest": inputs.model_digest},
             "registration_overlap": round(inputs.overlap, 4),
             "checks": inputs.checks,
-            "warnings": [*inputs.warnings, *inputs.region_warnings, *inputs.score_warnings, *measures["warnings"]],
+            "warnings": [
+                *inputs.warnings,
+                *inputs.region_warnings,
+                *inputs.score_warnings,
+                *measures["warnings"],
+            ],
             "Sources": [
                 derivatives.raw_uri(path, Path(inputs.bids_dir))
                 for path in (inputs.session.flair, inputs.session.t1w)
@@ -175,7 +191,9 @@ def _versions() -> dict[str, str]:
     from importlib.metadata import version
     from platform import python_version
 
-    return {"bids-wmh-uad": __version__, "python": python_version()} | {name: version(name) for name in PACKAGES}
+    return {"bids-wmh-uad": __version__, "python": python_version()} | {
+        name: version(name) for name in PACKAGES
+    }
 
 
 def _brain_measures(brain_mask: str, measures: dict[str, Any]) -> dict[str, Any]:

@@ -334,9 +334,7 @@ def write_reports(config: RunConfig, subjects: Sequence[str], failures: dict[str
             if label.partition("/")[0] == f"sub-{subject}"
         }
         try:
-            write_subject_report(
-                config.output_dir, subject, failures=own, model=Path(config.method.model)
-            )
+            write_subject_report(config.output_dir, subject, failures=own, model=Path(config.method.model))
         except Exception as error:
             LOGGER.warning(PAGE_FAILED, subject, error)
             LOGGER.debug("", exc_info=True)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 GOOD = {"sub-01": ("01", None), "sub-02/ses-1": ("02", "1")}
-FIGURES = ("anomaly", "brain", "coreg", "histogram", "lesions", "norm")
+FIGURES = ("anomaly", "brain", "coreg", "histogram", "latents", "lesions", "norm", "patches")
 IMAGES = ("flair", "t1w", "brain", "anomaly", "probability", "mask", "lesions")
 
 
@@ -160,7 +160,7 @@ def expected_files(run: Run, label: str) -> set[str]:
 
 def test_the_output_is_what_the_contract_lists_and_no_more(first: Run) -> None:
     failures = {derivatives.failure_path(Path(), subject, "1") for subject in ("03", "04", "05", "06")}
-    expected = {"dataset_description.json", ".bidsignore", "CITATION.md"}
+    expected = {"dataset_description.json", ".bidsignore", "CITATION.md", "CITATION.bib"}
     expected |= {f"sub-{number:02d}.html" for number in range(1, 7)}
     expected |= {str(path) for path in failures} | set.union(
         *(expected_files(first, label) for label in GOOD)

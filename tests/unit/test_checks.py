@@ -20,7 +20,8 @@ def make_brain(seed: int = 0, size: int = 56) -> Brain:
     grey, white = (radius > 0.72) & (radius < 0.93), (radius > 0.3) & (radius < 0.72)
     mask, fluid = radius < 1, (radius < 0.3) | (radius > 0.93)
     flair, t1w = (
-        levels[0] * grey + levels[1] * white + levels[2] * (fluid & mask) for levels in ((1.2, 1.0, 0.3), (0.7, 1.0, 0.2))
+        levels[0] * grey + levels[1] * white + levels[2] * (fluid & mask)
+        for levels in ((1.2, 1.0, 0.3), (0.7, 1.0, 0.2))
     )
     noise = 0.03 * rng.standard_normal((2, *mask.shape)) * mask
     return Brain(
@@ -35,7 +36,9 @@ def texts(brain: Brain, *, stripped: bool = False, **changes: float) -> list[str
 
 
 def is_from(text: str, constant: str) -> bool:
-    return text.startswith(constant.split("{")[0]) and text.endswith(constant.rsplit("}", maxsplit=1)[-1])
+    return text.startswith(constant.split("{", maxsplit=1)[0]) and text.endswith(
+        constant.rsplit("}", maxsplit=1)[-1]
+    )
 
 
 def test_a_good_brain_raises_no_doubt() -> None:

@@ -227,7 +227,7 @@ def test_histogram_states_the_volume_above_the_threshold(case: Case, tmp_path: P
     out = charts.plot_score_histogram(case.anomaly, case.mask, 4.0, tmp_path / "h.svg")
     text = "".join(parse(out).itertext())
     assert f"threshold 4: {above:.2f} mL" in text
-    for sign, shifted in (("−", 3.2), ("+", 4.8)):
+    for sign, shifted in (("-", 3.2), ("+", 4.8)):
         volume = (scores[case.brain] > shifted).sum() * np.prod(ZOOMS) / 1000
         assert f"threshold {sign} 20 %: {volume:.2f} mL" in text
     measured = charts.plot_score_histogram(

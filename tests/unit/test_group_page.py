@@ -243,7 +243,11 @@ def test_a_session_that_could_not_be_compared_counts_nowhere(tmp_path: Path) -> 
     summary = summarise(scores, [None] * 3, {}, seed=0)
     page = Page(write_group_report(tmp_path, small_cohort(), evaluation=scores, summary=summary))
     versus = page.text.split('class="versus"')[1].split("</table>")[0].split("<tbody>")[1]
-    assert cells(versus)[3:] == ["+0.100 [\N{MINUS SIGN}0.100, +0.300]", "1 of 2", "undecided: the interval holds 0"]
+    assert cells(versus)[3:] == [
+        "+0.100 [\N{MINUS SIGN}0.100, +0.300]",
+        "1 of 2",
+        "undecided: the interval holds 0",
+    ]
     assert "Curves" not in page.words()
     assert [row[1] for row in page.rows("evaluation-table")] == ["0.500", "0.600", "n/a"]
 

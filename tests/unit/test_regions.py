@@ -113,7 +113,13 @@ def scan() -> tuple[Tissue, nib.Nifti1Image, np.ndarray]:
     size = (1.5, 1.5, 3.0)
     subject = make_subject(
         PhantomSpec(
-            seed=3, lesion_volume_ml=10, head=False, flair_zooms=size, t1w_zooms=size, misalignment=0, oblique=0
+            seed=3,
+            lesion_volume_ml=10,
+            head=False,
+            flair_zooms=size,
+            t1w_zooms=size,
+            misalignment=0,
+            oblique=0,
         )
     )
     flair, t1w = (nib.as_closest_canonical(image) for image in (subject.flair, subject.t1w))
@@ -123,7 +129,10 @@ def scan() -> tuple[Tissue, nib.Nifti1Image, np.ndarray]:
     near = tools.resample(nib.Nifti1Image(anatomy.periventricular, place), flair, np.eye(4))
     mask = nib.as_closest_canonical(subject.brain).get_fdata() > 0
     grey, white = (tools.resample(tools.template(name), flair, SHRINK) for name in ("GM", "WM"))
-    z = [robust_zscore(image.get_fdata(dtype=np.float32), mask, mask & (white > 0.9))[0] for image in (flair, t1w)]
+    z = [
+        robust_zscore(image.get_fdata(dtype=np.float32), mask, mask & (white > 0.9))[0]
+        for image in (flair, t1w)
+    ]
     x, y, _ = np.moveaxis(np.argwhere(near > 0.85) @ flair.affine[:3, :3].T + flair.affine[:3, 3], -1, 0)
     truth = np.zeros(mask.shape, bool)
     truth[near > 0.85] = (np.abs(x) > 10) | (y > -18)  # without the cisterns behind the midbrain

@@ -56,3 +56,4 @@ def test_the_methods_text_alone_needs_a_usable_session(
     root = make_dataset(tmp_path / "whole", T1W, FLAIR)
     assert main([str(root), str(out), "participant", "--boilerplate-only"]) == EXIT_OK
     assert "Pinon" in (out / "CITATION.md").read_text()
+    assert "@article{pinon,\n  author = {Pinon, N." in (out / "CITATION.bib").read_text()

@@ -6,17 +6,18 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from broken import BROKEN
+from test_participant import participant
 
 from bids_wmh_uad import errors
 from bids_wmh_uad.bids import derivatives
-from integration.broken import BROKEN
-from integration.test_participant import participant
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from test_participant import Run
+
     from bids_wmh_uad.phantom import PhantomSubject
-    from integration.test_participant import Run
 
 pytestmark = pytest.mark.slow
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 GOOD = {"sub-01": ("01", None), "sub-02/ses-1": ("02", "1")}
 FIGURES = ("anomaly", "brain", "coreg", "histogram", "latents", "lesions", "norm", "patches")
-IMAGES = ("flair", "t1w", "brain", "anomaly", "probability", "mask", "lesions")
+IMAGES = ("flair", "t1w", "brain", "anomaly", "probability", "mask", "lesions", "regions")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def wmh(bids_dir: Path, output_dir: Path, level: str, *options: str | Path) -> R
     command = [sys.executable, "-m", "bids_wmh_uad", bids_dir, output_dir, level, *options]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
     ran = subprocess.run(
-        [str(part) for part in command], env=environment, text=True, check=False, timeout=400,
+        [str(part) for part in command], env=environment, text=True, check=False, timeout=1800,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     return Run(bids_dir, output_dir, ran.returncode, ran.stdout)
@@ -179,7 +179,7 @@ def test_every_image_is_on_the_flairs_own_grid(first: Run, label: str, output: s
     brain = np.asanyarray(nib.load(first.path(label, "brain")).dataobj) > 0
     if output not in ("flair", "t1w"):
         assert not data[~brain].any()
-    stored = {"brain": np.uint8, "mask": np.uint8, "lesions": np.int32}
+    stored = {"brain": np.uint8, "mask": np.uint8, "lesions": np.int32, "regions": np.uint8}
     assert image.get_data_dtype() == stored.get(output, np.float32)
 
 

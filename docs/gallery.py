@@ -1,6 +1,6 @@
 """Pictures for ``reports.md`` from the demo's output (``make gallery``): the phantom's figures, small.
 
-Slices are rendered from the SVG's own JPEG panels by headless Chromium where there is one, else skipped.
+They are rendered by headless Chromium; without one they stay as they are.
 """
 
 from __future__ import annotations
@@ -12,24 +12,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 WIDTH = 900
-CHARTS, MOSAICS = ("histogram", "latents"), ("lesions", "anomaly", "brain", "patches")
+FIGURES = ("lesions", "anomaly", "histogram", "patches", "latents", "brain")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def main(output: Path, target: Path) -> int:
-    """Copy the charts of the first participant and render the mosaics."""
+    """Render the figures of the first participant."""
     figures = sorted((output / "sub-01" / "figures").glob("*.svg"))
-    found = {
-        name: next(path for path in figures if f"_desc-{name}_" in path.name) for name in (*CHARTS, *MOSAICS)
-    }
+    found = {name: next(path for path in figures if f"_desc-{name}_" in path.name) for name in FIGURES}
     target.mkdir(parents=True, exist_ok=True)
-    for name in CHARTS:
-        shutil.copyfile(found[name], target / f"{name}.svg")
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
-        sys.stderr.write("No Chromium: the pictures of slices are left as they are.\n")
+        sys.stderr.write("No Chromium: the pictures are left as they are.\n")
         return 1
-    for name in MOSAICS:
+    for name in FIGURES:
         render(browser, found[name], target / f"{name}.jpg")
     return 0
 
@@ -49,7 +45,7 @@ def render(browser: str, figure: Path, picture: Path) -> None:
              f"--user-data-dir={directory}/profile", f"--window-size={WIDTH},{height}", page.as_uri()],
             check=True, capture_output=True, timeout=120,
         )  # fmt: skip
-        Image.open(shot).convert("RGB").save(picture, "JPEG", quality=62, optimize=True)
+        Image.open(shot).convert("RGB").save(picture, "JPEG", quality=55, optimize=True)
 
 
 if __name__ == "__main__":

@@ -130,7 +130,8 @@ def cut_area(mask: NDArray[np.bool_]) -> float:
     shares = []
     for axis in range(3):
         area = np.count_nonzero(mask, axis=tuple(other for other in range(3) if other != axis))
-        shares += [area[0] / max(1, area.max()), area[-1] / max(1, area.max())]
+        widest = max(1, int(area.max()))
+        shares += [int(area[0]) / widest, int(area[-1]) / widest]
     return float(max(shares))
 
 

@@ -7,7 +7,7 @@ an affine is some millimetres off, and atrophy moves ventricles further.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from scipy import ndimage
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+Spacing: TypeAlias = "Sequence[float] | NDArray[np.float64]"
 VENTRICLES, INFRATENTORIAL, CORTEX = 1, 2, 3
 """Labels of a map of regions; 0 is everything else."""
 REGIONS = ("periventricular", "deep", "juxtacortical", "infratentorial")
@@ -79,7 +80,7 @@ class Tissue:
 
 
 def find_ventricles(
-    tissue: Tissue, atlas: NDArray[np.bool_], spacing: Sequence[float]
+    tissue: Tissue, atlas: NDArray[np.bool_], spacing: Spacing
 ) -> tuple[NDArray[np.bool_], bool]:
     """Find the lateral and third ventricles: dark on FLAIR and T1w, joined to the atlas's, and near them.
 
@@ -114,7 +115,7 @@ def find_ventricles(
 
 
 def find_cortex(
-    tissue: Tissue, excluded: NDArray[np.bool_], ventricles: NDArray[np.bool_], spacing: Sequence[float]
+    tissue: Tissue, excluded: NDArray[np.bool_], ventricles: NDArray[np.bool_], spacing: Spacing
 ) -> NDArray[np.bool_]:
     """Find the cortex: grey on T1w where the atlas has at least some grey matter, not at the ventricles.
 
@@ -140,7 +141,7 @@ def find_cortex(
 
 
 def distances(
-    points: NDArray[np.bool_], targets: NDArray[np.bool_], spacing: Sequence[float], bound: float = np.inf
+    points: NDArray[np.bool_], targets: NDArray[np.bool_], spacing: Spacing, bound: float = np.inf
 ) -> NDArray[np.float64]:
     """Distance from each voxel of one mask to the nearest voxel of another, between centres.
 
@@ -188,7 +189,7 @@ class LesionPlace:
 
 
 def place_lesions(
-    labels: NDArray[np.int32], regions: NDArray[np.integer], spacing: Sequence[float]
+    labels: NDArray[np.int32], regions: NDArray[np.integer], spacing: Spacing
 ) -> tuple[list[LesionPlace], float]:
     """Name each lesion's region, and measure what lies within 10 mm of the ventricles.
 

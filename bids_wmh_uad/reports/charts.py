@@ -123,7 +123,8 @@ def plot_latents(sample: Mapping[str, NDArray[Any]], out: str | PathLike[str]) -
     for number, name in enumerate(sample["kinds"]):
         points = plane[np.asarray(sample["kind"]) == number]
         axes.scatter(
-            *points.T,
+            points[:, 0],
+            points[:, 1],
             s=9,
             alpha=0.6,
             linewidths=0,

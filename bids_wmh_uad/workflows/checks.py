@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from numpy.typing import NDArray
 
 from bids_wmh_uad.core import checks
 from bids_wmh_uad.core.volume import voxel_sizes
@@ -47,8 +48,8 @@ class CheckScans(Stage):
         inputs = self.inputs
         image = load(inputs.flair)
         brain = checks.Brain(
-            load_data(inputs.flair) / np.float32(inputs.scaling["flair"]["mode"]),
-            load_data(inputs.t1w) / np.float32(inputs.scaling["t1w"]["mode"]),
+            self._scaled("flair"),
+            self._scaled("t1w"),
             load_data(inputs.brain_mask) > 0,
             load_data(inputs.gm),
             load_data(inputs.wm),
@@ -62,6 +63,11 @@ class CheckScans(Stage):
             numbers, stripped=inputs.flair_stripped or inputs.t1w_stripped
         )
         self._results["numbers"] = {name: round(value, 4) for name, value in numbers.items()}
+
+    def _scaled(self, name: str) -> NDArray[np.float32]:
+        """A contrast in units of white matter's mode."""
+        data = load_data(getattr(self.inputs, name)) / self.inputs.scaling[name]["mode"]
+        return np.asarray(data, dtype=np.float32)
 
 
 def connect_checks(workflow: Any) -> None:

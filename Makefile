@@ -8,7 +8,7 @@ DEMO ?= demo
 TORCH ?= torch==2.13.0
 export NO_ET := 1
 
-.PHONY: venv demo test lint types docs model ci clean
+.PHONY: venv demo gallery test lint types docs model atlas ci clean
 
 venv: $(VENV)/.installed
 
@@ -41,6 +41,14 @@ types: venv
 
 docs: venv
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+# Pictures of the documentation: the demo's phantom, never a person
+gallery: demo
+	$(BIN)/python docs/gallery.py $(DEMO)/out docs/_static
+
+# Where ventricles and posterior fossa lie in the template, from nilearn's maps
+atlas: venv
+	$(BIN)/python -m bids_wmh_uad.workflows.atlas
 
 # The shipped model, from nothing but this repository. Its card is bids_wmh_uad/data/models/default/README.md.
 model: venv

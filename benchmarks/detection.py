@@ -40,11 +40,12 @@ from scans import BANDS_ML, Case, imprinted_cases, preprocess, read_cases
 from scipy import ndimage
 
 from bids_wmh_uad.core.autoencoder import build_autoencoder
+from bids_wmh_uad.core.expected import flair_ceiling
 from bids_wmh_uad.core.intensity import smooth_flair_z
 from bids_wmh_uad.core.lesions import label_lesions, total_volume_ml
 from bids_wmh_uad.core.metrics import dice, lesion_detection
 from bids_wmh_uad.core.ranking import Ranking
-from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, brightness_maps, flair_ceiling
+from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, brightness_maps
 from bids_wmh_uad.core.threshold import calibrated_probability, operating_point
 from bids_wmh_uad.models import load_model, model_digest
 from bids_wmh_uad.phantom.dataset import main as write_phantoms

@@ -23,6 +23,24 @@ NO_BRAIN = "{path}: no brain was found ({volume:.0f} mL). Check that this is a h
 NO_OVERLAP = "{path}: T1w and FLAIR do not overlap after registration (Dice {dice:.2f}). Check that both are of the same subject and that their headers are right."
 GRID_MISMATCH = "{first} and {second} are not on the same grid ({detail}). Resample one to the other."
 
+# Doubts about a session that is done: warnings, in its summary and on its page
+LOW_OVERLAP = "T1w and FLAIR brain masks agree poorly after registration (Dice {value:.2f}, expected {limit:.2f} or more): check the brain mask and the registration."
+POOR_ALIGNMENT = "T1w and FLAIR hardly depend on each other voxel by voxel (correlation ratio {value:.2f}, usual 0.5-0.7): the registration failed, or they are not of the same head. Do not use the numbers before you have looked."
+SAME_CONTRAST = "T1w and FLAIR look like the same contrast (correlation {value:.2f}): check that neither file is a copy of the other."
+FLUID_CONTRAST = (
+    "What is dark on the T1w is bright on the FLAIR (correlation {value:.2f}): is it a T2w, or inverted?"
+)
+FLAIR_CONTRAST = "Grey matter is darker than white matter on the FLAIR ({value:.2f} times as bright): is it a T1w, or are the two files swapped or inverted?"
+T1W_CONTRAST = "Grey matter is not darker than white matter on the T1w ({value:.2f} times as bright): is it a FLAIR or T2w, or are the two files swapped or inverted?"
+POOR_TEMPLATE = "The T1w hardly resembles the template after registration (correlation {value:.2f}, usual 0.35-0.75): check its orientation and the alignment on the page."
+ODD_SCALE = "The registration to the template changes lengths by a factor of {value:.2f}: check the voxel sizes in the header, and that the whole brain was scanned."
+CUT_BRAIN = "The field of view cuts through the brain (at one face over {percent:.0f} % of its cross-section): volumes are too small."
+EMPTY_BRAIN = "{percent:.0f} % of the brain is exactly 0 on the {contrast}: slices are missing, or part of the brain was cut away."
+ODD_VOLUME = "The brain mask holds {value:.0f} mL, and heads hold 800-2400: check the voxel sizes in the header and the brain mask."
+NOISY = "The {contrast} is very noisy (noise {value:.2f} of white matter's brightness, usual below 0.1): small lesions cannot be told."
+THICK_SLICES = "Voxels are {value:.1f} mm thick: small lesions are lost, and volumes are rough."
+NO_VENTRICLES = "The ventricles were not found in the scan: regions and distances are the template's. Check contrasts and alignment with the template on the page."
+
 # Datasets
 MISSING_FLAIR = "{where}: no FLAIR found, only {t1w}. Add sub-*_FLAIR.nii.gz or exclude the session with --session-label or --bids-filter-file."
 MISSING_T1W = "{where}: no T1w found for {flair}. Add sub-*_T1w.nii.gz to the session, or keep exactly one T1w per subject."

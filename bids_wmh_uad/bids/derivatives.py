@@ -26,7 +26,7 @@ from bids_wmh_uad.files import dump_json, write_atomically
 CODE_URL = "https://github.com/bids-apps/bids-wmh-uad"
 BIDSIGNORE = (
     "*.html",
-    "CITATION.md",
+    "CITATION.*",
     "logs",
     "work",
     "figures",
@@ -48,6 +48,7 @@ OUTPUTS = {
     "probability": "space-FLAIR_label-WMH_probseg.nii.gz",
     "mask": "space-FLAIR_label-WMH_mask.nii.gz",
     "lesions": "space-FLAIR_desc-lesions_dseg.nii.gz",
+    "regions": "space-FLAIR_desc-regions_dseg.nii.gz",
     "table": "space-FLAIR_desc-lesions_dseg.tsv",
     "t1w_to_flair": "from-T1w_to-FLAIR_mode-image_xfm.txt",
     "t1w_to_template": f"from-T1w_to-{TEMPLATE}_mode-image_xfm.txt",

@@ -9,6 +9,8 @@ from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import TEMPLATE, Method
 
+REGION_LABELS = ("ventricles", "infratentorial", "cortex")
+"""The region image's labels, from 1."""
 UNITS = "as scanned, after N4 bias-field correction"
 
 
@@ -73,6 +75,11 @@ def sidecars(
             "Threshold": threshold,
         },
         "lesions": {"Sources": [out["mask"]], "Description": "Connected lesions (26 neighbours), largest first."},
+        "regions": {
+            "Sources": [out["flair"], out["t1w"], out["brain"]],
+            "Description": "Where lesions lie is told from these regions.",
+            "Labels": {name: label for label, name in enumerate(REGION_LABELS, start=1)},
+        },
     }  # fmt: skip
     for meta in described.values():
         meta["SpatialReference"] = raw["flair"]

@@ -154,3 +154,32 @@ def rim_weight(mask: NDArray[np.bool_], zooms: ArrayLike) -> Map:
     distance = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=sampling)[1:-1, 1:-1, 1:-1]
     weight: Map = (1 - RIM_WEIGHT * np.exp(-((distance / RIM_MM) ** 2))).astype(np.float32)
     return weight
+
+
+def flair_ceiling(flair_z: NDArray[np.float32], tissue: NDArray[np.bool_], k: float) -> np.float32:
+    """Brightest FLAIR that healthy tissue is expected to have: ``median + k x 1.4826 MAD``.
+
+    Median and MAD are blind to lesions that fill a minority of the tissue, which
+    a high percentile is not.
+
+    Parameters
+    ----------
+    flair_z : (X, Y, Z) float32 array
+    tissue : (X, Y, Z) bool array
+        Grey matter (the prior may be coarse).
+    k : float
+
+    Returns
+    -------
+    float32 scalar, z-score.
+
+    Raises
+    ------
+    BadDataError
+        `errors.TOO_FEW_VOXELS`, when the tissue is empty.
+    """
+    values = flair_z[tissue]
+    if values.size == 0:
+        raise BadDataError(TOO_FEW_VOXELS.format(what="grey matter", n=0, needed=1))
+    centre = np.median(values)
+    return np.float32(centre + k * MAD_TO_SD * np.median(np.abs(values - centre)))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bids_wmh_uad.core.embedding import DenseEncoder, embed_patches, slab_slices, slices_first
-from bids_wmh_uad.core.expected import expected_flair, rim_weight
+from bids_wmh_uad.core.expected import expected_flair, flair_ceiling, rim_weight
 from bids_wmh_uad.core.intensity import MAD_TO_SD, smooth_flair_z
 from bids_wmh_uad.core.ocsvm import fit_patient
 from bids_wmh_uad.core.parallel import stream_slabs
@@ -388,32 +388,3 @@ def _models(
         return None
     rows = slices_first(voxels, slab)[slices_first(wanted, slab)]
     return torch.from_numpy(rows.astype(np.int64)).to(device)
-
-
-def flair_ceiling(flair_z: NDArray[np.float32], tissue: NDArray[np.bool_], k: float) -> np.float32:
-    """Brightest FLAIR that healthy tissue is expected to have: ``median + k x 1.4826 MAD``.
-
-    Median and MAD are blind to lesions that fill a minority of the tissue, which
-    a high percentile is not.
-
-    Parameters
-    ----------
-    flair_z : (X, Y, Z) float32 array
-    tissue : (X, Y, Z) bool array
-        Grey matter (the prior may be coarse).
-    k : float
-
-    Returns
-    -------
-    float32 scalar, z-score.
-
-    Raises
-    ------
-    BadDataError
-        `errors.TOO_FEW_VOXELS`, when the tissue is empty.
-    """
-    values = flair_z[tissue]
-    if values.size == 0:
-        raise BadDataError(TOO_FEW_VOXELS.format(what="grey matter", n=0, needed=1))
-    centre = np.median(values)
-    return np.float32(centre + k * MAD_TO_SD * np.median(np.abs(values - centre)))

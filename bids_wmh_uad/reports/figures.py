@@ -2,15 +2,13 @@
 
 Images may be paths or nibabel images on any grid and in any storage order; the
 slices shown are the scan's own, in neurological convention (left is left), with
-the right aspect. All but the histogram are mosaics of JPEG panels with vector
+the right aspect. They are mosaics of JPEG panels with vector
 outlines; hovering over a panel hides its outline, hovering over a registration
 flickers between its two images.
 """
 
 from __future__ import annotations
 
-import re
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +18,6 @@ from bids_wmh_uad.reports.mosaic import (
     AXIAL,
     CORONAL,
     PAGE_WIDTH,
-    PROLOG,
     SAGITTAL,
     Panel,
     Scan,
@@ -28,14 +25,12 @@ from bids_wmh_uad.reports.mosaic import (
     crop,
     data_uri,
     foreground,
-    load_scan,
     load_together,
     panel,
     spread,
     window,
     write_mosaic,
 )
-from bids_wmh_uad.reports.pages import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -293,56 +288,3 @@ def plot_anomaly_map(
     panels = [panel(scan, [blend], AXIAL, k, box, [(THRESHOLD_COLOUR, above)]) for k in slices]
     heading = f"Anomaly map: {label or 'no slice with lesions'}; outlined where it exceeds the threshold"
     return write_mosaic(_rows(panels), out, heading, footer=_colour_bar(low, high, threshold))
-
-
-def plot_score_histogram(
-    anomaly: ImageLike, mask: ImageLike | None, threshold: float, out: str | PathLike[str]
-) -> Path:
-    """Draw how often each anomaly score occurs in the brain, and the operating point.
-
-    Parameters
-    ----------
-    anomaly : path or nibabel image
-        Anomaly map.
-    mask : path or nibabel image or None
-        Brain mask on its grid; None: where the map is not 0.
-    threshold : float
-        Operating point.
-    out : path
-        SVG to write.
-
-    Returns
-    -------
-    Path
-        `out`.
-
-    Raises
-    ------
-    GridMismatchError
-        If the two are not on the same grid.
-    """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    scan = load_scan(anomaly)
-    brain = load_together(anomaly, mask)[1].data > 0.5 if mask is not None else scan.data != 0
-    scores = scan.data[brain]
-    above = float((scores > threshold).sum()) * scan.voxel_ml
-    figure = Figure(figsize=(9, 3), layout="constrained")
-    axes = figure.add_subplot()
-    if scores.size:
-        axes.hist(scores, bins=120, log=True, histtype="stepfilled", color="#6e9fd6")
-    axes.axvline(threshold, color="#cf222e")
-    axes.set_title(
-        f"threshold {threshold:.4g}: {above:.2f} mL above it", loc="right", color="#cf222e", size=10
-    )
-    axes.set(xlabel="anomaly score (larger = more abnormal)", ylabel="voxels in the brain")
-    axes.spines[["top", "right"]].set_visible(False)
-    buffer = StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "bids-wmh-uad", "font.family": "sans-serif"}):
-        figure.savefig(
-            buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-        )
-    drawing = buffer.getvalue()
-    drawing = re.sub(r' (width|height)="[0-9.]+pt"', "", drawing[drawing.index("<svg") :], count=2)
-    return write_text(Path(out), PROLOG + drawing)

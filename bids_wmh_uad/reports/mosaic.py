@@ -39,7 +39,7 @@ AXIAL, CORONAL, SAGITTAL = 2, 1, 0
 SIDES = {AXIAL: ("L", "R"), CORONAL: ("L", "R"), SAGITTAL: ("P", "A")}
 STYLE = """
 .wmh-mosaic{background:#000;font-family:Helvetica,Arial,sans-serif}
-.wmh-mosaic text{fill:#fff;font-size:12px;paint-order:stroke;stroke:#000;stroke-width:2px}
+.wmh-mosaic text{fill:#fff;font-size:13px;paint-order:stroke;stroke:#000;stroke-width:2px}
 .wmh-mosaic .wmh-heading{font-size:15px;stroke:none}
 .wmh-mosaic .wmh-notice{font-size:20px;fill:#7ee787}
 .wmh-outline{fill:none;stroke-width:1.2px;stroke-linejoin:round}

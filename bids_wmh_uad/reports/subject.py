@@ -2,7 +2,8 @@
 
 nireports assembles the page from the reportlets in ``sub-X/figures``, as
 ``specs/subject.yml`` orders them. Figures are inlined and styles are our own, so
-the page opens from disk, offline, and can be mailed as one file.
+the page opens from disk, offline, and can be mailed as one file. A participant with many
+sessions gets one page for each, as in fMRIPrep, and ``sub-X.html`` links them.
 """
 
 from __future__ import annotations
@@ -10,19 +11,23 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any
 
+from bids_wmh_uad.core.regions import REGIONS
 from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError
 from bids_wmh_uad.reports.pages import MISSING, render, specs_directory, write_text
+from bids_wmh_uad.reports.run import read_card, read_lesions, read_stages
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from os import PathLike
 
+MOST_SESSIONS = 3
+"""More sessions than this (1.3 MB each) do not share a page."""
 SUMMARY_SUFFIX = "_desc-wmh_summary.json"
 UNREADABLE_SUMMARY = "{name} cannot be read ({reason}): run this session again."
 FIGURE_REFERENCE = re.compile(r'(?:src|data)="\./([^"]+\.svg)"')
@@ -41,11 +46,26 @@ class SessionSummary:
         Content of the summary file; keys may be missing.
     warnings : tuple of str
         What a reader should know before trusting the numbers.
+    prefix : str
+        Start of the names of its files.
+    lesions : tuple of dict
+        Rows of the lesion table, the largest.
+    lesion_rows : int
+        How many the table has.
+    stages : tuple of dict
+        Run time and peak memory of each step.
+    page : str
+        File name of the session's own page, where it has one.
     """
 
     label: str
     summary: dict[str, Any]
     warnings: tuple[str, ...]
+    prefix: str = ""
+    lesions: tuple[dict[str, str], ...] = ()
+    lesion_rows: int = 0
+    stages: tuple[dict[str, Any], ...] = ()
+    page: str = ""
 
     @property
     def threshold(self) -> str:
@@ -85,10 +105,12 @@ def _read_summary(path: Path, subject: str) -> SessionSummary:
     except (OSError, ValueError) as error:
         content, reason = {}, str(error)
     if reason:
-        return SessionSummary(label, {}, (UNREADABLE_SUMMARY.format(name=path.name, reason=reason),))
+        return SessionSummary(label, {}, (UNREADABLE_SUMMARY.format(name=path.name, reason=reason),), prefix)
     listed = content.get("warnings") or []
     warnings = [listed] if isinstance(listed, str) else listed
-    return SessionSummary(label, content, tuple(str(text) for text in warnings))
+    lesions, count = read_lesions(path, SUMMARY_SUFFIX)
+    texts = tuple(str(text) for text in warnings)
+    return SessionSummary(label, content, texts, prefix, tuple(lesions), count)
 
 
 def read_summaries(output_dir: str | PathLike[str], subject: str) -> list[SessionSummary]:
@@ -108,7 +130,9 @@ def read_summaries(output_dir: str | PathLike[str], subject: str) -> list[Sessio
     """
     root = Path(output_dir) / f"sub-{subject}"
     paths = [*root.glob(f"anat/*{SUMMARY_SUFFIX}"), *root.glob(f"ses-*/anat/*{SUMMARY_SUFFIX}")]
-    return [_read_summary(path, subject) for path in sorted(paths)]
+    logs = Path(output_dir) / "logs"
+    rows = [_read_summary(path, subject) for path in sorted(paths)]
+    return [replace(row, stages=tuple(read_stages(logs, row.prefix))) for row in rows]
 
 
 def _methods_text(output_dir: Path) -> str:
@@ -124,7 +148,14 @@ def _inline(content: str, staging: Path) -> str:
     if found is None:
         return content
     svg = (staging / found[1]).read_text(encoding="utf-8")
-    return f'<div class="figure" data-figure="{Path(found[1]).name}">{svg[svg.index("<svg") :].strip()}</div>'
+    name = Path(found[1]).name
+    about = f'class="figure" data-figure="{name}" role="region" tabindex="0" aria-label="{_what(name)}"'
+    return f"<div {about}>{svg[svg.index('<svg') :].strip()}</div>"
+
+
+def _what(figure: str) -> str:
+    """What a screen reader says of a figure: its entities."""
+    return "Figure: " + ", ".join(figure.removesuffix("_FLAIR.svg").split("_"))
 
 
 def _stage() -> TemporaryDirectory[str]:
@@ -167,17 +198,21 @@ def write_subject_report(
     subject: str,
     *,
     failures: Mapping[str, str] | None = None,
+    model: Path | None = None,
 ) -> Path:
     """Write ``OUT/sub-X.html`` from the figures and summaries under ``OUT/sub-X``.
 
     Parameters
     ----------
     output_dir : path
-        Derivatives dataset. Nothing but the page is written to it.
+        Derivatives dataset. Nothing but the page is written to it; with more than
+        `MOST_SESSIONS` sessions also a page of each, ``sub-X_ses-Y.html``.
     subject : str
         Label, with or without ``sub-``.
     failures : mapping of str to str, optional
         Failed sessions (``ses-1``; an empty string where there are no sessions) and their error messages.
+    model : Path, optional
+        Directory of the model, for its card.
 
     Returns
     -------
@@ -187,26 +222,55 @@ def write_subject_report(
     Raises
     ------
     CannotCreateError
-        If the page cannot be written.
+        If a page cannot be written.
     """
     root, label = Path(output_dir), subject.removeprefix("sub-")
-    page = root / f"sub-{label}.html"
-    context = {
-        "rows": read_summaries(root, label),
+    rows = read_summaries(root, label)
+    context: dict[str, Any] = {
+        "rows": rows,
         "failures": dict(failures or {}),
         "name": f"sub-{label}",
         "methods": _methods_text(root),
+        "regions": REGIONS,
+        "cards": _cards(rows, model),
+        "split": len(rows) > MOST_SESSIONS,
+        "most_sessions": MOST_SESSIONS,
     }
+    if not context["split"]:
+        return _write_page(root, f"sub-{label}", context, rows)
+    for row in rows:
+        _write_page(root, row.prefix, context | {"rows": [row], "failures": {}, "split": False}, [row])
+    linked = [replace(row, page=f"{row.prefix}.html", stages=()) for row in rows]
+    return _write_page(root, f"sub-{label}", context | {"rows": linked, "cards": {}}, [])
+
+
+def _cards(rows: Sequence[SessionSummary], directory: Path | None) -> dict[str, str]:
+    """Model cards by the models' names, of those that are at hand."""
+    models = [row.summary.get("model") for row in rows]
+    cards = {
+        str(model["name"]): read_card(model, directory)
+        for model in models
+        if isinstance(model, dict) and "name" in model
+    }
+    return {name: text for name, text in cards.items() if text}
+
+
+def _write_page(root: Path, name: str, context: Mapping[str, Any], shown: Sequence[SessionSummary]) -> Path:
+    """Write one page with the figures of the sessions shown."""
+    page, label = root / f"{name}.html", context["name"].removeprefix("sub-")
+    starts = tuple(f"{row.prefix}_desc-" for row in shown)
     try:
         with _stage() as directory:
             staging = Path(directory)
             figures = staging / f"sub-{label}" / "figures"
             figures.mkdir(parents=True)
             for figure in sorted((root / f"sub-{label}" / "figures").glob("*.svg")):
-                copyfile(figure, figures / figure.name)
+                if figure.name.startswith(starts):
+                    copyfile(figure, figures / figure.name)
             for desc in ("summary", "about"):
-                text = render(f"{desc}.html.j2", context)
-                write_text(figures / f"sub-{label}_desc-{desc}_FLAIR.html", text)
+                write_text(
+                    figures / f"sub-{label}_desc-{desc}_FLAIR.html", render(f"{desc}.html.j2", context)
+                )
             return write_text(page, _assemble(staging, label))
     except OSError as error:
         raise CannotCreateError(CANNOT_CREATE.format(path=page, reason=error)) from error

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.core.parallel import process_map
+from bids_wmh_uad.core.regions import REGIONS
 from bids_wmh_uad.errors import NO_RESULTS, MissingInputError
 
 Item = TypeVar("Item")
@@ -30,6 +31,17 @@ WMH_COLUMNS: dict[str, dict[str, Any]] = {
     "wmh_volume_ml": {"Description": "Total lesion volume; 0: none found, n/a: failed.", "Units": "mL"},
     "lesion_count": {"Description": "26-connected lesions; 0: none found, n/a: failed."},
     "largest_lesion_ml": {"Description": "Volume of the largest lesion.", "Units": "mL"},
+    **{
+        f"wmh_volume_ml_{region}": {
+            "Description": f"Volume of the {region} lesions, each whole.",
+            "Units": "mL",
+        }
+        for region in REGIONS
+    },
+    "wmh_volume_ml_within_10mm": {
+        "Description": "Supratentorial lesion volume within 10 mm of the ventricles.",
+        "Units": "mL",
+    },
     "icv_ml": {"Description": "Volume of the brain mask.", "Units": "mL"},
     "wmh_percent_icv": {"Description": "100 x wmh_volume_ml / icv_ml.", "Units": "percent"},
     "volume_ml_threshold_minus20": {"Description": "Volume at 0.8 x the threshold.", "Units": "mL"},

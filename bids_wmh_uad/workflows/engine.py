@@ -140,8 +140,18 @@ def _read_plugin_file(path: Path) -> dict[str, Any]:
         ) from error
 
 
+STAGE_SECONDS = {
+    "read_flair": 0.1, "read_t1w": 0.1, "brain_flair": 6, "brain_t1w": 6, "n4_flair": 6, "n4_t1w": 4, "coregister": 13,
+    "normalise": 5, "align": 3, "zscore": 0.2, "score": 3, "regions": 2, "segment": 1, "checks": 2, "explain": 1,
+    "finish": 0.5, "draw": 3, "publish": 2,
+}  # fmt: skip
+"""The steps people hear of, and how long each takes on one session, roughly: only their ratios matter."""
+
+
 class Progress:
-    """Says on one line each when a session starts, ends or fails.
+    """Says on one line each when a session starts, ends or fails; and each step, with the time left.
+
+    Steps are told on a terminal only; a log file has them always, a batch job's output with ``-vv``.
 
     Parameters
     ----------
@@ -149,11 +159,16 @@ class Progress:
         People's label of each session by its workflow's name.
     last_node : str
         The node that ends a session.
+    terminal : bool
+        Whether somebody watches.
     """
 
-    def __init__(self, sessions: dict[str, str], last_node: str) -> None:
+    def __init__(self, sessions: dict[str, str], last_node: str, *, terminal: bool = False) -> None:
         self.sessions = sessions
         self._last_node = last_node
+        self._level = logging.INFO if terminal else logging.DEBUG
+        self._first: float | None = None
+        self._steps: set[tuple[str, str]] = set()
         self._begun: dict[str, float] = {}
         self._ended: set[str] = set()
 
@@ -162,6 +177,8 @@ class Progress:
         name = next((part for part in node.fullname.split(".") if part in self.sessions), None)
         if name is None or name in self._ended:  # nipype also calls for what a crash made it skip
             return
+        if self._first is None:
+            self._first = monotonic()
         if name not in self._begun:
             self._begun[name] = monotonic()
             LOGGER.info("%s: started", self.sessions[name])
@@ -169,7 +186,28 @@ class Progress:
             self._ended.add(name)
             result = "failed" if status == "exception" else "done"
             seconds = monotonic() - self._begun[name]
+            if status == "exception":  # what it will not do any more is not left to do
+                self._steps |= {(name, step) for step in STAGE_SECONDS}
             LOGGER.info("[%d/%d] %s: %s after %.0f s", len(self._ended), len(self.sessions), self.sessions[name], result, seconds)  # fmt: skip
+        elif status == "end" and node.name in STAGE_SECONDS:
+            self._steps.add((name, node.name))
+            LOGGER.log(self._level, "%s: %s done, %s", self.sessions[name], node.name, self._left())
+
+    def _left(self) -> str:
+        """How long all sessions will still take, at the pace so far."""
+        done = sum(STAGE_SECONDS[step] for _, step in self._steps)
+        total = len(self.sessions) * sum(STAGE_SECONDS.values())
+        elapsed = monotonic() - (self._first or 0.0)
+        left = elapsed * (total - done) / done
+        return f"{100 * done / total:.0f} %, about {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """A time span in words that fit on a line: ``40 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 @dataclass(frozen=True)

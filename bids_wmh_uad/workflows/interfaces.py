@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 from bids_wmh_uad.workflows import tools
 
 Array = NDArray[Any]
-LOW_OVERLAP = "T1w and FLAIR brain masks agree poorly after registration (Dice {dice:.2f}, expected 0.95): check the registration."
-MIN_OVERLAP, GOOD_OVERLAP = 0.3, 0.95
+MIN_OVERLAP = 0.3
 WM_CERTAIN = 0.9
 """White-matter prior above which a voxel serves as intensity reference."""
 
@@ -190,7 +189,6 @@ class _AlignOutput(TraitedSpec):
     gm = File(desc="grey-matter prior on the FLAIR grid, [0, 1]")
     template = File(desc="the T1w template on the FLAIR grid")
     overlap = traits.Float(desc="Dice of the two brain masks after registration")
-    warnings = traits.List(traits.Str)
 
 
 class AlignToFLAIR(Stage):
@@ -218,18 +216,12 @@ class AlignToFLAIR(Stage):
         if overlap < MIN_OVERLAP:
             raise BadImageError(NO_OVERLAP.format(path=self.inputs.t1w_scan, dice=overlap))
         self._results["overlap"] = round(overlap, 4)
-        self._results["warnings"] = overlap_warnings(self._results["overlap"])
 
 
 def priors_on(flair: nib.Nifti1Image, from_template: Array) -> dict[str, Array]:
     """The template's tissue priors and T1w on a FLAIR's grid: ``wm``, ``gm``, ``template``."""
     which = {"wm": "WM", "gm": "GM", "template": "T1w"}
     return {name: tools.resample(tools.template(key), flair, from_template) for name, key in which.items()}
-
-
-def overlap_warnings(overlap: float) -> list[str]:
-    """What to say of the brain masks' Dice after registration."""
-    return [LOW_OVERLAP.format(dice=overlap)] if overlap < GOOD_OVERLAP else []
 
 
 class _NormaliseInput(BaseInterfaceInputSpec):
@@ -349,6 +341,7 @@ class _SegmentInput(BaseInterfaceInputSpec):
     anomaly = File(exists=True, mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
     gm = File(exists=True, mandatory=True)
+    regions = File(exists=True, mandatory=True, desc="from FindRegions")
     threshold = traits.Str(mandatory=True, desc="NAME[=VALUE]")
     min_lesion_volume = traits.Float(mandatory=True, desc="mm3")
 
@@ -377,8 +370,9 @@ class SegmentLesions(Stage):
             image.affine,
             threshold=self.inputs.threshold,
             min_lesion_volume=self.inputs.min_lesion_volume,
+            regions=load_data(self.inputs.regions),
         )
         self._save("lesions", directory, tools.as_image(found.labels, image.affine))
         self._save("probability", directory, tools.as_image(found.probability, image.affine))
-        self._results["table"] = write_lesion_table(directory / "lesions.tsv", found.lesions)
+        self._results["table"] = write_lesion_table(directory / "lesions.tsv", found.lesions, found.places)
         self._results["measures"] = found.measures

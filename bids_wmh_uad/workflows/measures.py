@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_wmh_uad.core import regions as where
 from bids_wmh_uad.core.lesions import Lesion, label_lesions, lesion_table, total_volume_ml
 from bids_wmh_uad.core.threshold import calibrated_probability, operating_point
+from bids_wmh_uad.core.volume import voxel_sizes
 
 HIGH_LOAD_PERCENT = 4.0
 HIGH_LOAD = (
     "{percent:.1f} % of the brain was marked as lesion: at such loads a model of the patient's own tissue"
     " can take lesions for normal. Look at the anomaly map before using the volume."
 )
-TABLE_COLUMNS = ("index", "name", "volume_mm3", "n_voxels", "x", "y", "z", "mean_score", "max_score")
+TABLE_COLUMNS = (
+    "index", "name", "region", "ventricle_distance_mm", "volume_mm3", "n_voxels", "x", "y", "z", "mean_score", "max_score",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class Segmentation:
     probability : ndarray of float32, shape (X, Y, Z)
         In [0, 1], 0.5 at the threshold.
     lesions : tuple of Lesion
+    places : tuple of LesionPlace
+        Where each lies; empty without a map of regions.
     measures : dict
         What the summary says: volumes (mL), counts, the operating point, warnings.
     """
@@ -41,6 +48,7 @@ class Segmentation:
     labels: NDArray[np.int32]
     probability: NDArray[np.float32]
     lesions: tuple[Lesion, ...]
+    places: tuple[where.LesionPlace, ...]
     measures: dict[str, Any]
 
 
@@ -52,6 +60,7 @@ def segment(
     *,
     threshold: str,
     min_lesion_volume: float,
+    regions: NDArray[np.integer[Any]] | None = None,
 ) -> Segmentation:
     """Threshold an anomaly map without labels and measure what is left.
 
@@ -68,6 +77,8 @@ def segment(
         ``NAME[=VALUE]``.
     min_lesion_volume : float
         In mm3.
+    regions : ndarray of int, shape (X, Y, Z), optional
+        Ventricles, posterior fossa and cortex, see `core.regions`.
 
     Raises
     ------
@@ -98,12 +109,28 @@ def segment(
         "min_lesion_volume_mm3": min_lesion_volume,
         "warnings": [HIGH_LOAD.format(percent=percent)] if percent > HIGH_LOAD_PERCENT else [],
     }
+    places: list[where.LesionPlace] = []
+    if regions is not None:
+        places, near_ml = where.place_lesions(labels, regions, voxel_sizes(affine))
+        measures |= _by_region(lesions, places) | {"wmh_volume_ml_within_10mm": round(near_ml, 4)}
     probability = np.where(mask, calibrated_probability(anomaly, point.value), 0).astype(np.float32)
-    return Segmentation(labels, probability, tuple(lesions), measures)
+    return Segmentation(labels, probability, tuple(lesions), tuple(places), measures)
 
 
-def write_lesion_table(path: Path, lesions: Sequence[Lesion]) -> str:
-    """Write the BIDS look-up table of the lesion labels: one row per lesion.
+def _by_region(lesions: Sequence[Lesion], places: Sequence[where.LesionPlace]) -> dict[str, float]:
+    """Volume and number of the lesions of each region, by the names of the summary's keys."""
+    found: dict[str, float] = {}
+    for region in where.REGIONS:
+        own = [lesion for lesion, place in zip(lesions, places, strict=True) if place.region == region]
+        found[f"wmh_volume_ml_{region}"] = round(sum(lesion.volume_mm3 for lesion in own) / 1000, 4)
+        found[f"lesion_count_{region}"] = len(own)
+    return found
+
+
+def write_lesion_table(
+    path: Path, lesions: Sequence[Lesion], places: Sequence[where.LesionPlace] = ()
+) -> str:
+    """Write the BIDS look-up table of the lesion labels: one row per lesion, ``n/a`` without a place.
 
     Returns
     -------
@@ -111,12 +138,13 @@ def write_lesion_table(path: Path, lesions: Sequence[Lesion]) -> str:
         The absolute path of the file.
     """
     with path.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, TABLE_COLUMNS, delimiter="\t", lineterminator="\n")
+        writer = csv.DictWriter(handle, TABLE_COLUMNS, "n/a", delimiter="\t", lineterminator="\n")
         writer.writeheader()
-        for lesion in lesions:
+        for lesion, place in zip_longest(lesions, places):
+            known = asdict(lesion) | (asdict(place) if place else {})
             row = {
-                key: round(value, 4) if isinstance(value, float) else value
-                for key, value in asdict(lesion).items()
+                key: round(value, 4) if isinstance(value, float) else value for key, value in known.items()
             }
+            row = {key: "n/a" if value == np.inf else value for key, value in row.items()}
             writer.writerow({"name": f"lesion-{lesion.index}", **row})
     return str(path.absolute())

@@ -18,6 +18,18 @@ from bids_wmh_uad.workflows import tools
 from bids_wmh_uad.workflows.interfaces import Stage, load_data
 
 LOGGER = logging.getLogger("bids_wmh_uad.report")
+PACKAGES = (
+    "antspyx",
+    "deepbet",
+    "nilearn",
+    "nipype",
+    "niworkflows",
+    "nireports",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "torch",
+)
 FIGURE_FAILED = "{label}: figure '{name}' could not be drawn ({reason}); the results are not affected."
 IMAGES = {
     "flair": np.float32,
@@ -27,6 +39,7 @@ IMAGES = {
     "probability": np.float32,
     "mask": np.uint8,
     "lesions": np.int32,
+    "regions": np.uint8,
 }
 """The images of a session and the type each is stored in."""
 
@@ -39,6 +52,7 @@ class _FinishInput(BaseInterfaceInputSpec):
     anomaly = File(exists=True, mandatory=True)
     probability = File(exists=True, mandatory=True)
     lesions = File(exists=True, mandatory=True)
+    regions = File(exists=True, mandatory=True)
     flair_to_t1w = traits.List(traits.List(traits.Float), mandatory=True)
     t1w_to_template = traits.List(traits.List(traits.Float), mandatory=True)
 
@@ -51,6 +65,7 @@ class _FinishOutput(TraitedSpec):
     probability = File()
     mask = File()
     lesions = File()
+    regions = File()
     t1w_to_flair = File()
     t1w_to_template = File()
     flair_to_template = File()
@@ -96,8 +111,10 @@ class _DescribeInput(BaseInterfaceInputSpec):
     flair_stripped = traits.Bool(mandatory=True)
     t1w_stripped = traits.Bool(mandatory=True)
     overlap = traits.Float(mandatory=True)
-    warnings = traits.List(traits.Str, mandatory=True)
+    warnings = traits.List(traits.Str, mandatory=True, desc="from CheckScans")
+    checks = traits.Dict(mandatory=True)
     score_device = traits.Str(mandatory=True)
+    region_warnings = traits.List(traits.Str, mandatory=True)
     score_warnings = traits.List(traits.Str, mandatory=True)
     uncovered = traits.Float(mandatory=True)
     measures = traits.Dict(mandatory=True)
@@ -114,6 +131,7 @@ class _DescribeOutput(TraitedSpec):
     probability = traits.Dict()
     mask = traits.Dict()
     lesions = traits.Dict()
+    regions = traits.Dict()
     t1w_to_flair = traits.Dict()
     t1w_to_template = traits.Dict()
     flair_to_template = traits.Dict()
@@ -154,18 +172,34 @@ class Describe(Stage):
             "percent_without_model": inputs.uncovered,
             "model": {"name": Path(inputs.method.model).name, "digest": inputs.model_digest},
             "registration_overlap": round(inputs.overlap, 4),
-            "warnings": [*inputs.warnings, *inputs.score_warnings, *measures["warnings"]],
+            "checks": inputs.checks,
+            "warnings": [
+                *inputs.warnings,
+                *inputs.region_warnings,
+                *inputs.score_warnings,
+                *measures["warnings"],
+            ],
             "Sources": [
                 derivatives.raw_uri(path, Path(inputs.bids_dir))
                 for path in (inputs.session.flair, inputs.session.t1w)
             ],
-            "versions": {"bids-wmh-uad": __version__},
+            "versions": _versions(),
             "preprocessing": derivatives.preprocessing_signature(inputs.session, inputs.method.random_seed),
             "signature": derivatives.signature(inputs.session, inputs.method, inputs.model_digest),
         }
         path = directory / "summary.json"
         path.write_bytes(dump_json(summary))
         self._results["summary"] = str(path)
+
+
+def _versions() -> dict[str, str]:
+    """Versions of the program and of the packages that results depend on."""
+    from importlib.metadata import version
+    from platform import python_version
+
+    return {"bids-wmh-uad": __version__, "python": python_version()} | {
+        name: version(name) for name in PACKAGES
+    }
 
 
 def _brain_measures(brain_mask: str, measures: dict[str, Any]) -> dict[str, Any]:
@@ -182,6 +216,7 @@ class _FigureInput(BaseInterfaceInputSpec):
     brain = File(exists=True, mandatory=True)
     anomaly = File(exists=True, mandatory=True)
     lesions = File(exists=True, mandatory=True)
+    sample = File(exists=True, mandatory=True, desc="from ExplainModel")
     measures = traits.Dict(mandatory=True)
 
 
@@ -197,16 +232,22 @@ class DrawFigures(Stage):
     output_spec = _FigureOutput
 
     def _compute(self, directory: Path) -> None:
+        from bids_wmh_uad.reports import charts
         from bids_wmh_uad.reports import figures as draw
 
         i = self.inputs
+        sample = dict(np.load(i.sample))
         threshold = i.measures["threshold"]["value"]
         plots = {
             "lesions": lambda out: draw.plot_lesions(i.flair, i.lesions, out, mask=i.brain),
             "anomaly": lambda out: draw.plot_anomaly_map(
                 i.flair, i.anomaly, threshold, out, lesions=i.lesions, mask=i.brain
             ),
-            "histogram": lambda out: draw.plot_score_histogram(i.anomaly, i.brain, threshold, out),
+            "histogram": lambda out: charts.plot_score_histogram(
+                i.anomaly, i.brain, threshold, out, volumes=i.measures
+            ),
+            "patches": lambda out: charts.plot_patches(sample, out),
+            "latents": lambda out: charts.plot_latents(sample, out),
             "brain": lambda out: draw.plot_brain_mask(i.flair, i.brain, out),
             "coreg": lambda out: draw.plot_registration(i.flair, i.t1w, out, mask=i.brain),
             "norm": lambda out: draw.plot_template_registration(i.flair, i.template, out, mask=i.brain),

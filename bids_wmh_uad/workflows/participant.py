@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +26,11 @@ LAST_NODE = "publish"
 DESCRIPTION = """
 White matter hyperintensities. Following Pinon et al. [@pinon], every voxel's 15 x 15 axial patch (1 mm in plane) of
 the two contrasts was embedded by a siamese patch auto-encoder. {paradigm} {score} The score was thresholded without
-labels (rule '{threshold}'), and 26-connected components of at least {min_lesion_volume} mm3 were kept.
+labels (rule '{threshold}'), and 26-connected components of at least {min_lesion_volume} mm3 were kept. Ventricles and cortex were found from the intensities of
+both contrasts near where the template has them, and the posterior fossa from a region map derived of the template's tissue
+maps and the points of Seitzman et al. [@seitzman]. Lesions within 3 mm of a ventricle are called periventricular, others
+within 2 mm of cortex juxtacortical, those mostly below the tentorium infratentorial, and the rest deep; the volume within 10 mm
+of the ventricles is given too, for the division is a convention [@decarli].
 """
 PARADIGM_DESCRIPTION = {
     "patient": (
@@ -113,7 +118,8 @@ def run_sessions(sessions: Sequence[Session], config: RunConfig, digest: str) ->
         Why a session failed, by its label; empty if all are done.
     """
     start = time()
-    progress = engine.Progress({session.workflow_name: session.label for session in sessions}, LAST_NODE)
+    labels = {session.workflow_name: session.label for session in sessions}
+    progress = engine.Progress(labels, LAST_NODE, terminal=sys.stderr.isatty())
     failures: dict[str, str] = {}
     for batch in engine.batches(sessions, config):
         if failures and config.running.stop_on_first_crash:
@@ -197,6 +203,7 @@ def init_session_wf(session: Session, config: RunConfig, digest: str, root: Path
 
     from bids_wmh_uad.workflows.interfaces import ScoreAnomaly, SegmentLesions
     from bids_wmh_uad.workflows.preprocess import init_preprocess_wf
+    from bids_wmh_uad.workflows.regions import connect_regions
     from bids_wmh_uad.workflows.reuse import datasets, find_preprocessed
 
     method, performance = config.method, config.performance
@@ -227,6 +234,7 @@ def init_session_wf(session: Session, config: RunConfig, digest: str, root: Path
         (score, segment, [("anomaly", "anomaly")]),
         (preprocess, segment, [("outputnode.brain_mask", "brain_mask"), ("outputnode.gm", "gm")]),
     ])  # fmt: skip
+    connect_regions(workflow, preprocess, segment)
     _connect_outputs(workflow, session, config, digest, directory)
     return workflow
 
@@ -249,11 +257,15 @@ def _connect_outputs(
     import nipype.interfaces.utility as niu
     import nipype.pipeline.engine as pe
 
+    from bids_wmh_uad.workflows.checks import connect_checks
+    from bids_wmh_uad.workflows.explain import connect_explain
     from bids_wmh_uad.workflows.normality import sidecar_one_class
     from bids_wmh_uad.workflows.outputs import Describe, DrawFigures, FinishImages, Publish
     from bids_wmh_uad.workflows.sinks import connect_sinks
 
-    preprocess, score, segment = (workflow.get_node(name) for name in ("preprocess_wf", "score", "segment"))
+    preprocess, score, segment, regions = (
+        workflow.get_node(name) for name in ("preprocess_wf", "score", "segment", "regions")
+    )
     finish = pe.Node(FinishImages(source=str(session.flair)), name="finish", mem_gb=1.0)
     describe = pe.Node(
         Describe(
@@ -275,8 +287,10 @@ def _connect_outputs(
         (preprocess, finish, [("outputnode.brain_mask", "brain")]),
         (score, finish, [("anomaly", "anomaly")]),
         (segment, finish, [("probability", "probability"), ("lesions", "lesions")]),
+        (regions, finish, [("regions", "regions")]),
+        (regions, describe, [("warnings", "region_warnings")]),
         (preprocess, describe, [(f"outputnode.{name}", name) for name in
-                                ("scaling", "overlap", "warnings", "brain_mask", "flair_stripped", "t1w_stripped")]),
+                                ("scaling", "overlap", "brain_mask", "flair_stripped", "t1w_stripped")]),
         (score, describe, [("device", "score_device"), ("warnings", "score_warnings"),
                            ("uncovered", "uncovered")]),
         (segment, describe, [("measures", "measures")]),
@@ -286,6 +300,8 @@ def _connect_outputs(
         (segment, draw, [("lesions", "lesions"), ("measures", "measures")]),
         (files, publish, [("out", "files")]),
     ])  # fmt: skip
+    connect_checks(workflow)
+    connect_explain(workflow, digest, config.method.model, config.method.random_seed)
     connect_sinks(workflow, session, staging)
 
 
@@ -325,12 +341,13 @@ def _write_failure(path: Path, subject: str, session: str | None, reason: str) -
 
 
 def write_citation(workflow: Any, output_dir: Path) -> None:
-    """Write the methods text, with its references, to ``CITATION.md``."""
-    from bids_wmh_uad.reports.methods import methods_text
+    """Write the methods text to ``CITATION.md``, and its references to ``CITATION.bib`` too."""
+    from bids_wmh_uad.reports.methods import bibliography, methods_text
 
     session = workflow.list_node_names()[0].split(".")[0]
-    text = methods_text(workflow.get_node(session).visit_desc())
-    write_atomically(output_dir / "CITATION.md", text.encode())
+    description = workflow.get_node(session).visit_desc()
+    write_atomically(output_dir / "CITATION.md", methods_text(description).encode())
+    write_atomically(output_dir / "CITATION.bib", bibliography(description).encode())
 
 
 def write_reports(config: RunConfig, subjects: Sequence[str], failures: dict[str, str]) -> None:
@@ -353,7 +370,7 @@ def write_reports(config: RunConfig, subjects: Sequence[str], failures: dict[str
             if label.partition("/")[0] == f"sub-{subject}"
         }
         try:
-            write_subject_report(config.output_dir, subject, failures=own)
+            write_subject_report(config.output_dir, subject, failures=own, model=Path(config.method.model))
         except Exception as error:
             LOGGER.warning(PAGE_FAILED, subject, error)
             LOGGER.debug("", exc_info=True)

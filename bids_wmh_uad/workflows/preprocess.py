@@ -30,7 +30,7 @@ from bids_wmh_uad.workflows.reuse import Preprocessed
 
 OUTPUT_FIELDS = (
     "flair", "t1w", "flair_z", "t1w_z", "scaling", "brain_mask", "wm", "gm", "template",
-    "flair_to_t1w", "t1w_to_template", "overlap", "warnings", "flair_stripped", "t1w_stripped",
+    "flair_to_t1w", "t1w_to_template", "overlap", "flair_stripped", "t1w_stripped",
 )  # fmt: skip
 
 DESCRIPTION = """
@@ -91,7 +91,7 @@ def init_preprocess_wf(session: Session, config: RunConfig, earlier: Preprocesse
         (align, zscore, [("t1w", "t1w"), ("brain_mask", "brain_mask"), ("wm", "wm")]),
         (flair["n4"], outputnode, [("out_file", "flair")]),
         (align, outputnode, [(name, name) for name in
-                             ("t1w", "brain_mask", "wm", "gm", "template", "overlap", "warnings")]),
+                             ("t1w", "brain_mask", "wm", "gm", "template", "overlap")]),
         (zscore, outputnode, [("flair", "flair_z"), ("t1w", "t1w_z"), ("scaling", "scaling")]),
         (flair["brain"], outputnode, [("stripped", "flair_stripped")]),
         (t1w["brain"], outputnode, [("stripped", "t1w_stripped")]),

@@ -85,10 +85,11 @@ def _percent(volume_ml: float, icv_ml: float | None) -> float | None:
 
 def _rethreshold(summary: Path, rule: str, min_lesion_volume: float) -> tuple[Path, dict[str, Any]] | str:
     """One session's new mask and measures; what is wrong, when its files cannot be used."""
-    paths = {name: result_path(summary, name) for name in ("anomaly", "brain")}
+    paths = {name: result_path(summary, name) for name in ("anomaly", "brain", "regions")}
     try:
-        anomaly, brain = (read_volume(path) for path in paths.values())
-        check_same_grid(anomaly, brain, (str(paths["anomaly"]), str(paths["brain"])))
+        anomaly, brain, regions = (read_volume(path) for path in paths.values())
+        for other, name in ((brain, "brain"), (regions, "regions")):
+            check_same_grid(anomaly, other, (str(paths["anomaly"]), str(paths[name])))
         found = segment(
             anomaly.data,
             brain.data > 0,
@@ -96,6 +97,7 @@ def _rethreshold(summary: Path, rule: str, min_lesion_volume: float) -> tuple[Pa
             anomaly.affine,
             threshold=rule,
             min_lesion_volume=min_lesion_volume,
+            regions=regions.data,
         )
     except BadDataError as error:
         return str(error)

@@ -27,7 +27,7 @@ from bids_wmh_uad.errors import (
 )
 from bids_wmh_uad.workflows import tools
 from bids_wmh_uad.workflows.evaluation import find_reference, on_grid_of
-from bids_wmh_uad.workflows.interfaces import Stage, overlap_warnings, priors_on, zscore
+from bids_wmh_uad.workflows.interfaces import Stage, priors_on, zscore
 from bids_wmh_uad.workflows.results import read_transform, read_volume, result_path
 
 LOGGER = logging.getLogger("bids_wmh_uad")
@@ -246,7 +246,6 @@ class _ReuseOutput(TraitedSpec):
     flair_to_t1w = traits.List(traits.List(traits.Float))
     t1w_to_template = traits.List(traits.List(traits.Float))
     overlap = traits.Float()
-    warnings = traits.List(traits.Str)
     flair_stripped = traits.Bool()
     t1w_stripped = traits.Bool()
 
@@ -277,7 +276,6 @@ class ReusePreprocessed(Stage):
         self._results |= {
             "scaling": i.scaling,
             "overlap": i.overlap,
-            "warnings": overlap_warnings(i.overlap),
             "flair_to_t1w": flair_to_t1w.tolist(),
             "t1w_to_template": t1w_to_template.tolist(),
             "flair_stripped": i.stripped["flair"],

@@ -28,6 +28,7 @@ _FLAIR_SPACE: dict[str, dict[str, str]] = {
     "probability": {"label": "WMH", "suffix": "probseg"},
     "mask": {"label": "WMH", "suffix": "mask"},
     "lesions": {"desc": "lesions", "suffix": "dseg"},
+    "regions": {"desc": "regions", "suffix": "dseg"},
 }
 _TRANSFORMS: dict[str, dict[str, str]] = {
     "t1w_to_flair": {"from": "T1w", "to": "FLAIR"},

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bids_wmh_uad.phantom import PhantomSubject
 
 pytestmark = pytest.mark.slow
-FIGURES = ("anomaly", "brain", "coreg", "histogram", "lesions", "norm")
+FIGURES = ("anomaly", "brain", "coreg", "histogram", "latents", "lesions", "norm", "patches")
 
 
 def stamps(root: Path) -> dict[str, int]:
@@ -79,7 +79,7 @@ def expected_files(run: Run, label: str) -> set[str]:
 
 def test_the_output_is_what_the_contract_lists_and_no_more(first: Run) -> None:
     failures = {derivatives.failure_path(Path(), subject, "1") for subject in ("03", "04", "05", "06")}
-    expected = {"dataset_description.json", ".bidsignore", "CITATION.md"}
+    expected = {"dataset_description.json", ".bidsignore", "CITATION.md", "CITATION.bib"}
     expected |= {f"sub-{number:02d}.html" for number in range(1, 7)}
     expected |= {str(path) for path in failures} | set.union(
         *(expected_files(first, label) for label in GOOD)
@@ -98,7 +98,7 @@ def test_every_image_is_on_the_flairs_own_grid(first: Run, label: str, output: s
     brain = np.asanyarray(nib.load(first.path(label, "brain")).dataobj) > 0
     if output not in ("flair", "t1w"):
         assert not data[~brain].any()
-    stored = {"brain": np.uint8, "mask": np.uint8, "lesions": np.int32}
+    stored = {"brain": np.uint8, "mask": np.uint8, "lesions": np.int32, "regions": np.uint8}
     assert image.get_data_dtype() == stored.get(output, np.float32)
 
 

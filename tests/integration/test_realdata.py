@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import nibabel as nib
 import numpy as np
 import pytest
+from program import IMAGES, participant, validator_errors
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import find_sessions
 from bids_wmh_uad.config import Selection
 from bids_wmh_uad.errors import EXIT_OK
-from tests.integration.test_participant import IMAGES, participant, validator_errors
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,6 +13,7 @@ from bids_wmh_uad import files
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import Group, Method, RunConfig, Running
+from bids_wmh_uad.core.regions import VENTRICLES
 from bids_wmh_uad.workflows import tools
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ def truth_mask() -> NDArray[np.uint8]:
     mask = np.zeros(SHAPE, np.uint8)
     mask[4:8, 4:9, 2:4] = 1
     return mask
+
+
+def region_map() -> NDArray[np.uint8]:
+    """Ventricles that touch the lesion of `truth_mask`."""
+    regions = np.zeros(SHAPE, np.uint8)
+    regions[9:11, 4:9, 2:4] = VENTRICLES
+    return regions
 
 
 def save(path: Path, data: NDArray[Any], affine: NDArray[Any] = AFFINE) -> Path:
@@ -67,6 +75,7 @@ def write_session(
         "brain": np.ones(SHAPE, np.uint8), "mask": mask,
         "anomaly": (mask + 0.5 * rng.random(SHAPE)).astype(np.float32),
         "flair": rng.normal(100, 10, SHAPE).astype(np.float32),
+        "regions": region_map(),
     }  # fmt: skip
     for name, data in images.items():
         save(Path(start + derivatives.OUTPUTS[name]), data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -193,6 +194,31 @@ def test_progress_says_each_thing_once(caplog: pytest.LogCaptureFixture) -> None
     progress(node("publish", "other_wf"), "end")
     lines = [record.getMessage().split(" after ")[0] for record in caplog.records]
     assert lines == ["sub-01: started", "sub-02: started", "[1/2] sub-02: failed", "[2/2] sub-01: done"]
+
+
+def test_steps_are_told_on_a_terminal_with_the_time_left(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("bids_wmh_uad").propagate = True
+    caplog.set_level(logging.DEBUG, logger="bids_wmh_uad")
+    for terminal, level in ((True, logging.INFO), (False, logging.DEBUG)):
+        caplog.clear()
+        progress = engine.Progress({"sub_01_wf": "sub-01"}, "publish", terminal=terminal)
+        for step in engine.STAGE_SECONDS:
+            progress(node(f"preprocess_wf.{step}"), "start")
+            progress(node(f"preprocess_wf.{step}"), "end")
+        progress(node("ds_mask"), "end")  # nobody waits for it
+        steps = [record for record in caplog.records if " left" in record.getMessage()]
+        assert {record.levelno for record in steps} == {level}
+        assert len(steps) == len(engine.STAGE_SECONDS) - 1  # the last one ends the session
+        shares = [int(re.search(r"(\d+) %", record.getMessage())[1]) for record in steps]
+        assert shares == sorted(shares)
+        assert 0 <= shares[0] < shares[-1] < 100
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (89, "89 s"), (90, "2 min"), (3540, "59 min"), (12_000, "3 h 20 min")]
+)
+def test_durations_fit_on_a_line(seconds: float, text: str) -> None:
+    assert engine.duration(seconds) == text
 
 
 def test_the_environment_is_the_runs_own(monkeypatch: pytest.MonkeyPatch) -> None:

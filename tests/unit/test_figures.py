@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bids_wmh_uad.errors import GridMismatchError
-from bids_wmh_uad.reports import figures, mosaic
+from bids_wmh_uad.reports import charts, figures, mosaic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +94,7 @@ def draw_all(case: Case, directory: Path) -> list[Path]:
         figures.plot_anomaly_map(
             case.flair, case.anomaly, 4.0, directory / "map.svg", lesions=case.marked, mask=case.mask
         ),
-        figures.plot_score_histogram(case.anomaly, case.mask, 4.0, directory / "histogram.svg"),
+        charts.plot_score_histogram(case.anomaly, case.mask, 4.0, directory / "histogram.svg"),
     ]
 
 
@@ -224,15 +224,23 @@ def test_anomaly_map_is_coloured_where_scores_are_high(case: Case, tmp_path: Pat
 def test_histogram_states_the_volume_above_the_threshold(case: Case, tmp_path: Path) -> None:
     scores = np.asarray(case.anomaly.dataobj)
     above = (scores[case.brain] > 4.0).sum() * np.prod(ZOOMS) / 1000
-    out = figures.plot_score_histogram(case.anomaly, case.mask, 4.0, tmp_path / "h.svg")
-    assert f"threshold 4: {above:.2f} mL above it" in "".join(parse(out).itertext())
+    out = charts.plot_score_histogram(case.anomaly, case.mask, 4.0, tmp_path / "h.svg")
+    text = "".join(parse(out).itertext())
+    assert f"threshold 4: {above:.2f} mL" in text
+    for sign, shifted in (("-", 3.2), ("+", 4.8)):
+        volume = (scores[case.brain] > shifted).sum() * np.prod(ZOOMS) / 1000
+        assert f"threshold {sign} 20 %: {volume:.2f} mL" in text
+    measured = charts.plot_score_histogram(
+        case.anomaly, case.mask, 4.0, tmp_path / "m.svg", volumes={"wmh_volume_ml": 123.4}
+    )
+    assert "threshold 4: 123.40 mL" in "".join(parse(measured).itertext())
 
 
 def test_drawing_leaves_matplotlib_settings_alone(case: Case, tmp_path: Path) -> None:
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    figures.plot_score_histogram(case.anomaly, None, 4.0, tmp_path / "h.svg")
+    charts.plot_score_histogram(case.anomaly, None, 4.0, tmp_path / "h.svg")
     assert dict(mpl.rcParams) == before
 
 
@@ -244,7 +252,7 @@ def test_broken_values_and_flat_images_are_drawn(case: Case, tmp_path: Path) -> 
     assert panels(figures.plot_brain_mask(case.image(holes), case.mask, tmp_path / "a.svg"))
     assert panels(figures.plot_lesions(flat, flat, tmp_path / "b.svg"))
     assert panels(figures.plot_anomaly_map(flat, flat, 1.0, tmp_path / "c.svg"))
-    assert figures.plot_score_histogram(flat, None, 1.0, tmp_path / "d.svg").is_file()
+    assert charts.plot_score_histogram(flat, None, 1.0, tmp_path / "d.svg").is_file()
     assert panels(figures.plot_registration(flat, flat, tmp_path / "e.svg"))
     empty = case.image(np.zeros(SHAPE, dtype=bool))
     assert panels(figures.plot_brain_mask(case.flair, empty, tmp_path / "f.svg"))

@@ -196,3 +196,47 @@ def test_unwritable_output_is_a_typed_error(tmp_path: Path) -> None:
 )
 def test_numbers_in_tables(value: object, text: str) -> None:
     assert show(value) == text
+
+
+def test_run_times_come_from_the_last_run_that_did_the_step(tmp_path: Path) -> None:
+    from bids_wmh_uad.reports.run import read_stages
+
+    for run, seconds in (("2026_a", 5), ("2026_b", 7)):
+        (tmp_path / run).mkdir()
+        rows = [
+            f"sub_01_ses_a\tscore\t{seconds}\t1.5",
+            f"sub_02\tscore\t{seconds}\t1",
+            "sub_01_ses_a\tread\t\t",
+        ]
+        (tmp_path / run / "stages.tsv").write_text("session\tstage\tseconds\tpeak_gb\n" + "\n".join(rows))
+    (tmp_path / "2026_c").mkdir()
+    assert read_stages(tmp_path, "sub-01_ses-a") == [
+        {"stage": "score", "seconds": 7.0, "peak_gb": 1.5}, {"stage": "read", "seconds": 0.0, "peak_gb": 0.0},
+    ]  # fmt: skip
+
+
+def test_the_model_card_is_that_of_the_same_weights(tmp_path: Path) -> None:
+    from bids_wmh_uad.models import model_digest
+    from bids_wmh_uad.reports.run import read_card
+
+    shipped = {"name": "default", "digest": model_digest("default")}
+    assert read_card(shipped, None).startswith("# Model card: default")
+    assert read_card(shipped | {"digest": "other"}, None) == ""
+    assert read_card({"name": "/none", "digest": "0"}, tmp_path) == ""
+    assert read_card(None, None) == ""
+
+
+def test_every_reference_has_text_and_bibtex() -> None:
+    from bids_wmh_uad.reports.methods import REFERENCES, bibliography, methods_text
+
+    for key, work in REFERENCES.items():
+        assert work.doi or work.url
+        entry = work.bibtex(key)
+        assert entry.count("{") == entry.count("}")
+        assert f"{{{key}," in entry
+        assert str(work.year) in work.text
+    text, bib = methods_text("We did [@n4; @ants], and again [@n4]."), bibliography("We did [@n4; @ants].")
+    assert "We did [4; 5], and again [4]." in text
+    assert re.findall(r"@\w+\{(\w+),", bib) == ["bidsapps", "nipype", "niworkflows", "n4", "ants"]
+    with pytest.raises(KeyError):
+        methods_text("[@nobody]")

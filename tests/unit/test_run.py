@@ -59,6 +59,7 @@ def test_the_methods_text_alone_needs_a_usable_session(
     root = make_dataset(tmp_path / "whole", T1W, FLAIR)
     assert main([str(root), str(out), "participant", "--boilerplate-only"]) == EXIT_OK
     assert "Pinon" in (out / "CITATION.md").read_text()
+    assert "@article{pinon,\n  author = {Pinon, N." in (out / "CITATION.bib").read_text()
 
 
 def test_of_several_training_processes_only_the_first_has_a_log(

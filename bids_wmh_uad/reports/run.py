@@ -1,0 +1,80 @@
+"""What a page says of how a session was made: lesion table, run time by stage, model card."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+MOST_LESIONS = 10
+"""Rows of the page's lesion table; the file has all."""
+LESION_COLUMNS = ("index", "region", "volume_mm3", "ventricle_distance_mm", "mean_score")
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a tab-separated table; none if it cannot be read."""
+    try:
+        with path.open(newline="", encoding="utf-8") as handle:
+            return list(csv.DictReader(handle, delimiter="\t"))
+    except (OSError, ValueError, csv.Error):
+        return []
+
+
+def read_lesions(summary: Path, suffix: str) -> tuple[list[dict[str, str]], int]:
+    """Read the largest lesions of the session whose summary this is, and how many there are in all."""
+    prefix = str(summary).removesuffix(suffix)
+    rows = read_table(Path(f"{prefix}_space-FLAIR_desc-lesions_dseg.tsv"))
+    return rows[:MOST_LESIONS], len(rows)
+
+
+def read_stages(logs: Path, prefix: str) -> list[dict[str, Any]]:
+    """Wall time and peak memory of each step of a session, from the last run that did it.
+
+    Parameters
+    ----------
+    logs : Path
+        With one directory per run, named by its date.
+    prefix : str
+        Start of the session's file names, such as ``sub-1_ses-2``.
+    """
+    name = re.sub(r"\W", "_", prefix)
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(logs.glob("*/stages.tsv")):
+        for row in read_table(path):
+            if row.get("session") == name:
+                found[row["stage"]] = {
+                    "stage": row["stage"], "seconds": _number(row.get("seconds")), "peak_gb": _number(row.get("peak_gb")),
+                }  # fmt: skip
+    return list(found.values())
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0
+
+
+def read_card(model: dict[str, Any] | None, directory: Path | None) -> str:
+    """Model card of a session's model, if it is at hand: the same weights, under this directory or shipped.
+
+    Parameters
+    ----------
+    model : dict or None
+        ``name`` and ``digest`` from the summary.
+    directory : Path or None
+        The run's ``--model``, where it is a directory.
+    """
+    from bids_wmh_uad.errors import WmhUadError
+    from bids_wmh_uad.models import model_digest, model_directory
+
+    if not isinstance(model, dict):
+        return ""
+    for candidate in (directory, model.get("name")):
+        try:
+            if candidate and model_digest(candidate) == model.get("digest"):
+                return (model_directory(candidate) / "README.md").read_text(encoding="utf-8").strip()
+        except (WmhUadError, OSError, UnicodeDecodeError):
+            continue
+    return ""

@@ -303,7 +303,7 @@ def _require_content(paths: Iterable[Path], bids_dir: Path) -> None:
     MissingInputError
     """
     for path in paths:
-        if path.is_symlink() and not path.exists() or _is_annex_pointer(path):
+        if (path.is_symlink() and not path.exists()) or _is_annex_pointer(path):
             raise MissingInputError(BROKEN_LINK.format(path=path, name=path.relative_to(bids_dir)))
 
 

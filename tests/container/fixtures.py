@@ -7,11 +7,12 @@ Apptainer of the tests sees the repository only.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import nibabel as nib
@@ -24,22 +25,45 @@ SUBJECTS = ("01", "02", "03", "04")
 ENVIRONMENT = {
     **os.environ,
     "CONTAINERS_CONF": str(Path(__file__).parent / "containers.conf"),
-    "PATH": os.pathsep.join([str(STATE / "bin"), str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"]),
+    "PATH": os.pathsep.join(
+        [str(STATE / "bin"), str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin", str(STATE / "venv" / "bin")]
+    ),
 }  # fmt: skip
 """The environment of every command: ``apptainer``, ``singularity`` and ``docker`` of the tests come first."""
 
 
 def run(
-    *command: str | Path, code: int | None = 0, **more: object
+    *command: str | Path,
+    code: int | None = 0,
+    variables: Mapping[str, str | Path] | None = None,
+    **more: object,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command; what it said is in the failure if it ends with another code than `code`."""
-    options: dict[str, object] = {"env": ENVIRONMENT, "timeout": 1200, **more}
+    """Run a command; what it said is in the failure if it ends with another code than `code`.
+
+    `variables` are set in the environment, which `env` replaces.
+    """
+    env = {**ENVIRONMENT, **{name: str(value) for name, value in (variables or {}).items()}}
+    options: dict[str, object] = {"env": env, "timeout": 1200, **more}
     ran = subprocess.run(  # type: ignore[call-overload]
         [str(part) for part in command], text=True, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **options,
     )  # fmt: skip
     assert code is None or ran.returncode == code, f"{command} ended with {ran.returncode}:\n{ran.stdout}"
     return ran
+
+
+def documented(page: str, words: str, **replaced: str) -> list[str]:
+    """The command of a documentation page: its one bash block with these words, ready for :func:`run`.
+
+    `replaced` are pieces that a test cannot use as they stand, by a name that says why, as ``old=>new``.
+    """
+    blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
+    (block,) = (block for block in blocks if words in block)
+    for piece in replaced.values():
+        old, new = piece.split("=>")
+        assert old in block
+        block = block.replace(old, new)
+    return ["bash", "-euc", block]
 
 
 def require(what: str, path: Path | None = None) -> None:

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 from pathlib import Path
 
 import pytest
-from container.fixtures import ENVIRONMENT, ROOT, differences, run
+from container.fixtures import ENVIRONMENT, ROOT, differences, documented, run
 
 DESCRIPTOR = ROOT / "boutiques.json"
 
 
-def launch(tools: Path, invocation: dict[str, object], directory: Path, *options: str | Path) -> str:
-    """Run the descriptor in a directory, as docs/boutiques.md says."""
-    path = directory / "invocation.json"
-    path.write_text(json.dumps(invocation))
-    ran = run(tools / "bosh", "exec", "launch", "--skip-data-collection", *options, DESCRIPTOR, path, cwd=directory)
-    return ran.stdout
-
-
 @pytest.fixture(scope="module")
-def directory(share: Path) -> Path:
+def directory(share: Path, tools: Path) -> Path:
+    """Where the commands of docs/boutiques.md are run."""
     path = share / "boutiques"
     path.mkdir()
+    (path / "boutiques.json").symlink_to(DESCRIPTOR)
     return path
 
 
-@pytest.mark.parametrize("options", [(), ("--bids",)], ids=["schema", "bids"])
-def test_it_is_valid(tools: Path, options: tuple[str, ...]) -> None:
-    assert "OK" in run(tools / "bosh", "validate", *options, DESCRIPTOR).stdout
+def test_it_is_valid(directory: Path) -> None:
+    assert "BIDS validation OK" in run(*documented("boutiques.md", "bosh validate"), cwd=directory).stdout
 
 
 def test_an_invocation_becomes_the_command_line(tools: Path, directory: Path) -> None:
@@ -46,28 +41,35 @@ def test_an_invocation_becomes_the_command_line(tools: Path, directory: Path) ->
         assert expected in " ".join(words)
 
 
-def test_it_runs_a_participant_without_a_container(
-    tools: Path, directory: Path, bids_dir: Path, native: Path
-) -> None:
+def test_it_runs_a_participant_without_a_container(directory: Path, bids_dir: Path, native: Path) -> None:
     out = directory / "out"
-    invocation = {"bids_dir": str(bids_dir), "output_dir": str(out), "analysis_level": "participant",
-                  "participant_label": ["01"]}  # fmt: skip
-    launch(tools, invocation, directory, "--no-container")
+    text = re.search(
+        r"^```json\n(.*?)^```", (ROOT / "docs/boutiques.md").read_text(), re.MULTILINE | re.DOTALL
+    )[1]
+    text = text.replace("/path/to/bids", str(bids_dir)).replace("/path/to/out", str(out))
+    (directory / "invocation.json").write_text(text)
+    run(*documented("boutiques.md", "--no-container"), cwd=directory)
     assert differences(native, out, "01") == []
 
 
-def test_it_runs_the_group_level_in_the_image(tools: Path, image: str, directory: Path, bids_dir: Path, native: Path) -> None:
+def test_it_runs_the_group_level_in_the_image(
+    image: str, directory: Path, bids_dir: Path, native: Path
+) -> None:
     out = directory / "in-image"
-    run("cp", "-r", native / "sub-01", native / "dataset_description.json", out.parent)
-    out.mkdir()
-    for name in ("sub-01", "dataset_description.json"):
-        (out.parent / name).rename(out / name)
+    shutil.copytree(native, out)
     invocation = {"bids_dir": str(bids_dir), "output_dir_existing": str(out), "analysis_level": "group"}
-    launch(tools, invocation, directory, "--no-pull", "-u", "-v", f"{bids_dir}:{bids_dir}:ro", "-v", f"{out}:{out}")
-    assert (out / "group_wmh.tsv").read_text().splitlines()[1].startswith("sub-01\tn/a\tdone")
+    (directory / "invocation.json").write_text(json.dumps(invocation))
+    variables = {"BIDS_DIR": bids_dir, "OUTPUT_DIR": out}
+    run(*documented("boutiques.md", "--no-pull"), cwd=directory, variables=variables)
+    rows = (out / "group_wmh.tsv").read_text().splitlines()[1:]
+    assert [row.split("\t")[:3] for row in rows] == [["sub-01", "n/a", "done"], ["sub-02", "n/a", "done"]]
 
 
 def test_the_environment_finds_our_docker() -> None:
     """Boutiques calls ``docker``: in these tests that is podman, and no daemon of the machine."""
-    first = next(Path(part) / "docker" for part in ENVIRONMENT["PATH"].split(os.pathsep) if (Path(part) / "docker").exists())
+    first = next(
+        Path(part) / "docker"
+        for part in ENVIRONMENT["PATH"].split(os.pathsep)
+        if (Path(part) / "docker").exists()
+    )
     assert first.resolve() == ROOT / "tests" / "container" / "docker"

@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from container.fixtures import ENVIRONMENT, ROOT, run
+from container.fixtures import ROOT, documented, run
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,7 @@ def directory(share: Path, sif: Path, bids_dir: Path) -> Path:
         shutil.copy(ROOT / name, path)
     shutil.copy(bids_dir / "sub-01/anat/sub-01_T1w.nii.gz", path / "input/t1.nii.gz")
     shutil.copy(bids_dir / "sub-01/anat/sub-01_FLAIR.nii.gz", path / "input/flair.nii.gz")
-    (path / "config.json.sample").rename(path / "config.json")
-    run("./main", cwd=path, env={**ENVIRONMENT, "BIDS_WMH_UAD_IMAGE": str(sif)})
+    run(*documented("brainlife.md", "./main", image=f"$PWD/bids-wmh-uad.sif=>{sif}"), cwd=path)
     return path
 
 
@@ -53,5 +52,5 @@ def test_the_product_is_small_and_tells_the_numbers(directory: Path, native: Pat
 
 def test_only_the_app_s_own_directories_are_left(directory: Path) -> None:
     assert {path.name for path in directory.iterdir()} == {
-        "main", "config.json", "input", "bids", "derivatives", "mask", "dseg", "report", "product.json",
+        "main", "config.json", "config.json.sample", "input", "bids", "derivatives", "mask", "dseg", "report", "product.json",
     }  # fmt: skip

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from container.fixtures import ROOT, differences, run
+from container.fixtures import ROOT, differences, documented, run
 
 from bids_wmh_uad import __version__
 
 MAX_BYTES = 2.5e9
-LOCKED_DOWN = ("--rm", "--read-only", "--network", "none", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
-"""As docs/docker.md has it."""
 
 
-def podman(image: str, bids_dir: Path, out: Path, *arguments: str, user: str, code: int = 0) -> str:
-    """Run the image on a dataset that cannot be written."""
-    ran = run(
-        "podman", "run", *LOCKED_DOWN, "--tmpfs", "/tmp", "--user", user,
-        "--volume", f"{bids_dir}:/data:ro", "--volume", f"{out}:/out", image, *arguments, code=code,
-    )  # fmt: skip
-    return ran.stdout
+def podman(bids_dir: Path, out: Path, level: str, user: str, *extra: str, code: int = 0) -> str:
+    """Run what docs/docker.md says for a level, as another user than the tests' own."""
+    command = documented("docker.md", f"/out {level}", nobody=f'"$(id -u):$(id -g)"=>{user}')
+    command[-1] = command[-1].rstrip() + " " + " ".join(extra)
+    return run(*command, code=code, variables={"BIDS_DIR": bids_dir, "OUTPUT_DIR": out}).stdout
 
 
 @pytest.fixture(scope="module")
 def out(share: Path, image: str, bids_dir: Path) -> Path:
-    """Participant 01 and the group, by a user whom the image does not know."""
+    """Participant 01, by a user whom the image does not know."""
     path = share / "oci"
-    path.mkdir(mode=0o777)
+    path.mkdir()
     path.chmod(0o777)
-    podman(image, bids_dir, path, "/data", "/out", "participant", "--participant-label", "01", user="1000:1000")
+    podman(bids_dir, path, "participant", "1000:1000")
     return path
 
 
@@ -53,9 +50,9 @@ def test_a_participant_is_done_without_rights_and_equals_the_native_run(out: Pat
     assert (out / "sub-01.html").is_file()
 
 
-def test_the_group_level_runs_for_a_user_without_a_name(out: Path, image: str, bids_dir: Path, share: Path) -> None:
+def test_the_group_level_runs_for_another_user(out: Path, bids_dir: Path) -> None:
     run("chown", "-R", "4321:4321", out)
-    podman(image, bids_dir, out, "/data", "/out", "group", user="4321:4321")
+    podman(bids_dir, out, "group", "4321:4321")
     assert (out / "group_wmh.tsv").read_text().splitlines()[1].startswith("sub-01\tn/a\tdone")
 
 
@@ -64,8 +61,22 @@ def test_the_derivatives_are_valid_bids(out: Path) -> None:
     run(validator, "--ignoreWarnings", out)
 
 
-def test_errors_keep_their_codes(image: str, bids_dir: Path, share: Path) -> None:
-    nowhere = share / "unused"
-    nowhere.mkdir(exist_ok=True)
-    assert "no such directory" in podman(image, bids_dir, nowhere, "/none", "/out", "participant", user="0", code=66)
-    assert "--help" in podman(image, bids_dir, nowhere, "/data", "/out", "participant", "--what", user="0", code=64)
+def test_errors_keep_their_codes(image: str, bids_dir: Path, out: Path) -> None:
+    assert "--what" in podman(bids_dir, out, "participant", "4321:4321", "--what", code=64)
+    assert "sub-99" in podman(
+        bids_dir, out, "participant", "4321:4321", "--participant-label", "sub-99", code=18
+    )
+
+
+def test_a_datalad_tree_is_read_from_its_mounted_root(image: str, bids_dir: Path, share: Path) -> None:
+    tree, objects = share / "openneuro", share / "openneuro" / ".git" / "annex" / "objects"
+    shutil.copytree(bids_dir, tree)
+    objects.mkdir(parents=True)
+    for path in list(tree.rglob("*.nii.gz")):
+        path.rename(objects / path.name)
+        path.symlink_to(Path("../../.git/annex/objects") / path.name)
+    (objects / "sub-02_FLAIR.nii.gz").unlink()
+    command = documented("openneuro.md", "--dry-run")
+    said = run(*command, code=1, cwd=tree, variables={"OUTPUT_DIR": share}).stdout
+    assert "3 sessions would be processed, 1 cannot be." in said
+    assert "'datalad get sub-02/anat/sub-02_FLAIR.nii.gz'" in said

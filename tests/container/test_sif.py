@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from container.fixtures import ENVIRONMENT, differences, run
+from container.fixtures import differences, documented, run
 
 from bids_wmh_uad import __version__
 
@@ -18,9 +18,6 @@ def test_a_participant_equals_the_native_run(sif: Path, share: Path, bids_dir: P
     out, work = share / "sif", share / "sif-work"
     out.mkdir()
     work.mkdir()
-    run(
-        "apptainer", "run", "--cleanenv", "--no-home", "--bind", f"{bids_dir}:/data:ro", "--bind", f"{out}:/out",
-        "--bind", f"{work}:/work", sif, "/data", "/out", "participant", "--participant-label", "02", "--work-dir", "/work",
-        env={**ENVIRONMENT, "APPTAINERENV_PYTHONPATH": "/nowhere"},
-    )  # fmt: skip
+    variables = {"BIDS_DIR": bids_dir, "OUTPUT_DIR": out, "WORK_DIR": work, "PYTHONPATH": "/nowhere"}
+    run(*documented("apptainer.md", "apptainer run"), cwd=sif.parent, variables=variables)
     assert differences(native, out, "02") == []

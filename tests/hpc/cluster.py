@@ -69,7 +69,10 @@ class Cluster:
             cpus=os.cpu_count(), memory=int(memory * 0.9),
         )  # fmt: skip
         (root / "slurm.conf").write_text(text)
-        munge = [f"--{name}-file={root}/munge/{name.removesuffix('-file')}" for name in ("key", "pid", "log", "seed")]
+        munge = [
+            f"--{name}-file={root}/munge/{name.removesuffix('-file')}"
+            for name in ("key", "pid", "log", "seed")
+        ]
         self.run("munged", "--num-threads=1", f"--socket={root}/munge/socket", *munge)
         self.run("slurmctld")
         self.run("slurmd")
@@ -79,7 +82,9 @@ class Cluster:
             time.sleep(1)
         raise AssertionError(f"the node did not come up, see {root}/slurmd.log")
 
-    def run(self, *command: str | Path, code: int | None = 0, **more: object) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str | Path, code: int | None = 0, **more: object
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command that knows this cluster."""
         return run(*command, code=code, **{"env": self.environment, **more})
 

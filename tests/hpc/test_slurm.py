@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from container.fixtures import ROOT, SUBJECTS, differences, require
+from container.fixtures import ROOT, SUBJECTS, differences, documented, require
 
 from bids_wmh_uad.bids.derivatives import BIDSIGNORE
 
@@ -23,7 +22,9 @@ def cluster(share: Path) -> Iterator[Cluster]:
     require("slurm")
     slurm = Cluster(share / "slurm")
     (share / "scratch").mkdir()
-    slurm.environment["TMPDIR"] = str(share / "scratch")  # a node's own disk; the tests' Apptainer sees this one
+    slurm.environment["TMPDIR"] = str(
+        share / "scratch"
+    )  # a node's own disk; the tests' Apptainer sees this one
     slurm.start()
     yield slurm
     slurm.stop()
@@ -46,6 +47,14 @@ class Routes:
     failed_after: list[str]
 
 
+def _submit(cluster: Cluster, directory: Path, words: str, variables: dict[str, str]) -> None:
+    """Run what docs/slurm.md says, in a directory with the scripts and the image, and wait for its jobs."""
+    said = cluster.run(
+        *documented("slurm.md", words), cwd=directory, env={**cluster.environment, **variables}
+    ).stdout
+    cluster.wait(*said.split())
+
+
 def _failed(cluster: Cluster, bids_dir: Path, out: Path) -> list[str]:
     return cluster.run(EXAMPLES / "failed.sh", bids_dir, out).stdout.split()
 
@@ -57,14 +66,18 @@ def routes(cluster: Cluster, share: Path, sif: Path, bids_dir: Path) -> Routes:
     flair = bad / "sub-04/anat/sub-04_FLAIR.nii.gz"
     whole = flair.read_bytes()
     flair.write_bytes(whole[: len(whole) // 2])
-    cluster.wait(*cluster.run(EXAMPLES / "submit.sh", bad, out, sif).stdout.split())
+    directory = share / "login"
+    directory.mkdir()
+    (directory / "examples").symlink_to(ROOT / "examples")
+    (directory / "bids-wmh-uad.sif").symlink_to(sif)
+    variables = {"BIDS_DIR": str(bad), "OUTPUT_DIR": str(out)}
+    _submit(cluster, directory, '"$OUTPUT_DIR" bids-wmh-uad.sif\n', variables)
     failed = _failed(cluster, bad, out)
     codes = {path.stem: path.read_text().strip() for path in (out / "logs/slurm").glob("*.exit")}
     group_ran = (out / "group_wmh.tsv").exists()
     before = {label: stamps(out, label) for label in ("01", "02", "03")}
     flair.write_bytes(whole)
-    (share / "failed.txt").write_text("\n".join(failed) + "\n")
-    cluster.wait(*cluster.run(EXAMPLES / "submit.sh", bad, out, sif, share / "failed.txt").stdout.split())
+    _submit(cluster, directory, "bids-wmh-uad.sif failed.txt", variables)
     return Routes(out, failed, codes, group_ran, before, _failed(cluster, bad, out))
 
 
@@ -87,7 +100,9 @@ def test_the_array_gives_what_a_native_run_gives(routes: Routes, native: Path, l
 
 
 def test_tasks_that_share_the_output_directory_do_not_clash(routes: Routes) -> None:
-    assert json.loads((routes.out / "dataset_description.json").read_text())["DatasetLinks"] == {"raw": "file:///data"}
+    assert json.loads((routes.out / "dataset_description.json").read_text())["DatasetLinks"] == {
+        "raw": "file:///data"
+    }
     assert tuple((routes.out / ".bidsignore").read_text().split()) == BIDSIGNORE
     assert "## References" in (routes.out / "CITATION.md").read_text()
     runs = [path for path in (routes.out / "logs").iterdir() if path.name != "slurm"]
@@ -110,10 +125,9 @@ def test_nipype_s_plugin_gives_what_a_native_run_gives(
 ) -> None:
     out, jobs = share / "plugin", len(cluster.finished().splitlines())
     environment = {name: value for name, value in cluster.environment.items() if name != "LOGNAME"}
-    cluster.run(
-        sys.executable, "-m", "bids_wmh_uad", bids_dir, out, "participant", "--participant-label", "02",
-        "--use-plugin", EXAMPLES / "plugin.yml", env=environment,
-    )  # fmt: skip
+    command = documented("slurm.md", "--use-plugin")
+    command[-1] = command[-1].rstrip() + " --participant-label 02"
+    cluster.run(*command, cwd=ROOT, env={**environment, "BIDS_DIR": str(bids_dir), "OUTPUT_DIR": str(out)})
     assert differences(native, out, "02") == []
     done = cluster.finished().splitlines()[jobs:]
     assert len(done) > 10

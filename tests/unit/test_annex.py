@@ -53,14 +53,18 @@ def test_a_file_that_was_not_fetched_is_named_as_datalad_wants_it(
     assert f"'datalad get {name}'" in str(entry.error)
 
 
-def test_the_placeholder_of_an_unlocked_file_counts_as_not_fetched(tmp_path: Path, make_dataset: Maker) -> None:
+def test_the_placeholder_of_an_unlocked_file_counts_as_not_fetched(
+    tmp_path: Path, make_dataset: Maker
+) -> None:
     root = make_dataset(tmp_path / "ds", T1W, FLAIR)
     (root / FLAIR).write_text("/annex/objects/MD5E-s5--d41d8cd98f00b204e9800998ecf8427e.nii.gz\n")
     _, (entry,) = find_sessions(root, Selection())
     assert str(entry.error) == BROKEN_LINK.format(path=root / FLAIR, name=FLAIR)
 
 
-def test_a_description_that_was_not_fetched_is_no_invalid_dataset(tmp_path: Path, make_dataset: Maker) -> None:
+def test_a_description_that_was_not_fetched_is_no_invalid_dataset(
+    tmp_path: Path, make_dataset: Maker
+) -> None:
     root = make_dataset(tmp_path / "ds", T1W, FLAIR)
     annex(root, DESCRIPTION, fetched=False)
     with pytest.raises(MissingInputError, match=f"datalad get {DESCRIPTION}"):
@@ -68,7 +72,9 @@ def test_a_description_that_was_not_fetched_is_no_invalid_dataset(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_run_on_a_read_only_tree_ends_with_66_and_changes_nothing(tmp_path: Path, make_dataset: Maker) -> None:
+def test_a_run_on_a_read_only_tree_ends_with_66_and_changes_nothing(
+    tmp_path: Path, make_dataset: Maker
+) -> None:
     root = make_dataset(tmp_path / "ds", T1W, FLAIR)
     annex(root, T1W, DESCRIPTION)
     (root / FLAIR).unlink()

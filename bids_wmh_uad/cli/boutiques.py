@@ -82,7 +82,7 @@ def _inputs() -> Iterator[dict[str, Any]]:
         for action in group._group_actions
         if action.default != argparse.SUPPRESS  # --help and --version do not run the program
     }
-    formatter = parser.formatter_class(parser.prog)
+    formatter = parser._get_formatter()
     for dest in [*FIRST, *(dest for dest in actions if dest not in FIRST)]:
         item = _input(actions[dest], formatter)
         yield item
@@ -125,7 +125,7 @@ def _error_codes() -> Iterator[dict[str, Any]]:
     """What each exit code means: the first lines of the error classes that define one."""
     yield {"code": errors.EXIT_SESSION_FAILED, "description": "Some session failed; the others are done."}
     kinds = [item for item in vars(errors).values() if isinstance(item, type)]
-    codes = {item.exit_code: item.__doc__ for item in kinds if "exit_code" in vars(item)}
+    codes = {vars(kind)["exit_code"]: kind.__doc__ for kind in kinds if "exit_code" in vars(kind)}
     for code, text in sorted(codes.items()):
         if code != errors.EXIT_SESSION_FAILED:
             summary = re.sub(r" \(exit code \d+\)", "", str(text).splitlines()[0])

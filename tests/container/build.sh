@@ -50,6 +50,7 @@ build_image() {
   say "image"
   podman build --pull=missing --network host "${volume[@]}" "${arguments[@]}" --build-arg "BASE_IMAGE=$base" \
     --tag bids/bids-wmh-uad:0.1.0 . > "$state/image.log" 2>&1 || { tail -30 "$state/image.log"; return 1; }
+  podman image prune --force --filter label=org.opencontainers.image.title=bids-wmh-uad > /dev/null # earlier builds
   podman image inspect --format 'image: {{.Size}} bytes' bids/bids-wmh-uad:0.1.0
   podman save --format oci-archive --output "$state/base.oci" "$base" 2> /dev/null
 }

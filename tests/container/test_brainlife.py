@@ -28,12 +28,14 @@ def directory(share: Path, sif: Path, bids_dir: Path) -> Path:
 def test_the_masks_are_those_of_the_native_run(directory: Path, native: Path) -> None:
     mask, expected = directory / "mask/mask.nii.gz", "sub-01/anat/sub-01_space-FLAIR_label-WMH_mask.nii.gz"
     assert mask.read_bytes() == (native / expected).read_bytes()
-    labels = np.asanyarray(nib.load(directory / "dseg/parc.nii.gz").dataobj)
-    assert np.array_equal(labels > 0, np.asanyarray(nib.load(mask).dataobj) > 0)
+    lesions = np.asanyarray(nib.load(directory / "dseg/parc.nii.gz").dataobj)
+    assert np.array_equal(lesions > 0, np.asanyarray(nib.load(mask).dataobj) > 0)
+    named = {entry["voxel_value"] for entry in json.loads((directory / "dseg/label.json").read_text())}
+    assert named == set(np.unique(lesions)) - {0}
 
 
 def test_the_page_finds_its_figures(directory: Path) -> None:
-    page = (directory / "report/index.html").read_text()
+    page = (directory / "report/html/index.html").read_text()
     figures = list((directory / "report").rglob("*.svg"))
     assert figures
     assert all(f"sub-01/figures/{figure.name}" in page for figure in figures)

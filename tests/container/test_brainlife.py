@@ -34,11 +34,8 @@ def test_the_masks_are_those_of_the_native_run(directory: Path, native: Path) ->
     assert named == set(np.unique(lesions)) - {0}
 
 
-def test_the_page_finds_its_figures(directory: Path) -> None:
-    page = (directory / "report/html/index.html").read_text()
-    figures = list((directory / "report").rglob("*.svg"))
-    assert figures
-    assert all(f"sub-01/figures/{figure.name}" in page for figure in figures)
+def test_the_page_stands_alone_with_its_figures(directory: Path) -> None:
+    assert (directory / "report/html/index.html").read_text().count("<svg") > 1
 
 
 def test_the_product_is_small_and_tells_the_numbers(directory: Path, native: Path) -> None:

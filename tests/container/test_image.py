@@ -63,7 +63,7 @@ def test_the_derivatives_are_valid_bids(out: Path) -> None:
 
 def test_errors_keep_their_codes(image: str, bids_dir: Path, out: Path) -> None:
     assert "--what" in podman(bids_dir, out, "participant", "4321:4321", "--what", code=64)
-    assert "sub-99" in podman(
+    assert "Participants there: 01, 02" in podman(
         bids_dir, out, "participant", "4321:4321", "--participant-label", "sub-99", code=18
     )
 

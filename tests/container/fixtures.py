@@ -116,7 +116,7 @@ def share() -> Iterator[Path]:
     """A directory that every container of the tests can see; any user may write there."""
     STATE.mkdir(parents=True, exist_ok=True)
     path = Path(tempfile.mkdtemp(prefix="run-", dir=STATE))
-    path.chmod(0o777)
+    path.chmod(0o1777)  # sticky, or munge refuses to live below it
     yield path
     shutil.rmtree(path, ignore_errors=True)
 

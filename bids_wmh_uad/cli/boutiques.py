@@ -1,8 +1,8 @@
 """The Boutiques descriptor, made from the parser: ``python -m bids_wmh_uad.cli.boutiques > boutiques.json``.
 
 Its form is what ``bosh validate --bids`` asks for: the levels of a BIDS App only (so not ``train``, nor
-the options of that level), the output directory both as a string (to be made) and as a file (which
-exists), and that directory as the one output.
+the options of that level), the output directory both as a string and as a file, and that directory as
+the one output. Boutiques puts only the first of the two on the command line: the string, which may exist.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def descriptor() -> dict[str, Any]:
         "groups": [
             {
                 "id": "output",
-                "name": "the output directory, new or there already",
+                "name": "the output directory",
                 "members": ["output_dir", "output_dir_existing"],
                 "mutually-exclusive": True,
                 "one-is-required": True,
@@ -87,8 +87,8 @@ def _inputs() -> Iterator[dict[str, Any]]:
         item = _input(actions[dest], formatter)
         yield item
         if dest == "output_dir":
-            name = item["name"] + ", there already"
-            yield {**item, "id": "output_dir_existing", "name": name, "type": "File"}
+            text = "not used: give output_dir, whether it exists or not"
+            yield {**item, "id": "output_dir_existing", "description": text, "type": "File"}
 
 
 def _input(action: argparse.Action, formatter: argparse.HelpFormatter) -> dict[str, Any]:

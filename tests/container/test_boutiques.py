@@ -57,7 +57,7 @@ def test_it_runs_the_group_level_in_the_image(
 ) -> None:
     out = directory / "in-image"
     shutil.copytree(native, out)
-    invocation = {"bids_dir": str(bids_dir), "output_dir_existing": str(out), "analysis_level": "group"}
+    invocation = {"bids_dir": str(bids_dir), "output_dir": str(out), "analysis_level": "group"}
     (directory / "invocation.json").write_text(json.dumps(invocation))
     variables = {"BIDS_DIR": bids_dir, "OUTPUT_DIR": out}
     run(*documented("boutiques.md", "--no-pull"), cwd=directory, variables=variables)

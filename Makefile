@@ -8,15 +8,17 @@ DEMO ?= demo
 TORCH ?= torch==2.13.0
 export NO_ET := 1
 
-.PHONY: venv demo gallery test lint types docs model atlas ci clean
+.PHONY: venv demo gallery test test-containers lock boutiques lint types docs model atlas ci clean
 
 venv: $(VENV)/.installed
 
 # torch first: once it is there, nothing else asks for the several gigabytes of its GPU build
-$(VENV)/.installed: pyproject.toml
+# and the versions of the container images: what is tested is what is shipped
+$(VENV)/.installed: pyproject.toml container/requirements.txt
 	$(PYTHON) -m venv $(VENV)
+	sed 's/ --hash=.*//' container/requirements.txt > $(VENV)/versions.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,docs]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(VENV)/versions.txt --editable '.[test,docs]'
 	touch $@
 
 demo: venv
@@ -30,6 +32,19 @@ demo: venv
 
 test: venv
 	$(BIN)/python -m pytest
+
+# Docker, Apptainer, Boutiques, Brainlife and Slurm, each one really run; installs what it needs (root and apt-get)
+test-containers: venv
+	PYTHON=$(BIN)/python tests/container/build.sh
+	$(BIN)/python -m pytest tests/container tests/hpc
+
+# The versions in the container images, from pyproject.toml
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python container/lock.py
+
+boutiques: venv
+	$(BIN)/python -m bids_wmh_uad.cli.boutiques > boutiques.json
 
 lint: venv
 	$(BIN)/ruff check .

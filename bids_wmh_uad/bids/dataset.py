@@ -46,6 +46,7 @@ _IGNORED = (
     r"^/sub-[^/]+/(ses-[^/]+/)?(?!anat(/|$)|ses-)[^/]+(/|$)",
 )
 """Paths of a dataset that hold no T1w or FLAIR: indexing leaves them unopened."""
+_ANNEX_POINTER = b"/annex/objects/"
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def check_dataset(bids_dir: Path, *, skip_validation: bool = False) -> None:
     Raises
     ------
     MissingInputError
-        If there is no such directory.
+        If there is no such directory, or the description's content was not fetched.
     InvalidBIDSError
         If the description is absent, is not JSON or lacks ``Name`` or ``BIDSVersion``.
     """
@@ -117,8 +118,10 @@ def check_dataset(bids_dir: Path, *, skip_validation: bool = False) -> None:
         raise MissingInputError(NO_SUCH_DIRECTORY.format(path=bids_dir))
     if skip_validation:
         return
+    path = bids_dir / "dataset_description.json"
+    _require_content([path], bids_dir)
     try:
-        description = json.loads((bids_dir / "dataset_description.json").read_text())
+        description = json.loads(path.read_text())
     except FileNotFoundError:
         raise InvalidBIDSError(NOT_BIDS.format(path=bids_dir, reason="no dataset_description.json")) from None
     except (OSError, ValueError) as error:
@@ -160,9 +163,8 @@ def find_sessions(bids_dir: Path, selection: Selection) -> tuple[list[Session], 
     sessions: list[Session] = []
     unusable: list[UnusableSession] = []
     for subject in subjects:
-        good, bad = _pair(
-            subject, images["flair"].get(subject, {}), images["t1w"].get(subject, {}), selection
-        )
+        flairs, t1ws = (images[key].get(subject, {}) for key in ("flair", "t1w"))
+        good, bad = _pair(bids_dir, subject, flairs, t1ws, selection)
         sessions += good
         unusable += bad
         found = subject in images["flair"] or subject in images["t1w"]
@@ -291,7 +293,31 @@ def _preference(image: Any) -> tuple[int, str]:
     return int(image.get_entities().get("run") or 0), image.path
 
 
+def _require_content(paths: Iterable[Path], bids_dir: Path) -> None:
+    """Raise if DataLad or git-annex has not fetched a file: a link that leads nowhere, or the text of one.
+
+    A file that is not there at all is not this function's business.
+
+    Raises
+    ------
+    MissingInputError
+    """
+    for path in paths:
+        if (path.is_symlink() and not path.exists()) or _is_annex_pointer(path):
+            raise MissingInputError(BROKEN_LINK.format(path=path, name=path.relative_to(bids_dir)))
+
+
+def _is_annex_pointer(path: Path) -> bool:
+    """Whether a file is the placeholder of an unlocked git-annex file."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(_ANNEX_POINTER)) == _ANNEX_POINTER
+    except OSError:  # reading the scan says so
+        return False
+
+
 def _pair(
+    bids_dir: Path,
     subject: str,
     flairs: Mapping[str | None, list[Path]],
     t1ws: Mapping[str | None, list[Path]],
@@ -311,13 +337,11 @@ def _pair(
             continue
         borrowed.update(sources)
         t1w, *other_t1ws = t1ws[sources[0]]
-        missing = [path for path in (flair, t1w) if not path.exists()]
-        if missing:
-            unusable.append(
-                UnusableSession(subject, session, MissingInputError(BROKEN_LINK.format(path=missing[0])))
-            )
-        else:
+        try:
+            _require_content([flair, t1w], bids_dir)
             usable.append(Session(subject, session, flair, t1w, (*other_flairs, *other_t1ws)))
+        except MissingInputError as error:
+            unusable.append(UnusableSession(subject, session, error))
     for session in sorted(set(t1ws) - set(flairs) - borrowed, key=lambda label: label or ""):
         if not wanted or session in wanted:
             text = MISSING_FLAIR.format(where=session_label(subject, session), t1w=t1ws[session][0])

@@ -32,6 +32,7 @@ def set_environment(config: RunConfig) -> None:
     """
     threads = str(config.performance.omp_nthreads)
     state = config.running.work_dir / ".state"
+    os.environ.setdefault("LOGNAME", os.environ.get("USER") or f"uid{os.getuid()}")  # names clusters' jobs
     os.environ |= {
         "NO_ET": "1",
         "NIPYPE_NO_ET": "1",

@@ -17,6 +17,23 @@ FOREIGN_OPTIONS = {
     *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--time", "--requeue"),
 }
 """Options of pip, of ``python -m bids_wmh_uad.phantom``, of torchrun and of sbatch."""
+CONTAINER_PAGES = ("README", "docker", "apptainer", "slurm", "boutiques", "openneuro")
+CONTAINER_OPTIONS = {
+    *(
+        "--bind",
+        "--build-arg",
+        "--cap-drop",
+        "--cleanenv",
+        "--gpus",
+        "--memory",
+        "--network",
+        "--no-home",
+        "--nv",
+    ),
+    *("--read-only", "--rm", "--security-opt", "--tag", "--tmpfs", "--user", "--volume"),  # docker, apptainer
+    *("--bids", "--no-container", "--no-pull", "--skip-data-collection"),  # bosh
+}
+"""Options of other programs on those pages: tests/container and tests/hpc run the commands."""
 
 
 def read(name):
@@ -49,7 +66,8 @@ def known_options():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_that_a_page_names_exist(page):
     named = re.findall(r"(?<![\w-])--[a-z][a-z_-]*[a-z]", page.read_text(encoding="utf-8"))
-    assert set(normalise_argv(named)) <= known_options() | FOREIGN_OPTIONS
+    foreign = FOREIGN_OPTIONS | (CONTAINER_OPTIONS if page.stem in CONTAINER_PAGES else set())
+    assert set(normalise_argv(named)) <= known_options() | foreign
 
 
 def test_usage_names_options_at_all():

@@ -1,0 +1,3 @@
+"""The shared fixtures; see fixtures.py."""
+
+from container.fixtures import *  # noqa: F403

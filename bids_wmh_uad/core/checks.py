@@ -94,10 +94,10 @@ def measure(brain: Brain) -> dict[str, float]:
     skull = brain.template > 0.15 * float(brain.template.max(initial=0))
     both = brain.mask & skull
     found["template_r"] = _correlation(brain.t1w[both], brain.template[both])
-    found["coverage"] = float(np.count_nonzero(both) / max(1, np.count_nonzero(skull)))
+    found["coverage"] = float(np.count_nonzero(both)) / max(1, int(np.count_nonzero(skull)))
     found["cut"] = cut_area(brain.mask)
     found["icv_ml"] = float(np.count_nonzero(brain.mask) * np.prod(brain.spacing) / 1000)
-    found["thickness_mm"] = float(np.max(brain.spacing))
+    found["thickness_mm"] = float(brain.spacing.max())
     return found
 
 

@@ -97,7 +97,7 @@ def measure(brain: Brain) -> dict[str, float]:
     found["coverage"] = int(np.count_nonzero(both)) / max(1, int(np.count_nonzero(skull)))
     found["cut"] = cut_area(brain.mask)
     found["icv_ml"] = float(np.count_nonzero(brain.mask) * np.prod(brain.spacing) / 1000)
-    found["thickness_mm"] = float(np.max(brain.spacing))
+    found["thickness_mm"] = float(brain.spacing.max())
     return found
 
 

@@ -2,18 +2,19 @@
 
 One JSON line, and with ``--table`` a readable table first. For every scan and detector: average precision
 (AP), AU ROC, best Dice, and Dice and lesion F1 at the label-free threshold (``tail``), means over the
-seeds; the worst seed's AP as well. Then means by load band and kind, and the false-positive volume on
-scans without any lesion. Two detectors use no network and are always there:
+seeds; the worst seed's AP as well. Then means by load band and kind, the false-positive volume on
+scans without any lesion, and the reliability curve of the probability map. Two detectors use no network
+and are always there:
 
 - ``flair_z``: robust z of FLAIR, Gaussian sigma 0.7 voxels;
 - ``excess_context``: the square root of (FLAIR above its grey-matter 90th percentile, sigma 0.7) x (the
   same at sigma 3).
 
-The others: ``directed`` (the program's default), ``directed_random`` (the same with weights that nobody
-trained: training must help), ``faithful`` (the paper's).
+The others: ``directed`` (the program's default), ``brightness`` (the same without its latent factor),
+``directed_random`` (the same with weights that nobody trained: training must help), ``faithful`` (the paper's).
 
-The first run preprocesses the scans (about ten minutes on two cores) into ``build/detection``; later
-ones take a few minutes, or less with ``--detectors`` and ``--cases``. Real scans come from
+The first run preprocesses the scans (about twenty minutes on two cores) into ``build/detection``; later
+ones score what the code or the weights have changed (ten minutes), or read what is remembered there. Real scans come from
 ``../shared/data``; without them only the phantoms are there. They are development data: a figure tuned
 on them says little about other patients.
 
@@ -32,7 +33,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import Memory, Parallel, delayed
+from joblib import hash as hash_of
 from numpy.typing import NDArray
 from scans import BANDS_ML, Case, imprinted_cases, preprocess, read_cases
 from scipy import ndimage
@@ -42,16 +44,20 @@ from bids_wmh_uad.core.intensity import smooth_flair_z
 from bids_wmh_uad.core.lesions import label_lesions, total_volume_ml
 from bids_wmh_uad.core.metrics import dice, lesion_detection
 from bids_wmh_uad.core.ranking import Ranking
-from bids_wmh_uad.core.scoring import ScoreParams, anomaly_map
-from bids_wmh_uad.core.threshold import operating_point
-from bids_wmh_uad.models import load_model
+from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, brightness_maps, flair_ceiling
+from bids_wmh_uad.core.threshold import calibrated_probability, operating_point
+from bids_wmh_uad.models import load_model, model_digest
 from bids_wmh_uad.phantom.dataset import main as write_phantoms
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 CACHE = Path(__file__).resolve().parents[1] / "build" / "detection"
 MIN_LESION_MM3 = 5.0
-HOSTS = ("sub-P18_ses-T1",)
-"""Development patients with hardly any lesion of their own."""
+CORE = Path(__file__).resolve().parents[1] / "bids_wmh_uad" / "core"
+MEMORY = Memory(CACHE / "maps", verbose=0, compress=1)
+HOSTS = ("sub-P18_ses-T1", "sub-cs26_ses-T1")
+"""Development patients with few lesions of their own; those, with a margin, do not count."""
+PROBABILITIES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+"""Edges of the bins of the reliability curve."""
 Map = NDArray[np.float32]
 
 
@@ -69,21 +75,40 @@ def excess_context(case: Case, _seed: int) -> Map:
     return np.asarray(np.sqrt(near * around) * scan.mask, dtype=np.float32)
 
 
+def brightness(case: Case, _seed: int) -> Map:
+    """The default score without its latent factor."""
+    scan, params = case.scan, ScoreParams()
+    assert scan.grey_matter is not None
+    ceiling = flair_ceiling(scan.flair_z, scan.mask & scan.grey_matter, params.ceiling)
+    return brightness_maps(scan, params.sigma_vox, float(ceiling))[1]
+
+
 def latent(case: Case, seed: int, score: str, random_weights: bool = False) -> Map:
-    """One of the program's own scores."""
+    """One of the program's own scores, remembered until the code, the weights or the scan change."""
+    return MEMORY.cache(latent_map)(case.scan, seed, score, random_weights, version())
+
+
+def latent_map(scan: Scan, seed: int, score: str, random_weights: bool, version: str) -> Map:  # noqa: ARG001
+    """Score a scan; `version` only names what is remembered."""
     model = build_autoencoder(seed).eval() if random_weights else load_model("default")[0]
-    params = ScoreParams(score=score)
-    return anomaly_map(model, case.scan, params, np.random.default_rng(seed)).scores
+    return anomaly_map(model, scan, ScoreParams(score=score), np.random.default_rng(seed)).scores
+
+
+def version() -> str:
+    """Of everything that scores."""
+    return "".join(hash_of(path.read_bytes()) for path in sorted(CORE.glob("*.py"))) + model_digest("default")
 
 
 DETECTORS: dict[str, Callable[[Case, int], Map]] = {
     "flair_z": flair_z,
     "excess_context": excess_context,
+    "brightness": brightness,
     "directed": partial(latent, score="directed"),
     "directed_random": partial(latent, score="directed", random_weights=True),
     "faithful": partial(latent, score="faithful"),
 }
-SEEDLESS = ("flair_z", "excess_context")
+SEEDLESS = ("flair_z", "excess_context", "brightness")
+BASELINES = ("flair_z", "excess_context")
 
 
 def measure(case: Case, score: Map) -> dict[str, float]:
@@ -105,11 +130,22 @@ def measure(case: Case, score: Map) -> dict[str, float]:
     }
 
 
+def reliability(case: Case, score: Map) -> list[tuple[int, int]]:
+    """Voxels of the probability map, and lesion voxels among them, in each bin of `PROBABILITIES`."""
+    point = operating_point("tail", score, case.scan.mask, case.scan.grey_matter)
+    inside = case.inside & (score > 0)
+    probability = calibrated_probability(score[inside], point.value)
+    bins = np.digitize(probability, PROBABILITIES[1:-1])
+    counts = [np.bincount(bins[kept], minlength=6) for kept in (bins >= 0, case.lesion[inside])]
+    return [(int(all_), int(lesion)) for all_, lesion in zip(*counts, strict=True)]
+
+
 def run(case: Case, name: str, seeds: Sequence[int]) -> dict[str, Any]:
     """One detector on one scan: means over seeds."""
     torch.set_num_threads(1)
     used = seeds[:1] if name in SEEDLESS else seeds
-    rows = [measure(case, DETECTORS[name](case, seed)) for seed in used]
+    maps = [DETECTORS[name](case, seed) for seed in used]
+    rows = [measure(case, score) for score in maps]
     means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     worst = min(row["ap"] for row in rows)
     return {
@@ -119,16 +155,21 @@ def run(case: Case, name: str, seeds: Sequence[int]) -> dict[str, Any]:
         "detector": name,
         **means,
         "worst_ap": worst,
+        "lesion_free": sum(row["false_ml"] == 0 for row in rows) / len(rows),
+        **({"reliability": reliability(case, maps[0])} if name == "directed" else {}),
     }
 
 
 def collect(per_band: int) -> list[Case]:
     """All scans there are."""
-    phantoms = CACHE / "phantom"
-    if not phantoms.exists():
-        write_phantoms([str(phantoms), "--n-subjects", "3", "--n-controls", "3", "--seed", "77", "--no-head"])
-    preprocess(phantoms, CACHE / "phantom-out")
-    cases = list(read_cases(CACHE / "phantom-out", phantoms / "derivatives" / "truth", "phantom"))
+    cases: list[Case] = []
+    for name, patients, controls, seed in (("phantom", 3, 3, 77), ("controls", 0, 7, 78)):
+        phantoms = CACHE / name
+        if not phantoms.exists():
+            numbers = ["--n-subjects", str(patients), "--n-controls", str(controls), "--seed", str(seed)]
+            write_phantoms([str(phantoms), *numbers, "--no-head"])
+        preprocess(phantoms, CACHE / f"{name}-out")
+        cases += read_cases(CACHE / f"{name}-out", phantoms / "derivatives" / "truth", "phantom", name[0])
     real = DATA / "ms-mni"
     if real.is_dir():
         preprocess(real, CACHE / "ms-mni")
@@ -153,13 +194,24 @@ def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, f
             own = [row for row in rows if belongs(row) and row["detector"] == name]
             if own:
                 keys = (
-                    ("false_ml",)
+                    ("false_ml", "lesion_free")
                     if group == "control"
                     else ("ap", "worst_ap", "best_dice", "dice", "lesion_f1", "false_ml")
                 )
                 means = {key: round(float(np.mean([row[key] for row in own])), 4) for key in keys}
                 table.setdefault(group, {})[name] = {**means, "scans": len(own)}
     return table
+
+
+def pooled(rows: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
+    """Share of lesion voxels in each bin of probability, by kind of scan."""
+    curves: dict[str, list[float | None]] = {}
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        own = [row["reliability"] for row in rows if row["kind"] == kind and "reliability" in row]
+        if own:
+            total = np.sum(own, axis=0)
+            curves[kind] = [round(lesion / count, 3) if count else None for count, lesion in total.tolist()]
+    return curves
 
 
 def show(rows: Sequence[dict[str, Any]], groups: dict[str, dict[str, dict[str, float]]]) -> None:
@@ -184,10 +236,10 @@ def main() -> None:
     parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS))
     parser.add_argument("--cases", default="", help="only scans whose name or kind contains this")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--per-band", type=int, default=3, help="imprinted scans in each band of load")
+    parser.add_argument("--per-band", type=int, default=4, help="imprinted scans in each band of load")
     parser.add_argument("--table", action="store_true", help="print a table, too")
     options = parser.parse_args()
-    names = list(dict.fromkeys([*SEEDLESS, *options.detectors]))
+    names = list(dict.fromkeys([*BASELINES, *options.detectors]))
     cases = [case for case in collect(options.per_band) if options.cases in f"{case.name} {case.kind}"]
     work = [(case, name) for case in cases for name in names]
     seeds = range(options.seeds)
@@ -195,7 +247,8 @@ def main() -> None:
     groups = aggregate(rows)
     if options.table:
         show(rows, groups)
-    print(json.dumps({"name": "detection", "seeds": options.seeds, "groups": groups, "scans": rows}))
+    content = {"seeds": options.seeds, "groups": groups, "reliability": pooled(rows), "scans": rows}
+    print(json.dumps({"name": "detection", **content}))
 
 
 if __name__ == "__main__":

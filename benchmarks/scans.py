@@ -87,15 +87,15 @@ def preprocess(bids_dir: Path, out: Path) -> None:
         subprocess.run([*command, "--participant-label", *missing], check=False, stdout=subprocess.DEVNULL)
 
 
-def read_cases(out: Path, reference: Path, kind: str) -> Iterator[Case]:
-    """The finished sessions of a derivatives dataset that have a reference."""
+def read_cases(out: Path, reference: Path, kind: str, prefix: str = "") -> Iterator[Case]:
+    """The finished sessions of a derivatives dataset that have a reference; `prefix` keeps names apart."""
     for path, summary in finished(read_summaries(out)).items():
         mask = find_reference(reference, summary["participant_id"], summary["session_id"])
         if mask is not None:
             name = "_".join(
                 part for part in (summary["participant_id"], summary["session_id"]) if part != "n/a"
             )
-            yield read_case(path, read_volume(mask), name, kind)
+            yield read_case(path, read_volume(mask), prefix + name, kind)
 
 
 def read_case(summary: Path, truth: Volume, name: str, kind: str) -> Case:
@@ -114,7 +114,12 @@ def read_case(summary: Path, truth: Volume, name: str, kind: str) -> Case:
     lesion = (labels == 1) & mask
     kind = "control" if kind == "phantom" and not lesion.any() else kind
     return Case(
-        name, kind, Scan(*contrasts, mask, grey), lesion, mask & (labels != OTHER_PATHOLOGY), grid.affine
+        name,
+        kind,
+        Scan(*contrasts, mask, grey, zooms=grid.zooms),
+        lesion,
+        mask & (labels != OTHER_PATHOLOGY),
+        grid.affine,
     )
 
 

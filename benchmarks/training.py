@@ -4,8 +4,8 @@ The score is the *pooled* paradigm's, and nothing else of the program: one One-C
 "scale") is fitted to the latents of 10,000 patches of the training controls, and a patient's voxel scores minus
 the logarithm of its kernel sum. Average precision in the brain mask, mean over the patients:
 
-- ``whitened``: the One-Class SVM sees latents whitened by the controls' covariance;
-- ``standardised``: as `ocsvm.fit_pooled` does it, each feature by its median and MAD. One feature of a trained
+- ``raw``: the One-Class SVM sees the latents as they are, each feature as BatchNorm left it;
+- ``standardised``: as `ocsvm.fit_pooled` does it, each feature by its median and MAD. A feature of a trained
   encoder that hardly ever leaves its median then has a huge variance, sets gamma, and hides the others;
 - ``..._bright``: the same with voxels that are not brighter on FLAIR than white matter ranked last, for the latent
   space does not know that lesions are bright.
@@ -27,6 +27,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 from time import perf_counter
@@ -41,7 +42,7 @@ from bids_wmh_uad.cli.parser import parse_args
 from bids_wmh_uad.core.autoencoder import SiamesePatchAutoEncoder, build_autoencoder
 from bids_wmh_uad.core.embedding import embed_dense, embed_patches
 from bids_wmh_uad.core.intensity import smooth_flair_z
-from bids_wmh_uad.core.ocsvm import fit_pooled
+from bids_wmh_uad.core.ocsvm import POOLED_TOLERANCE, OneClassSVM, fit_pooled
 from bids_wmh_uad.core.patches import extract_patches
 from bids_wmh_uad.core.ranking import Ranking
 from bids_wmh_uad.models import load_model
@@ -53,6 +54,8 @@ from bids_wmh_uad.workflows.learning import learn
 ROOT = Path(__file__).resolve().parents[1] / "build" / "training"
 CONTROLS = 20
 SAMPLES = 10_000
+NU = 0.03
+TINY = 1e-30
 PHANTOM = ["--n-subjects", "0", "--seed", "2024", "--no-head", "--slice-thickness", "3", "4"]
 
 
@@ -110,18 +113,19 @@ def evaluate(
         where = np.stack(np.unravel_index(rows, subject.mask.shape), axis=1)
         drawn.append(embed_patches(model, extract_patches(subject.image, where)))
     sample = np.concatenate(drawn)
-    values, vectors = np.linalg.eigh(np.cov(sample, rowvar=False))
-    white = (vectors / np.sqrt(np.maximum(values, 1e-9 * values[-1]))).astype(np.float32)
-    spaces = {"whitened": white, "standardised": np.eye(len(white), dtype=np.float32)}
-    fitted = {name: fit_pooled(sample @ space, nu=0.03, gamma="scale") for name, space in spaces.items()}
+    raw = OneClassSVM(nu=NU, gamma="scale", tol=POOLED_TOLERANCE).fit(sample)
+    scores: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "raw": lambda latents: np.log(np.maximum(raw.score_samples(latents), TINY)),
+        "standardised": fit_pooled(sample, nu=NU, gamma="scale").log_score_samples,
+    }
     found: dict[str, list[float]] = {}
     for case in cases:
         mask = case.scan.mask
         latents = embed_dense(model, case.scan.network_input(), mask)
         dark = case.scan.flair_z[mask] <= 0
         inside, lesion = case.inside[mask], case.lesion[mask]
-        for name, space in spaces.items():
-            surprise = -fitted[name].log_score_samples(latents @ space).astype(np.float32)
+        for name, log_score in scores.items():
+            surprise = -log_score(latents).astype(np.float32)
             gated = np.where(dark, surprise.min() - 1, surprise)
             for score, kind in ((surprise, name), (gated, f"{name}_bright")):
                 ranking = Ranking.of(score[inside], lesion[inside])

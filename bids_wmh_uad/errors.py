@@ -41,6 +41,7 @@ BAD_FILTER_FILE = (
 NO_RESULTS = "{path}: no finished session found. Run the participant level first."
 UNREADABLE_SIDECAR = "{path}: cannot be read ({reason}). Run the participant level again."
 NO_REFERENCE = "{where}: no reference mask in {path}; the session is left out of the evaluation."
+SEVERAL_REFERENCES = "{path}: the first of {n} reference masks of this session is used. Leave only one there."
 RESAMPLE_HINT = "Or let --resample-reference bring the reference to the FLAIR's grid."
 REFERENCE_OUTSIDE = "{path}: {percent:.1f} % of the reference lies outside the brain mask and does not count. Check the brain mask on the participant's page."
 BAD_CONTROL = "{path}: not a prepared control ({reason}). Remove the directory and run the train level again."

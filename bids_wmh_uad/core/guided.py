@@ -16,7 +16,7 @@ choices of this program.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -30,10 +30,11 @@ RIDGE = 1e-9
 coefficients' sum is determined."""
 
 
-class Boundary(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Boundary:
     """A One-Class SVM as a function of the latents it was fitted to.
 
-    Attributes
+    Parameters
     ----------
     alpha : (n,) float64 tensor
         In [0, 1], sum nu n.

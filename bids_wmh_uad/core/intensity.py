@@ -13,9 +13,6 @@ from bids_wmh_uad.errors import EMPTY_IMAGE, TOO_FEW_VOXELS, BadDataError, BadIm
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-T1W_BINS = 40
-BIN_VOXELS = 200
-"""At least so many voxels make a bin."""
 MINIMUM_VOXELS = 1000
 """Fewer usable reference voxels than this cannot carry a mode (a litre of brain has 10^5 to 10^6)."""
 
@@ -156,53 +153,3 @@ def smooth_flair_z(
     smoothed = np.zeros(z.shape, dtype=np.float32)
     np.divide(numerator, weight, out=smoothed, where=mask.astype(bool) & (weight > 0))
     return smoothed
-
-
-def flair_given_t1w(
-    flair_z: NDArray[np.float32],
-    t1w_z: NDArray[np.float32],
-    mask: NDArray[np.bool_],
-    ceiling: float = np.inf,
-) -> NDArray[np.float32]:
-    """How much brighter FLAIR is than the scan's own tissue of the same T1w.
-
-    The brain's voxels, sorted by T1w, fall into `T1W_BINS` bins of equal size; FLAIR's median
-    and MAD in each, interpolated, are what is usual there. Cortex and deep grey matter, bright
-    on FLAIR in everybody, are compared with grey matter, and white matter with white matter.
-    Median and MAD are blind to lesions that fill a minority of a bin.
-
-    Parameters
-    ----------
-    flair_z, t1w_z : (X, Y, Z) float32 array
-        Smoothed, registered.
-    mask : (X, Y, Z) bool array
-        Brain.
-    ceiling : float
-        Of what may count as usual: lesions that are most of a bin must not.
-
-    Returns
-    -------
-    (X, Y, Z) float32 array
-        Robust z, 0 outside the mask.
-
-    Raises
-    ------
-    BadDataError
-        `errors.TOO_FEW_VOXELS`, when the mask is empty.
-    """
-    flair, t1w = flair_z[mask], t1w_z[mask]
-    if not flair.size:
-        raise BadDataError(TOO_FEW_VOXELS.format(what="FLAIR given T1w", n=0, needed=1))
-    bins = np.array_split(np.argsort(t1w, kind="stable"), max(1, min(T1W_BINS, flair.size // BIN_VOXELS)))
-    centre = np.array([np.median(t1w[rows]) for rows in bins])
-    usual = np.array([np.median(flair[rows]) for rows in bins])
-    spread = MAD_TO_SD * np.array(
-        [np.median(np.abs(flair[rows] - middle)) for rows, middle in zip(bins, usual, strict=True)]
-    )
-    usual, spread = (ndimage.gaussian_filter1d(values, 1.0, mode="nearest") for values in (usual, spread))
-    usual = np.minimum(usual, ceiling)
-    spread = np.maximum(spread, 0.1 * np.median(spread))  # a bin of equal values has none
-    result = np.zeros(flair_z.shape, dtype=np.float32)
-    if np.median(spread) > 0:
-        result[mask] = (flair - np.interp(t1w, centre, usual)) / np.interp(t1w, centre, spread)
-    return result

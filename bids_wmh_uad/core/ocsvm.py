@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from bids_wmh_uad.core.dual import scale_features, solve_dual
+from bids_wmh_uad.core.intensity import MAD_TO_SD
 from bids_wmh_uad.core.kernel import KernelSum
 from bids_wmh_uad.errors import BAD_LATENTS, BAD_VALUE, TOO_FEW_VOXELS, BadDataError, LatentsError
 
@@ -178,7 +179,7 @@ class Standardiser:
         """Median and MAD of (n, d) latents; a feature of zero MAD gets its standard deviation, or 1."""
         sample = np.asarray(latents, dtype=np.float64)
         centre = np.median(sample, axis=0)
-        scale = 1.482602218505602 * np.median(np.abs(sample - centre), axis=0)
+        scale = MAD_TO_SD * np.median(np.abs(sample - centre), axis=0)
         scale = np.where(scale > 0, scale, sample.std(axis=0))
         return cls(centre, np.where(scale > 0, scale, 1.0))
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bids_wmh_uad.core.embedding import DenseEncoder, embed_patches, slab_slices, slices_first
-from bids_wmh_uad.core.intensity import MAD_TO_SD, flair_given_t1w, smooth_flair_z
+from bids_wmh_uad.core.embedding import DenseEncoder, slab_slices, slices_first
+from bids_wmh_uad.core.expected import expected_flair, rim_weight
+from bids_wmh_uad.core.intensity import MAD_TO_SD, smooth_flair_z
 from bids_wmh_uad.core.ocsvm import fit_patient
 from bids_wmh_uad.core.parallel import stream_slabs
-from bids_wmh_uad.core.patches import extract_patches, network_input
+from bids_wmh_uad.core.patches import network_input
+from bids_wmh_uad.core.samples import Sample, draw_sample
 from bids_wmh_uad.errors import (
     BAD_VALUE,
     GRID_MISMATCH,
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from bids_wmh_uad.core.ocsvm import OneClassModel, ScoreOperator
 
 SCORES = ("directed", "faithful")
-SPREAD_SAMPLES = 20_000
-"""Voxels from which the spread of normal surprise is estimated."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,8 @@ class Scan:
         From a registered prior; the brain when not given.
     voxels : (X, Y, Z) integer array, optional
         For voxel-wise models: which one scores which voxel, -1 = none.
+    zooms : three floats
+        Voxel edges, mm.
 
     Raises
     ------
@@ -141,6 +143,7 @@ class Scan:
     mask: NDArray[np.bool_]
     grey_matter: NDArray[np.bool_] | None = None
     voxels: NDArray[np.integer[Any]] | None = None
+    zooms: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
         arrays = (self.flair_z, self.t1w_z, self.mask, self.grey_matter, self.voxels)
@@ -180,15 +183,16 @@ def anomaly_map(
     weights the brightness B with the answer:
 
     .. math:: D = \max(0, S(F, T) - S(\min(F, c), T)) / \sigma_S, \qquad
-              B = \sqrt{\max(z, 0) \max(z_T, 0)}, \qquad
+              B = r \sqrt{\max(z, 0) \max(z_T, 0)}, \qquad
               A = B \cdot \left(\text{floor} + \frac{D}{1 + D}\right)
 
-    z is FLAIR against white matter, z_T against the scan's own tissue of the same T1w
-    (`intensity.flair_given_t1w`): cortex that is bright in everybody is no lesion. c is `flair_ceiling` of grey matter, the brightest healthy tissue. The brightest
-    `trim` of the brain's FLAIR is never shown to the patient's own One-Class SVM: lesions
-    cannot be learnt as normal. sigma_S = 1.4826 MAD of S over the voxels that may be shown;
-    D and z are smoothed. The factor lies in [floor, floor + 1): the latent score ranks, it
-    cannot veto.
+    z is FLAIR against white matter, less its local departure; z_T the same against the scan's
+    own tissue of the same T1w (`expected.expected_flair`): cortex that is bright in everybody is
+    no lesion. r is `expected.rim_weight`. c is `flair_ceiling` of grey matter, the brightest
+    healthy tissue. The brightest `trim` of the brain's FLAIR is never shown to the patient's own
+    One-Class SVM: lesions cannot be learnt as normal. sigma_S = 1.4826 MAD of S over the voxels
+    that may be shown; D and FLAIR are smoothed. The factor lies in [floor, floor + 1): the latent
+    score ranks, it cannot veto.
 
     Parameters
     ----------
@@ -220,7 +224,7 @@ def anomaly_map(
         return _faithful(model, scan, params, rng, one_class, device, slices)
     grey = scan.mask if scan.grey_matter is None else scan.mask & scan.grey_matter
     ceiling = flair_ceiling(scan.flair_z, grey, params.ceiling)
-    flair_z, brightness = _brightness(scan, params.sigma_vox, float(ceiling))
+    flair_z, brightness = brightness_maps(scan, params.sigma_vox, float(ceiling))
     shown = scan.mask & (flair_z <= np.quantile(flair_z[scan.mask], 1.0 - params.trim))
     relevant = scan.mask & (brightness > 0)
     sample = draw_sample(model, scan, shown, params, rng, members=one_class is None)
@@ -249,16 +253,35 @@ def anomaly_map(
     return AnomalyMap(np.where(relevant, brightness * factor, np.float32(0.0)), where, warnings)
 
 
-def _brightness(
+def brightness_maps(
     scan: Scan, sigma_vox: float, ceiling: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Smoothed FLAIR z, and its geometric mean with FLAIR given T1w, 0 where either is negative."""
+    """How bright FLAIR is, before any network: z and B of `anomaly_map`.
+
+    Parameters
+    ----------
+    scan : Scan
+    sigma_vox : float
+        See `ScoreParams`.
+    ceiling : float
+        See `flair_ceiling`.
+
+    Returns
+    -------
+    flair : (X, Y, Z) float32 array
+        Smoothed z.
+    brightness : (X, Y, Z) float32 array
+        Geometric mean of how far it is above white matter and above what is expected, the brain's
+        rim weighing less; 0 where it is not above both.
+    """
     flair, t1w = (
         smooth_flair_z(contrast.astype(np.float32, copy=False), scan.mask, sigma_vox)
         for contrast in (scan.flair_z, scan.t1w_z)
     )
-    given_t1w = flair_given_t1w(flair, t1w, scan.mask, ceiling)
-    return flair, np.sqrt(np.maximum(flair, 0) * np.maximum(given_t1w, 0))
+    expected = expected_flair(flair, t1w, scan.mask, scan.zooms, ceiling)
+    even = flair - expected.local
+    above = np.maximum(even, 0) * np.maximum((even - expected.level) / expected.spread, 0)
+    return flair, np.where(scan.mask, rim_weight(scan.mask, scan.zooms) * np.sqrt(above), np.float32(0))
 
 
 def _faithful(
@@ -291,60 +314,6 @@ def _faithful(
             raise BadDataError(TOO_FEW_VOXELS.format(what="voxels that the model covers", n=0, needed=1))
         scores[scan.mask & ~known] = np.median(scores[known])
     return AnomalyMap(scores, where, warnings)
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """Latents of randomly drawn voxels.
-
-    Attributes
-    ----------
-    members : (k, n, d) float32 array
-        What each of the patient's One-Class SVMs is fitted to.
-    spread : (m, d) float32 array
-        From which the usual spread of surprise is estimated.
-    spread_voxels : (m,) int64 tensor or None
-        Their voxel-wise models.
-    """
-
-    members: NDArray[np.float32]
-    spread: NDArray[np.float32]
-    spread_voxels: Tensor | None
-
-
-def draw_sample(
-    model: SiamesePatchAutoEncoder,
-    scan: Scan,
-    allowed: NDArray[np.bool_],
-    params: ScoreParams,
-    rng: np.random.Generator,
-    *,
-    members: bool = True,
-    spread: bool = True,
-) -> Sample:
-    """Draw voxels where a scan's patches may be learnt, and encode their patches.
-
-    Only what is asked for is drawn: a given model needs no `members`, the faithful score no `spread`.
-
-    Raises
-    ------
-    BadDataError
-        `errors.TOO_FEW_VOXELS`, when none may be drawn.
-    """
-    candidates = np.flatnonzero(allowed)
-    if not candidates.size:
-        raise BadDataError(TOO_FEW_VOXELS.format(what="one-class sample", n=0, needed=1))
-    size = min(params.n_samples, candidates.size)
-    n_models = params.n_models if members else 0
-    drawn = [rng.choice(candidates, size, replace=False) for _ in range(n_models)]
-    usual = min(SPREAD_SAMPLES, candidates.size) if spread else 0
-    drawn.append(rng.choice(candidates, usual, replace=False))
-    rows = np.concatenate(drawn)
-    coords = np.stack(np.unravel_index(rows, allowed.shape), axis=1)
-    latents = embed_patches(model, extract_patches(scan.network_input(), coords))
-    own, others = np.split(latents, [size * n_models])
-    voxels = None if scan.voxels is None else torch.from_numpy(scan.voxels.flat[drawn[-1]].astype(np.int64))
-    return Sample(own.reshape(n_models, size, latents.shape[1]), others, voxels)
 
 
 def _surprise_spread(operator: ScoreOperator, sample: Sample) -> float:

@@ -151,10 +151,6 @@ class Trainer:
         Decides which epoch is best and when to stop; without it, the last one is.
     half_precision : torch.dtype, optional
         Of the network's arithmetic (automatic mixed precision); losses stay float32.
-
-    Attributes
-    ----------
-    history : list of EpochResult
     """
 
     def __init__(

@@ -232,6 +232,12 @@ class WorkingGrid:
             canonical @ to_canonical,
         )
 
+    @property
+    def zooms(self) -> tuple[float, float, float]:
+        """Edges of a working voxel, mm."""
+        x, y, z = voxel_sizes(self.affine).tolist()
+        return x, y, z
+
     def forward(self, data: NDArray[Any], order: Order = 1) -> NDArray[Any]:
         """Bring stored data to the working grid.
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bids_wmh_uad.reports.pages import MISSING, as_number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 MEASURES = (
     "dice", "lesion_f1", "lesion_recall", "lesion_precision", "avd_percent", "h95_mm",
@@ -20,36 +18,31 @@ BY_LEVEL = ("dice", "lesion_f1", "avd_percent", "ap")
 DIGITS = {"h95_mm": 1, "avd_percent": 1, "auroc": 4, "auroc30": 4, "aupro": 4, "aupro30": 4}
 
 
-def evaluation_context(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> dict[str, Any]:
+def evaluation_context(summary: Mapping[str, Any]) -> dict[str, Any]:
     """What the template writes about the evaluation.
 
     Parameters
     ----------
-    records : sequence of mappings
-        One row per session; used where the summary is silent.
     summary : mapping
-        Content of ``group_summary.json``, finite numbers and None; may be empty.
+        Content of ``group_summary.json``, finite numbers and None.
 
     Returns
     -------
     dict
         Rows of texts for each table, and the numbers of the curves.
     """
-    measures = summary.get("measures") or _measures(records)
-    differences = summary.get("differences")
-    if differences is None:
-        differences = _differences(records)
+    measures, differences = summary["measures"], summary["differences"]
     pooled = summary.get("pooled") or {}
-    participants = summary.get("participants", len({row.get("participant_id") for row in records}))
+    participants = summary["participants"]
     return {
-        "count": summary.get("sessions", len(records)),
+        "count": summary["sessions"],
         "participants": participants,
         "measures": [_measure_row(key, measures[key]) for key in MEASURES if measures.get(key)],
         "versus": [_versus_row(key, measures, differences[key]) for key in COMPARED if differences.get(key)],
         "groups": [_group(column, levels) for column, levels in (summary.get("by") or {}).items() if levels],
         "pooled": {key: show_number(value, 3) for key, value in pooled.items() if value is not None},
         "sizes": [_size_row(row) for row in summary.get("lesion_recall_by_size") or ()],
-        "agreement": _agreement(records, summary.get("volume_agreement") or {}),
+        "agreement": _agreement(summary.get("volume_agreement") or {}),
         "curves": summary.get("curves"),
         "bootstrap": _bootstrap(summary.get("bootstrap") or {}, participants),
     }
@@ -156,23 +149,10 @@ def _size_row(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _agreement(records: Sequence[Mapping[str, Any]], stats: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Bias and limits of agreement of the volumes: the summary's, or from the rows."""
-    if stats.get("bias") is not None:
-        return _with_texts(stats)
-    pairs = _paired(records, "wmh_volume_ml", "reference_volume_ml")
-    if not pairs:
+def _agreement(stats: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Bias and limits of agreement of the volumes, with their texts."""
+    if stats.get("bias") is None:
         return None
-    differences = np.subtract(*np.transpose(pairs))
-    bias = float(differences.mean())
-    if len(pairs) == 1:
-        return _with_texts({"bias": bias, "n": 1})
-    spread = float(differences.std(ddof=1))
-    low, high = bias - 1.96 * spread, bias + 1.96 * spread
-    return _with_texts({"bias": bias, "n": len(pairs), "low": low, "high": high})
-
-
-def _with_texts(stats: Mapping[str, Any]) -> dict[str, Any]:
     low, high, icc = (as_number(stats.get(key)) for key in ("low", "high", "icc"))
     known = low is not None and high is not None
     return {
@@ -181,36 +161,3 @@ def _with_texts(stats: Mapping[str, Any]) -> dict[str, Any]:
         "limits_text": f"{show_number(low, 2)} to {show_number(high, 2)}" if known else "",
         "icc_text": show_number(icc, 3) if icc is not None else "",
     }
-
-
-def _paired(records: Sequence[Mapping[str, Any]], first: str, second: str) -> list[tuple[float, float]]:
-    pairs = [(as_number(row.get(first)), as_number(row.get(second))) for row in records]
-    return [(one, other) for one, other in pairs if one is not None and other is not None]
-
-
-def _measures(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Mean and median of each measure, without intervals."""
-    found = {}
-    for key in (*MEASURES, *(f"baseline_{name}" for name in COMPARED)):
-        values = [number for row in records if (number := as_number(row.get(key))) is not None]
-        if values:
-            mean, median = float(np.mean(values)), float(np.median(values))
-            found[key] = {"mean": mean, "median": median, "n": len(values)}
-    return found
-
-
-def _differences(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Model minus baseline over the sessions that have both, without intervals."""
-    found = {}
-    for key in COMPARED:
-        pairs = _paired(records, key, f"baseline_{key}")
-        if pairs:
-            gains = np.subtract(*np.transpose(pairs))
-            participants = {
-                row.get("participant_id") for row in records if as_number(row.get(key)) is not None
-            }
-            found[key] = {
-                "mean": float(gains.mean()), "median": float(np.median(gains)), "n": len(pairs),
-                "better": int((gains > 0).sum()), "clusters": len(participants),
-            }  # fmt: skip
-    return found

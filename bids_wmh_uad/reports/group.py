@@ -229,7 +229,7 @@ def write_group_report(
     evaluation : sequence of mappings, optional
         One row per session, the columns of ``group_evaluation.tsv``.
     summary : mapping, optional
-        Content of ``group_summary.json``; without it, means and medians are computed here, without intervals.
+        Content of ``group_summary.json``: what the page says about the evaluation.
     prevalence : path, optional
         NIfTI map in MNI152 space: the fraction of participants with a lesion at each voxel.
     name : str
@@ -257,8 +257,8 @@ def write_group_report(
     }
     scores = _sheet("evaluation", "Evaluation per session", scored, root) if scored else None
     results: dict[str, Any] = {}
-    if scored or summary:
-        results = evaluation_context(scored, _finite(summary or {}))
+    if summary:
+        results = evaluation_context(_finite(summary))
         context["evaluation"] = {**results, "sheet": scores, "titles": COLUMNS}
     context["data"] = _embed(
         {

@@ -32,6 +32,7 @@ from bids_wmh_uad.errors import (
     NO_SUCH_DIRECTORY,
     REFERENCE_OUTSIDE,
     RESAMPLE_HINT,
+    SEVERAL_REFERENCES,
     UNREADABLE_SIDECAR,
     BadDataError,
     GridMismatchError,
@@ -200,14 +201,19 @@ def evaluate_cohort(
 
 
 def find_reference(reference: Path, participant_id: str, session_id: str) -> Path | None:
-    """The session's ``*_label-{WMH,lesion}_mask.nii.gz``: the first by name if there are several."""
+    """The session's ``*_label-{WMH,lesion}_mask.nii.gz``; of several the one with the shortest name, and that is said."""
     directory = reference / participant_id
     if session_id != "n/a":
         directory /= session_id
     found = [
         path for label in ("WMH", "lesion") for path in directory.glob(f"anat/*_label-{label}_mask.nii.gz")
     ]
-    return min(found, default=None)
+    if not found:
+        return None
+    first = min(found, key=lambda path: (len(path.name), path.name))
+    if len(found) > 1:
+        LOGGER.warning(SEVERAL_REFERENCES.format(path=first, n=len(found)))
+    return first
 
 
 def _evaluate(task: tuple[Path, Path, Path, float], resample: bool) -> Evaluation | str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,7 @@ def segment(
     point = operating_point(threshold, anomaly, mask, grey_matter)
 
     def label(shift: float) -> NDArray[np.int32]:
-        value = point.value + shift * abs(point.value)  # a threshold may be negative ("faithful")
-        return label_lesions(replace(point, value=value).apply(anomaly, mask), affine, min_lesion_volume)
+        return label_lesions(point.moved(shift).apply(anomaly, mask), affine, min_lesion_volume)
 
     labels = label(0.0)
     lesions = lesion_table(labels, anomaly, affine)
@@ -89,7 +89,12 @@ def segment(
         "largest_lesion_ml": round(lesions[0].volume_mm3 / 1000, 4) if lesions else 0.0,
         "volume_ml_threshold_minus20": round(total_volume_ml(label(-0.2), affine), 4),
         "volume_ml_threshold_plus20": round(total_volume_ml(label(0.2), affine), 4),
-        "threshold": {"name": point.name, "parameter": point.parameter, "value": float(point.value)},
+        "threshold": {
+            "name": point.name,
+            "parameter": point.parameter,
+            "value": float(point.value),
+            **({"peak": float(point.peak)} if point.peak > -inf else {}),
+        },
         "min_lesion_volume_mm3": min_lesion_volume,
         "warnings": [HIGH_LOAD.format(percent=percent)] if percent > HIGH_LOAD_PERCENT else [],
     }

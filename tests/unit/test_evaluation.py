@@ -30,6 +30,7 @@ from bids_wmh_uad.errors import (
     NO_REFERENCE,
     NO_SUCH_DIRECTORY,
     RESAMPLE_HINT,
+    SEVERAL_REFERENCES,
     BadDataError,
     BadImageError,
     GridMismatchError,
@@ -200,6 +201,16 @@ def test_references_are_found_by_entities(tmp_path: Path, session: str | None, l
     save(reference_path(tmp_path, "1", "2"), truth_mask())
     assert find_reference(tmp_path, "sub-1", f"ses-{session}" if session else "n/a") == expected
     assert find_reference(tmp_path, "sub-1", "ses-9") is None
+
+
+def test_of_several_references_the_plain_one_is_taken_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = save(reference_path(tmp_path, "1"), truth_mask())
+    other = plain.with_name(plain.name.replace("_label-", "_desc-tail2_label-"))
+    save(other, truth_mask())
+    assert find_reference(tmp_path, "sub-1", "n/a") == plain
+    assert caplog.messages == [SEVERAL_REFERENCES.format(path=plain, n=2)]
 
 
 # ------------------------------------------------------------------ the cohort

@@ -16,6 +16,7 @@ from browser.pages import REASON, make_cohort, make_evaluation, make_summary
 from bids_wmh_uad.errors import CannotCreateError
 from bids_wmh_uad.reports.evaluation import verdict
 from bids_wmh_uad.reports.group import write_group_report
+from bids_wmh_uad.workflows.summary import summarise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -233,15 +234,20 @@ def test_one_session_gives_no_interval(tmp_path: Path) -> None:
     assert "no interval: one participant gives none" in words
 
 
-def test_without_a_summary_means_stand_without_intervals(tmp_path: Path) -> None:
+def test_a_session_that_could_not_be_compared_counts_nowhere(tmp_path: Path) -> None:
     scores = [
         {"participant_id": "sub-01", "dice": 0.5, "ap": 0.4, "baseline_ap": 0.5},
         {"participant_id": "sub-02", "dice": 0.6, "ap": 0.6, "baseline_ap": 0.3},
         {"participant_id": "sub-03", "dice": float("nan"), "ap": None, "baseline_ap": 0.9},
     ]
-    page = Page(write_group_report(tmp_path, small_cohort(), evaluation=scores))
+    summary = summarise(scores, [None] * 3, {}, seed=0)
+    page = Page(write_group_report(tmp_path, small_cohort(), evaluation=scores, summary=summary))
     versus = page.text.split('class="versus"')[1].split("</table>")[0].split("<tbody>")[1]
-    assert cells(versus)[3:] == ["+0.100", "1 of 2", "no interval"]
+    assert cells(versus)[3:] == [
+        "+0.100 [\N{MINUS SIGN}0.100, +0.300]",
+        "1 of 2",
+        "undecided: the interval holds 0",
+    ]
     assert "Curves" not in page.words()
     assert [row[1] for row in page.rows("evaluation-table")] == ["0.500", "0.600", "n/a"]
 

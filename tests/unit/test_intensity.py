@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_wmh_uad.core.intensity import flair_given_t1w, half_sample_mode, robust_zscore, smooth_flair_z
+from bids_wmh_uad.core.intensity import half_sample_mode, robust_zscore, smooth_flair_z
 from bids_wmh_uad.errors import EMPTY_IMAGE, TOO_FEW_VOXELS, BadDataError, BadImageError
 
 SHAPE = (20, 20, 20)
@@ -99,61 +99,3 @@ def test_smoothing_keeps_constants_to_the_edge_and_zero_outside():
     smoothed = smooth_flair_z(np.where(mask, 2.5, 99.0).astype(np.float32), mask)
     np.testing.assert_allclose(smoothed[mask], 2.5, rtol=1e-5)
     assert (smoothed[~mask] == 0).all()
-
-
-def tissues(seed=0, lesion_fraction=0.0):
-    """White and grey matter whose FLAIR and T1w differ, and lesions in white matter: FLAIR, T1w, mask, lesions."""
-    rng = np.random.default_rng(seed)
-    shape = (40, 40, 20)
-    grey = rng.random(shape) < 0.45
-    flair = np.where(grey, 2.0, 0.0) + 0.5 * rng.standard_normal(shape)
-    t1w = np.where(grey, -6.0, 0.0) + rng.standard_normal(shape)
-    lesion = ~grey & (rng.random(shape) < lesion_fraction)
-    flair[lesion] += 4.0
-    mask = np.ones(shape, dtype=bool)
-    mask[:3] = False
-    return flair.astype(np.float32), t1w.astype(np.float32), mask, lesion & mask
-
-
-def test_flair_given_t1w_is_a_z_score_in_every_tissue():
-    flair, t1w, mask, _ = tissues()
-    z = flair_given_t1w(flair, t1w, mask)
-    assert z.dtype == np.float32
-    assert not z[~mask].any()
-    for tissue in (t1w < -4, t1w > -2):
-        values = z[mask & tissue]
-        assert abs(np.median(values)) < 0.05
-        assert 0.9 < 1.4826 * np.median(np.abs(values)) < 1.1
-
-
-def test_lesions_stand_out_from_tissue_of_their_t1w_and_grey_matter_does_not():
-    flair, t1w, mask, lesion = tissues(lesion_fraction=0.05)
-    z = flair_given_t1w(flair, t1w, mask)
-    assert np.median(z[lesion]) > 5
-    assert np.median(z[mask & (t1w < -4)]) < 0.2
-
-
-def test_flair_given_t1w_does_not_depend_on_units_or_order():
-    flair, t1w, mask, _ = tissues(lesion_fraction=0.05)
-    z = flair_given_t1w(flair, t1w, mask)
-    np.testing.assert_allclose(flair_given_t1w(3 * flair + 7, 0.5 * t1w - 1, mask), z, atol=1e-3)
-    flipped = flair_given_t1w(flair[::-1, :, ::-1], t1w[::-1, :, ::-1], mask[::-1, :, ::-1])
-    np.testing.assert_allclose(flipped[::-1, :, ::-1], z, atol=1e-5)
-
-
-def test_flair_given_t1w_of_constant_or_missing_tissue():
-    flair, t1w, mask, _ = tissues()
-    assert np.isfinite(flair_given_t1w(flair, np.zeros_like(t1w), mask)).all()
-    assert not flair_given_t1w(np.ones_like(flair), t1w, mask).any()
-    few = np.zeros_like(mask)
-    few[5, 5, :7] = True
-    assert np.isfinite(flair_given_t1w(flair, t1w, few)).all()
-    with pytest.raises(BadDataError):
-        flair_given_t1w(flair, t1w, np.zeros_like(mask))
-
-
-def test_lesions_that_are_most_of_a_bin_are_not_usual_above_the_ceiling():
-    flair, t1w, mask, lesion = tissues(lesion_fraction=0.05)
-    t1w[lesion] = 9.0  # a T1w that nothing else has
-    free, held = (np.median(flair_given_t1w(flair, t1w, mask, top)[lesion]) for top in (np.inf, 1.0))
-    assert held > free + 0.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -121,6 +122,31 @@ def test_several_nodes_need_an_address(monkeypatch):
     with pytest.raises(errors.UsageError) as caught:
         Meeting(Launch(0, 2, 0))
     assert str(caught.value) == errors.NO_MASTER.format(nodes=2)
+
+
+MEET = """
+import os
+from bids_wmh_uad.workflows.launch import Meeting, read_launch
+meeting = Meeting(read_launch(os.environ))
+meeting.announce(None) if meeting.launch.rank == 0 else meeting.await_controls()
+"""
+
+
+def test_without_controls_the_others_do_not_wait_for_ever():
+    """Real processes: the first has nothing to announce, and ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, "-c", MEET], cwd=ROOT, text=True, stderr=subprocess.PIPE,
+            env=environment(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
+        )
+        for rank in (0, 1)
+    )  # fmt: skip
+    assert first.communicate()[1] == ""
+    assert errors.NO_CONTROLS_SHARED in second.communicate()[1]
+    assert (first.returncode, second.returncode) == (0, 1)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(controls, tmp_path):

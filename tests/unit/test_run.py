@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+from bids_wmh_uad.cli.parser import parse_args
+from bids_wmh_uad.cli.run import _prepare as prepare
 from bids_wmh_uad.cli.run import main
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, MISSING_T1W, MissingInputError
 
@@ -56,3 +59,19 @@ def test_the_methods_text_alone_needs_a_usable_session(
     root = make_dataset(tmp_path / "whole", T1W, FLAIR)
     assert main([str(root), str(out), "participant", "--boilerplate-only"]) == EXIT_OK
     assert "Pinon" in (out / "CITATION.md").read_text()
+
+
+def test_of_several_training_processes_only_the_first_has_a_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parse_args(["/none", str(tmp_path / "out"), "train", "--output-model", str(tmp_path / "model")])
+    with monkeypatch.context() as patch:
+        for name in ("NO_ET", "OMP_NUM_THREADS", "MPLCONFIGDIR", "NIPYPE_CONFIG_DIR", "TEMPLATEFLOW_HOME"):
+            patch.setenv(name, os.environ.get(name, ""))  # so that they come back
+        patch.setenv("WORLD_SIZE", "2")
+        patch.setenv("RANK", "1")
+        prepare(config)
+        assert not (tmp_path / "out").exists()
+        patch.setenv("RANK", "0")
+        prepare(config)
+        assert (config.log_dir / "config.toml").is_file()

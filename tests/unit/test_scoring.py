@@ -11,10 +11,12 @@ from scipy import ndimage
 
 from bids_wmh_uad.core.autoencoder import build_autoencoder
 from bids_wmh_uad.core.embedding import embed_patches
-from bids_wmh_uad.core.intensity import flair_given_t1w, smooth_flair_z
+from bids_wmh_uad.core.expected import expected_flair, rim_weight
+from bids_wmh_uad.core.intensity import smooth_flair_z
 from bids_wmh_uad.core.patches import extract_patches
 from bids_wmh_uad.core.ranking import average_precision
-from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, draw_sample, flair_ceiling
+from bids_wmh_uad.core.samples import draw_sample
+from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, flair_ceiling
 from bids_wmh_uad.core.voxelwise import fit_voxelwise
 from bids_wmh_uad.errors import BadDataError, GridMismatchError, UsageError
 
@@ -55,10 +57,13 @@ def score_scan(model, scan, params=PARAMS, seed=0, **options):
 
 
 def brightness(flair, t1w, mask, k=PARAMS.ceiling):
-    """Of FLAIR against white matter and against tissue of the same T1w."""
+    """Of FLAIR against white matter and against what is expected."""
     ceiling = float(flair_ceiling(flair, mask, k))
     z, t = (smooth_flair_z(contrast, mask, PARAMS.sigma_vox) for contrast in (flair, t1w))
-    return np.sqrt(np.maximum(z, 0) * np.maximum(flair_given_t1w(z, t, mask, ceiling), 0))
+    usual = expected_flair(z, t, mask, (1, 1, 1), ceiling)
+    above_white, above_usual = z - usual.local, (z - usual.local - usual.level) / usual.spread
+    bright = np.sqrt(np.maximum(above_white, 0) * np.maximum(above_usual, 0))
+    return mask * rim_weight(mask, (1, 1, 1)) * bright
 
 
 @pytest.mark.parametrize("name", ["directed", "faithful"])

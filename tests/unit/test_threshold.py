@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import inf
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bids_wmh_uad.core.threshold import DEFAULTS, calibrated_probability, operating_point, parse_threshold
+from bids_wmh_uad.core.threshold import (
+    DEFAULTS,
+    OperatingPoint,
+    calibrated_probability,
+    operating_point,
+    parse_threshold,
+)
 from bids_wmh_uad.errors import BadDataError, UsageError
 
 SHAPE = (30, 30, 30)
@@ -86,3 +95,26 @@ def test_probability_of_scores_that_may_be_negative(threshold):
     probability = calibrated_probability(np.array([threshold - 1, threshold, threshold + 1]), threshold)
     assert probability[0] < probability[1] < probability[2]
     assert probability[1] == pytest.approx(0.5)
+
+
+def test_a_lesion_must_reach_the_peak_somewhere():
+    score = healthy()
+    plain = operating_point("tail", score, MASK)
+    assert plain.peak == pytest.approx(operating_point("tail=4", score, MASK).value)
+    faint, bright = np.zeros(SHAPE, dtype=bool), np.zeros(SHAPE, dtype=bool)
+    faint[2:5, 2:5, 2], bright[8:11, 8:11, 2] = True, True
+    score = np.where(faint | bright, 0.5 * (plain.value + plain.peak), 0.0)
+    score[9, 9, 2] = 1.01 * plain.peak
+    np.testing.assert_array_equal(plain.apply(score, MASK), bright)
+    np.testing.assert_array_equal(replace(plain, peak=-inf).apply(score, MASK), faint | bright)
+    assert not plain.moved(0.2).apply(score, MASK).any()
+    np.testing.assert_array_equal(plain.moved(-0.2).apply(score, MASK), faint | bright)
+
+
+def test_moving_a_point_moves_what_may_be_negative_upwards():
+    point = OperatingPoint("gm", 1.0, -2.0)
+    assert point.moved(0.2).value == pytest.approx(-1.6)
+    assert point.moved(0.2).peak == -inf
+    assert OperatingPoint("tail", 3.0, 2.0, 3.0).moved(-0.2) == OperatingPoint(
+        "tail", 3.0, 1.6, pytest.approx(2.4)
+    )

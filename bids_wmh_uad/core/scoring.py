@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bids_wmh_uad.core.embedding import DenseEncoder, embed_patches, slab_slices, slices_first
+from bids_wmh_uad.core.embedding import DenseEncoder, slab_slices, slices_first
 from bids_wmh_uad.core.expected import expected_flair, flair_ceiling, rim_weight
 from bids_wmh_uad.core.intensity import MAD_TO_SD, smooth_flair_z
 from bids_wmh_uad.core.ocsvm import fit_patient
 from bids_wmh_uad.core.parallel import stream_slabs
-from bids_wmh_uad.core.patches import extract_patches, network_input
+from bids_wmh_uad.core.patches import network_input
+from bids_wmh_uad.core.samples import Sample, draw_sample
 from bids_wmh_uad.errors import (
     BAD_VALUE,
     GRID_MISMATCH,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from bids_wmh_uad.core.ocsvm import OneClassModel, ScoreOperator
 
 SCORES = ("directed", "faithful")
-SPREAD_SAMPLES = 20_000
-"""Voxels from which the spread of normal surprise is estimated."""
 
 
 @dataclass(frozen=True)
@@ -315,60 +314,6 @@ def _faithful(
             raise BadDataError(TOO_FEW_VOXELS.format(what="voxels that the model covers", n=0, needed=1))
         scores[scan.mask & ~known] = np.median(scores[known])
     return AnomalyMap(scores, where, warnings)
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """Latents of randomly drawn voxels.
-
-    Attributes
-    ----------
-    members : (k, n, d) float32 array
-        What each of the patient's One-Class SVMs is fitted to.
-    spread : (m, d) float32 array
-        From which the usual spread of surprise is estimated.
-    spread_voxels : (m,) int64 tensor or None
-        Their voxel-wise models.
-    """
-
-    members: NDArray[np.float32]
-    spread: NDArray[np.float32]
-    spread_voxels: Tensor | None
-
-
-def draw_sample(
-    model: SiamesePatchAutoEncoder,
-    scan: Scan,
-    allowed: NDArray[np.bool_],
-    params: ScoreParams,
-    rng: np.random.Generator,
-    *,
-    members: bool = True,
-    spread: bool = True,
-) -> Sample:
-    """Draw voxels where a scan's patches may be learnt, and encode their patches.
-
-    Only what is asked for is drawn: a given model needs no `members`, the faithful score no `spread`.
-
-    Raises
-    ------
-    BadDataError
-        `errors.TOO_FEW_VOXELS`, when none may be drawn.
-    """
-    candidates = np.flatnonzero(allowed)
-    if not candidates.size:
-        raise BadDataError(TOO_FEW_VOXELS.format(what="one-class sample", n=0, needed=1))
-    size = min(params.n_samples, candidates.size)
-    n_models = params.n_models if members else 0
-    drawn = [rng.choice(candidates, size, replace=False) for _ in range(n_models)]
-    usual = min(SPREAD_SAMPLES, candidates.size) if spread else 0
-    drawn.append(rng.choice(candidates, usual, replace=False))
-    rows = np.concatenate(drawn)
-    coords = np.stack(np.unravel_index(rows, allowed.shape), axis=1)
-    latents = embed_patches(model, extract_patches(scan.network_input(), coords))
-    own, others = np.split(latents, [size * n_models])
-    voxels = None if scan.voxels is None else torch.from_numpy(scan.voxels.flat[drawn[-1]].astype(np.int64))
-    return Sample(own.reshape(n_models, size, latents.shape[1]), others, voxels)
 
 
 def _surprise_spread(operator: ScoreOperator, sample: Sample) -> float:

@@ -323,7 +323,7 @@ class ScoreAnomaly(Stage):
             grid.forward(load_data(self.inputs.t1w)),
             inside,
             grid.forward(load_data(self.inputs.gm)) > tools.GM_LIKELY,
-            voxels,
+            voxels=voxels,
             zooms=grid.zooms,
         )
         found = anomaly_map(

@@ -15,7 +15,8 @@ from bids_wmh_uad.core.expected import expected_flair, flair_ceiling, rim_weight
 from bids_wmh_uad.core.intensity import smooth_flair_z
 from bids_wmh_uad.core.patches import extract_patches
 from bids_wmh_uad.core.ranking import average_precision
-from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, draw_sample
+from bids_wmh_uad.core.samples import draw_sample
+from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map
 from bids_wmh_uad.core.voxelwise import fit_voxelwise
 from bids_wmh_uad.errors import BadDataError, GridMismatchError, UsageError
 

@@ -174,11 +174,12 @@ def imprinted_cases(hosts: list[Case], masks: Path, per_band: int, seed: int) ->
     """Real masks on real tissue: `per_band` scans in every band of load."""
     files = sorted(masks.glob("*_label-lesion_mask.nii.gz"))
     volumes = {path: np.asanyarray(nib.load(path).dataobj) > 0 for path in files}
+    most = max(int(volume.sum()) for volume in volumes.values()) / 1000
     rng = np.random.default_rng(seed)
     for low, high in BANDS_ML:
         for k in range(per_band):
             host = hosts[k % len(hosts)]
-            target = float(np.exp(rng.uniform(np.log(1.2 * low), np.log(high / 1.3))))
+            target = float(np.exp(rng.uniform(np.log(1.2 * low), np.log(min(high / 1.3, most)))))
             heavy = [path for path in files if volumes[path].sum() / 1000 >= target]
             path = heavy[rng.integers(len(heavy))]
             grid = WorkingGrid.from_affine(volumes[path].shape, nib.load(path).affine)

@@ -339,6 +339,6 @@ def _description(
 def template_coordinates() -> NDArray[np.float64]:
     """Template brain locations in mm, shape (m, 3), on a regular grid."""
     template = tools.template("T1w", resolution=TEMPLATE_STEP_MM)
-    voxels = np.argwhere(np.asanyarray(template.dataobj) > 0)
+    voxels = np.argwhere(tools.template_brain(template))
     coordinates: NDArray[np.float64] = voxels @ template.affine[:3, :3].T + template.affine[:3, 3]
     return coordinates

@@ -41,8 +41,6 @@ fewer than eight that is more than a ninth of a healthy brain."""
 STEPS_MM = (3, 4, 5, 6)
 """Grids of the voxel-wise models. Affine registration puts the same fold of two brains 3 to 5 mm apart:
 a finer one has no more to tell."""
-BRAIN = 0.1
-"""Of the template's brightest voxel: resampled to a coarse grid, its background ripples above 0."""
 TABLE_BYTES = 2**30
 PATCHES_TOGETHER = 8192
 UNCOVERED_PERCENT = 5.0
@@ -227,8 +225,7 @@ def template_grid(step_mm: int) -> TemplateGrid:
     from scipy import ndimage
 
     template = tools.template("T1w", resolution=step_mm)
-    data = np.asanyarray(template.dataobj)
-    mask = ndimage.binary_dilation(data > BRAIN * data.max())
+    mask = ndimage.binary_dilation(tools.template_brain(template))
     return TemplateGrid(step_mm, mask, template.affine)
 
 

@@ -46,6 +46,8 @@ STRIPPED_DICE = 0.8
 """Agreement between deepbet's mask and the non-zero voxels above which an image counts as
 skull-stripped. Measured: stripped scans 0.86-0.98, heads on a zero background 0.60-0.68."""
 MIN_BRAIN_ML = 200.0
+BRAIN = 0.1
+"""Of the template's brightest voxel."""
 GM_LIKELY = 0.5
 """Grey-matter prior above which a voxel is taken for grey matter."""
 DECIMALS = 6
@@ -304,6 +306,12 @@ def itk_text(matrix: Array) -> str:
         "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
         f"Parameters: {numbers}\nFixedParameters: 0 0 0\n"
     )
+
+
+def template_brain(template: nib.Nifti1Image) -> Array:
+    """Where the skull-stripped T1w template has brain: resampled to a coarse grid, its background ripples above 0."""
+    data = np.asanyarray(template.dataobj)
+    return np.asarray(data > BRAIN * data.max())
 
 
 def resample(

@@ -86,7 +86,7 @@ def brightness(case: Case, _seed: int) -> Map:
 
 def latent(case: Case, seed: int, score: str, random_weights: bool = False) -> Map:
     """One of the program's own scores, remembered until the code, the weights or the scan change."""
-    return MEMORY.cache(latent_map)(case.scan, seed, score, random_weights, version())
+    return MEMORY.cache(latent_map)(case.scan, seed, score, random_weights, version(random_weights))
 
 
 def latent_map(scan: Scan, seed: int, score: str, random_weights: bool, version: str) -> Map:  # noqa: ARG001
@@ -95,9 +95,10 @@ def latent_map(scan: Scan, seed: int, score: str, random_weights: bool, version:
     return anomaly_map(model, scan, ScoreParams(score=score), np.random.default_rng(seed)).scores
 
 
-def version() -> str:
+def version(random_weights: bool) -> str:
     """Of everything that scores."""
-    return "".join(hash_of(path.read_bytes()) for path in sorted(CORE.glob("*.py"))) + model_digest("default")
+    code = "".join(hash_of(path.read_bytes()) for path in sorted(CORE.glob("*.py")))
+    return code if random_weights else code + model_digest("default")
 
 
 DETECTORS: dict[str, Callable[[Case, int], Map]] = {

@@ -68,7 +68,7 @@ atlas: venv
 # The shipped model, from nothing but this repository. Its card is bids_wmh_uad/data/models/default/README.md.
 model: venv
 	$(BIN)/python -m bids_wmh_uad.phantom build/controls --n-subjects 0 --n-controls 12 --seed 2023 --no-head --slice-thickness 1 3 1 4
-	$(BIN)/bids-wmh-uad build/controls build/train train --paradigm pooled --output-model bids_wmh_uad/data/models/default
+	$(BIN)/bids-wmh-uad build/controls build/train train --paradigm patient --output-model bids_wmh_uad/data/models/default
 
 ci: lint types docs test
 

@@ -142,6 +142,7 @@ def test_every_output_has_the_flairs_entities_and_its_place() -> None:
         "probability": f"{start}space-FLAIR_label-WMH_probseg.nii.gz",
         "mask": f"{start}space-FLAIR_label-WMH_mask.nii.gz",
         "lesions": f"{start}space-FLAIR_desc-lesions_dseg.nii.gz",
+        "regions": f"{start}space-FLAIR_desc-regions_dseg.nii.gz",
         "table": f"{start}space-FLAIR_desc-lesions_dseg.tsv",
         "t1w_to_flair": f"{start}from-T1w_to-FLAIR_mode-image_xfm.txt",
         "t1w_to_template": f"{start}from-T1w_to-MNI152NLin2009aSym_mode-image_xfm.txt",

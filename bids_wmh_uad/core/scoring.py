@@ -79,7 +79,7 @@ class ScoreParams:
     n_models: int = 3
     trim: float = 0.10
     ceiling: float = 2.0
-    floor: float = 1.5
+    floor: float = 3.0
     sigma_vox: float = 0.7
 
     def __post_init__(self) -> None:

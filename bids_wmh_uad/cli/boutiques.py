@@ -60,8 +60,8 @@ def descriptor() -> dict[str, Any]:
         ],
         "output-files": [
             {
-                "id": "derivatives",
-                "name": "derivatives",
+                "id": "output_dataset",
+                "name": "output dataset",
                 "description": "BIDS derivatives dataset",
                 "path-template": "[OUTPUT_DIR]",
             }

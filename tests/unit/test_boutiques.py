@@ -84,3 +84,9 @@ def test_the_release_is_the_one_in_the_change_log_and_the_package():
         tag for page in pages for tag in re.findall(r"bids/bids-wmh-uad:(\d+\.\d+\.\d+)", page.read_text())
     }
     assert tags == {RELEASE}
+
+
+def test_nothing_has_the_same_name_as_another():
+    content = descriptor()
+    named = [item["id"] for kind in ("inputs", "output-files", "groups") for item in content[kind]]
+    assert len(named) == len(set(named))  # Boutiques refuses a descriptor otherwise

@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 # The CPU build of torch, from wherever pip finds it; set TORCH=torch for the registry's GPU build.
 TORCH ?= torch==2.13.0
+CONTAINER_TESTS ?= tests/container tests/hpc
 export NO_ET := 1
 
 .PHONY: venv demo gallery test test-containers lock boutiques lint types docs model atlas ci clean
@@ -36,7 +37,7 @@ test: venv
 # Docker, Apptainer, Boutiques, Brainlife and Slurm, each one really run; installs what it needs (root and apt-get)
 test-containers: venv
 	PYTHON=$(BIN)/python tests/container/build.sh
-	$(BIN)/python -m pytest tests/container tests/hpc
+	$(BIN)/python -m pytest $(CONTAINER_TESTS)
 
 # The versions in the container images, from pyproject.toml
 lock:

@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 CONTAINER_TESTS ?= tests/container tests/hpc
 export NO_ET := 1
 
-.PHONY: venv demo gallery test test-containers lock boutiques lint types docs model atlas ci clean
+.PHONY: venv demo gallery test test-containers lock boutiques lint types docs model ci clean
 
 venv: $(VENV)/.installed
 
@@ -61,10 +61,6 @@ docs: venv
 # Pictures of the documentation: the demo's phantom, never a person
 gallery: demo
 	$(BIN)/python docs/gallery.py $(DEMO)/out docs/_static
-
-# Where ventricles and posterior fossa lie in the template, from nilearn's maps
-atlas: venv
-	$(BIN)/python -m bids_wmh_uad.workflows.atlas
 
 # The shipped model, from nothing but this repository. Its card is bids_wmh_uad/data/models/default/README.md.
 model: venv

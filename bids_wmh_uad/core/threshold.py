@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DEFAULTS = {"tail": 3.0, "gm": 1.0, "quantile": 0.99, "value": None}
 """Known rules and the parameter each has when none is given (None: it must be given)."""
 STEEPNESS = 6.0
-"""Of the probability in log-score; 3, 4 and 8 had higher Brier scores on one kind of scans or another."""
+"""Of the probability in log-score (docs/method.md has the reliability curve)."""
 PEAK = 1.0
 """A lesion's brightest voxel is so many robust standard deviations above the threshold (rule ``tail``)."""
 
@@ -164,7 +164,7 @@ def calibrated_probability(
 
     Monotone, 0 for scores <= 0 and 1/2 at the threshold. The steepness was chosen for its
     reliability on semi-synthetic scans and phantoms (`benchmarks/detection.py` prints the curve);
-    at the threshold, which is lenient, about one voxel in three is lesion there.
+    the threshold is lenient: of the voxels there fewer than half are lesion on most scans.
 
     Parameters
     ----------

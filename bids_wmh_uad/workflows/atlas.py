@@ -1,33 +1,26 @@
 """Where ventricles, deep nuclei and the posterior fossa lie in the template, from maps that nilearn ships.
 
-No atlas of these regions comes with any dependency. This one is derived, once, by
-``python -m bids_wmh_uad.workflows.atlas`` (``make atlas``) from the tissue maps of the template and
-the labelled points of Seitzman et al. (NeuroImage 2020), both of which nilearn holds offline. The
-result is a file of a few kilobytes in the package.
+No atlas of these regions comes with any dependency. This one is derived, whenever it is needed (some
+three seconds), from the tissue maps of the template and the labelled points of Seitzman et al.
+(NeuroImage 2020), both of which nilearn holds offline.
 """
 
 from __future__ import annotations
 
-import gzip
-import sys
 import warnings
-from importlib.resources import as_file, files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from bids_wmh_uad.config import TEMPLATE
-from bids_wmh_uad.files import write_atomically
+from bids_wmh_uad.workflows import tools
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-FILE = f"tpl-{TEMPLATE}_res-02_desc-wmhregions_dseg.nii.gz"
 VENTRICLES, INFRATENTORIAL, DEEP_GREY = 1, 2, 3
 """Labels of the atlas: lateral and third ventricles; cerebellum and brainstem; basal nuclei and thalamus."""
 
@@ -44,22 +37,9 @@ DEEP_CENTRE, DEEP_RADII = (18.0, -6.0, 5.0), (17.0, 30.0, 16.0)
 """Ellipsoid round the nuclei of a hemisphere, mm; its x is mirrored."""
 
 
-def load_atlas() -> nib.Nifti1Image:
-    """The atlas: uint8 labels on the template at 2 mm."""
-    with as_file(files("bids_wmh_uad") / "data" / "atlas" / FILE) as path:
-        image = nib.load(path)
-        return nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine)
-
-
 def make_atlas() -> nib.Nifti1Image:
-    """Derive the atlas from nilearn's maps and points."""
-    from nilearn import datasets
-
-    maps = [
-        datasets.load_mni152_gm_template(resolution=2),
-        datasets.load_mni152_wm_template(resolution=2),
-        datasets.load_mni152_template(resolution=2),
-    ]
+    """Derive the atlas: uint8 labels on the template at 2 mm."""
+    maps = [tools.template(name, resolution=2) for name in ("GM", "WM", "T1w")]
     affine = maps[0].affine
     grey, white, head = (np.asanyarray(image.dataobj, dtype=np.float32) for image in maps)
     brain = head > BRAIN
@@ -166,8 +146,3 @@ def _geodesic(
         found[brain] = dijkstra(graph, directed=False, indices=number[seed], min_only=True)
         distances.append(found)
     return distances
-
-
-if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "data" / "atlas" / FILE
-    write_atomically(target, gzip.compress(make_atlas().to_bytes(), mtime=0))

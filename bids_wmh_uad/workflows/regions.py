@@ -26,7 +26,7 @@ def atlas_on(grid: nib.Nifti1Image, from_template: NDArray[np.float64]) -> dict[
     from_template : (4, 4) array
         Moves the template to the grid's space, RAS mm.
     """
-    image = atlas.load_atlas()
+    image = atlas.make_atlas()
     labels = tools.resample(image, grid, from_template, interpolation="nearest").astype(np.uint8)
     return {label: labels == label for label in (atlas.VENTRICLES, atlas.INFRATENTORIAL, atlas.DEEP_GREY)}
 

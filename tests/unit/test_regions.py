@@ -17,7 +17,7 @@ from bids_wmh_uad.core.regions import CORTEX, INFRATENTORIAL, REGIONS, VENTRICLE
 from bids_wmh_uad.errors import BadDataError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 SPACING = (1.0, 1.0, 3.0)
 
@@ -177,18 +177,15 @@ def test_no_grey_matter_is_said(scan: tuple[Tissue, nib.Nifti1Image, np.ndarray]
         Tissue(tissue.flair_z, tissue.t1w_z, tissue.mask, np.zeros_like(tissue.grey)).levels()
 
 
-def test_the_atlas_is_what_its_code_derives(tmp_path: Path) -> None:
-    from bids_wmh_uad.workflows.atlas import DEEP_GREY, load_atlas, make_atlas
+def test_the_atlas_has_the_landmarks_of_the_template() -> None:
+    from bids_wmh_uad.workflows.atlas import DEEP_GREY, make_atlas
     from bids_wmh_uad.workflows.atlas import INFRATENTORIAL as BELOW
 
-    shipped, made = load_atlas(), make_atlas()
-    np.testing.assert_array_equal(shipped.affine, made.affine)
-    differing = np.mean(np.asanyarray(shipped.dataobj) != np.asanyarray(made.dataobj))
-    assert differing < 1e-4  # another nilearn may interpolate a voxel differently
+    atlas = make_atlas()
 
     def at(x: float, y: float, z: float) -> int:
-        index = np.rint(np.linalg.inv(shipped.affine) @ [x, y, z, 1])[:3].astype(int)
-        return int(np.asanyarray(shipped.dataobj)[tuple(index)])
+        index = np.rint(np.linalg.inv(atlas.affine) @ [x, y, z, 1])[:3].astype(int)
+        return int(np.asanyarray(atlas.dataobj)[tuple(index)])
 
     # landmarks of MNI space
     assert {at(-24, -64, -30), at(30, -60, -44), at(0, -26, -34), at(2, -20, -12)} == {BELOW}

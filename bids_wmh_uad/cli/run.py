@@ -6,11 +6,16 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bids_wmh_uad import __version__
 from bids_wmh_uad.cli.parser import parse_args
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.errors import CANNOT_CREATE, EXIT_OK, EXIT_SESSION_FAILED, CannotCreateError, WmhUadError
+
+if TYPE_CHECKING:
+    from bids_wmh_uad.bids.dataset import Session
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 
@@ -113,7 +118,19 @@ def _dry_run(config: RunConfig) -> int:
     for session in sessions:
         lines += [session.label, f"  FLAIR     {session.flair}", f"  T1w       {session.t1w}"]
         lines += [f"  not used  {path}" for path in session.unused]
+        lines += [f"  reused    {path}" for path in _reused(session, config)]
     lines += [f"{entry.label}\n  UNUSABLE  {entry.error}" for entry in unusable]
     lines.append(f"{len(sessions)} sessions would be processed, {len(unusable)} cannot be.")
     sys.stdout.write("\n".join(lines) + "\n")
     return EXIT_SESSION_FAILED if unusable else EXIT_OK
+
+
+def _reused(session: Session, config: RunConfig) -> list[Path]:
+    """Where the preprocessing of a session would be taken from: one directory, or none."""
+    if config.analysis_level != "train" and not config.selection.derivatives:
+        return []
+    from bids_wmh_uad.workflows.reuse import datasets, find_preprocessed
+
+    own = [config.output_dir] if config.analysis_level == "train" else []
+    earlier = find_preprocessed(session, [*datasets(config), *own], config.method.random_seed)
+    return [earlier.summary.parent] if earlier else []

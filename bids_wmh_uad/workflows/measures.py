@@ -20,8 +20,8 @@ from bids_wmh_uad.core.volume import voxel_sizes
 
 HIGH_LOAD_PERCENT = 4.0
 HIGH_LOAD = (
-    "{percent:.1f} % of the brain was marked as lesion: at such loads a model of the patient's own tissue"
-    " can take lesions for normal. Look at the anomaly map before using the volume."
+    "{percent:.1f} % of the brain was marked as lesion: at such loads lesions can be taken for normal"
+    " tissue. Look at the anomaly map before using the volume."
 )
 TABLE_COLUMNS = (
     "index", "name", "region", "ventricle_distance_mm", "volume_mm3", "n_voxels", "x", "y", "z", "mean_score", "max_score",

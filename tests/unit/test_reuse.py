@@ -12,6 +12,7 @@ import pytest
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.cli.parser import parse_args
+from bids_wmh_uad.cli.run import main
 from bids_wmh_uad.errors import (
     NO_SUCH_DIRECTORY,
     NOT_REUSED,
@@ -89,6 +90,17 @@ def test_what_fits_is_found(session, finished, tmp_path, caplog):
     assert caplog.text == ""
     assert find_preprocessed(session, [], 5) is None
     assert find_preprocessed(replace(session, session="3"), [finished], 5) is None
+
+
+def test_a_dry_run_says_what_would_be_reused(session, finished, tmp_path, capsys):
+    base = [str(tmp_path / "raw"), str(finished), "--dry-run", "--random-seed", "5", "--skip-bids-validation"]
+    reused = str(derivatives.output_path(finished, session, "summary").parent)
+    assert main([*base, "participant", "-d", str(finished)]) == 0
+    assert f"  reused    {reused}\n" in capsys.readouterr().out
+    assert main([*base, "participant"]) == 0  # its own results are made again
+    assert "reused" not in capsys.readouterr().out
+    assert main([*base, "train", "--output-model", str(tmp_path / "model")]) == 0
+    assert f"  reused    {reused}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("seed", "spoil"), [

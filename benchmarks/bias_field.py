@@ -38,7 +38,8 @@ def average_precisions(flair: Path, truth: Path) -> dict[str, float]:
     for levels in LEVELS:
         corrected = tools.correct_bias(image, brain, levels=levels) if levels else data
         z, _ = robust_zscore(corrected, brain, reference)
-        result[str(levels)] = round(average_precision(smooth_flair_z(z, brain)[brain], lesions[brain]), 3)
+        smoothed = smooth_flair_z(z, brain, image.header.get_zooms())
+        result[str(levels)] = round(average_precision(smoothed[brain], lesions[brain]), 3)
     return result
 
 

@@ -6,7 +6,7 @@ seeds; the worst seed's AP as well. Then means by load band and kind, the false-
 scans without any lesion, and the reliability curve of the probability map. Two detectors use no network
 and are always there:
 
-- ``flair_z``: robust z of FLAIR, Gaussian sigma 0.7 voxels;
+- ``flair_z``: robust z of FLAIR, Gaussian sigma 0.7 mm;
 - ``excess_context``: the square root of (FLAIR above its grey-matter 90th percentile, sigma 0.7) x (the
   same at sigma 3).
 
@@ -45,7 +45,7 @@ from bids_wmh_uad.core.intensity import smooth_flair_z
 from bids_wmh_uad.core.lesions import label_lesions, total_volume_ml
 from bids_wmh_uad.core.metrics import dice, lesion_detection
 from bids_wmh_uad.core.ranking import Ranking
-from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, brightness_maps
+from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, brightness_maps, smoothing_mm
 from bids_wmh_uad.core.threshold import calibrated_probability, operating_point
 from bids_wmh_uad.models import load_model, model_digest
 from bids_wmh_uad.phantom.dataset import main as write_phantoms
@@ -64,7 +64,7 @@ Map = NDArray[np.float32]
 
 def flair_z(case: Case, _seed: int) -> Map:
     """FLAIR alone."""
-    return np.maximum(smooth_flair_z(case.scan.flair_z, case.scan.mask), 0)
+    return np.maximum(smooth_flair_z(case.scan.flair_z, case.scan.mask, case.scan.zooms), 0)
 
 
 def excess_context(case: Case, _seed: int) -> Map:
@@ -81,7 +81,7 @@ def brightness(case: Case, _seed: int) -> Map:
     scan, params = case.scan, ScoreParams()
     assert scan.grey_matter is not None
     ceiling = flair_ceiling(scan.flair_z, scan.mask & scan.grey_matter, params.ceiling)
-    return brightness_maps(scan, params.sigma_vox, float(ceiling))[1]
+    return brightness_maps(scan, smoothing_mm(scan, params), float(ceiling))[1]
 
 
 def latent(case: Case, seed: int, score: str, random_weights: bool = False) -> Map:

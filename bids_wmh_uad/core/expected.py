@@ -50,7 +50,12 @@ class ExpectedFlair:
 
 
 def expected_flair(
-    flair_z: Map, t1w_z: Map, mask: NDArray[np.bool_], zooms: ArrayLike, ceiling: float = np.inf
+    flair_z: Map,
+    t1w_z: Map,
+    mask: NDArray[np.bool_],
+    zooms: ArrayLike,
+    ceiling: float = np.inf,
+    usual: NDArray[np.bool_] | None = None,
 ) -> ExpectedFlair:
     r"""Expect of every voxel what the scan's own tissue of the same T1w has, everywhere and around it.
 
@@ -75,6 +80,8 @@ def expected_flair(
         Voxel edges, mm.
     ceiling : float
         Of what may count as usual: lesions that are most of a bin must not.
+    usual : (X, Y, Z) bool array, optional
+        The voxels of the mask to learn from; all of them without it.
 
     Returns
     -------
@@ -83,42 +90,50 @@ def expected_flair(
     Raises
     ------
     BadDataError
-        `errors.TOO_FEW_VOXELS`, when the mask is empty.
+        `errors.TOO_FEW_VOXELS`, when there is nothing to learn from.
 
     Notes
     -----
     The neighbourhoods are those of a bilateral grid (Chen, Paris and Durand, ACM Trans Graph 2007).
     """
-    flair, t1w = flair_z[mask], t1w_z[mask]
+    known = mask if usual is None else mask & usual
+    flair, t1w = flair_z[known], t1w_z[known]
     if not flair.size:
         raise BadDataError(TOO_FEW_VOXELS.format(what="FLAIR given T1w", n=0, needed=1))
     bins = np.array_split(np.argsort(t1w, kind="stable"), max(1, min(T1W_BINS, flair.size // BIN_VOXELS)))
     centre = np.array([np.median(t1w[rows]) for rows in bins])
-    usual = np.array([np.median(flair[rows]) for rows in bins])
+    middle = np.array([np.median(flair[rows]) for rows in bins])
     spread = MAD_TO_SD * np.array(
-        [np.median(np.abs(flair[rows] - middle)) for rows, middle in zip(bins, usual, strict=True)]
+        [np.median(np.abs(flair[rows] - own)) for rows, own in zip(bins, middle, strict=True)]
     )
-    usual, spread = (ndimage.gaussian_filter1d(values, 1.0, mode="nearest") for values in (usual, spread))
-    usual = np.minimum(usual, ceiling)
+    middle, spread = (ndimage.gaussian_filter1d(values, 1.0, mode="nearest") for values in (middle, spread))
+    middle = np.minimum(middle, ceiling)
     # a bin of equal values has no spread; where none has, white matter's own serves
     spread = np.maximum(spread, 0.1 * float(np.median(spread)) or 1.0)
     level, width = np.zeros(mask.shape, np.float32), np.ones(mask.shape, np.float32)
-    level[mask], width[mask] = np.interp(t1w, centre, usual), np.interp(t1w, centre, spread)
+    level[mask], width[mask] = (np.interp(t1w_z[mask], centre, values) for values in (middle, spread))
     residual = np.clip(flair_z - level, -width, width)
-    return ExpectedFlair(level, width, _local_mean(residual, t1w_z, mask, np.asarray(zooms, dtype=float)))
+    local = _local_mean(residual, t1w_z, mask, known, np.asarray(zooms, dtype=float))
+    return ExpectedFlair(level, width, local)
 
 
-def _local_mean(residual: Map, t1w_z: Map, mask: NDArray[np.bool_], zooms: NDArray[np.float64]) -> Map:
-    """Mean of residuals over the neighbourhood's voxels of similar T1w, drawn towards 0."""
+def _local_mean(
+    residual: Map,
+    t1w_z: Map,
+    mask: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    zooms: NDArray[np.float64],
+) -> Map:
+    """Mean of residuals over the neighbourhood's known voxels of similar T1w, drawn towards 0."""
     step = np.maximum(1, np.rint(LOCAL_STEP_MM / zooms)).astype(int)
     coarse = tuple(slice(None, None, n) for n in step)
-    levels = np.quantile(t1w_z[mask], (np.arange(LOCAL_BINS) + 0.5) / LOCAL_BINS)
+    levels = np.quantile(t1w_z[known], (np.arange(LOCAL_BINS) + 0.5) / LOCAL_BINS)
     levels = np.maximum.accumulate(
         levels + 1e-6 * np.arange(LOCAL_BINS)
     )  # equal quantiles do not interpolate
     place = np.interp(t1w_z[coarse], levels, np.arange(LOCAL_BINS)).astype(np.float32)
     numbers = np.arange(LOCAL_BINS, dtype=np.float32).reshape(-1, 1, 1, 1)
-    weight = np.maximum(1 - np.abs(place - numbers), 0) * mask[coarse]
+    weight = np.maximum(1 - np.abs(place - numbers), 0) * known[coarse]
     sigma = (0.0, *(LOCAL_MM / (zooms * step)))
     total, seen = (
         ndimage.gaussian_filter(values, sigma, mode="constant", truncate=2.5)

@@ -11,7 +11,7 @@ from scipy import ndimage
 from bids_wmh_uad.errors import EMPTY_IMAGE, TOO_FEW_VOXELS, BadDataError, BadImageError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 MINIMUM_VOXELS = 1000
 """Fewer usable reference voxels than this cannot carry a mode (a litre of brain has 10^5 to 10^6)."""
@@ -128,28 +128,57 @@ def robust_zscore(
     return z, Scaling(location, scale, int(values.size))
 
 
+def noise_sd(z: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    """Estimate the noise of a scan from second differences within slices, blind to edges that few voxels have.
+
+    Parameters
+    ----------
+    z : (X, Y, Z) float32 array
+        Noise is taken to be white within slices.
+    mask : (X, Y, Z) bool array
+        Its first two axes span the slices; the outermost voxels are left out.
+
+    Returns
+    -------
+    float, in units of `z`; 0 when the mask has no inside.
+
+    Notes
+    -----
+    The difference operator is that of Immerkær, "Fast noise variance estimation", Comput Vis Image
+    Underst 1996; here with 1.4826 MAD.
+    """
+    differences = z
+    for axis in (0, 1):
+        differences = ndimage.correlate1d(differences, [1.0, -2.0, 1.0], axis=axis, mode="nearest")
+    inside = differences[ndimage.binary_erosion(mask, np.ones((3, 3, 1), dtype=bool))] / np.float32(6)
+    return MAD_TO_SD * float(np.median(np.abs(inside))) if inside.size else 0.0
+
+
 def smooth_flair_z(
-    z: NDArray[np.float32], mask: NDArray[np.bool_], sigma_vox: float | tuple[float, float, float] = 0.7
+    z: NDArray[np.float32], mask: NDArray[np.bool_], zooms: ArrayLike, sigma_mm: float = 0.7
 ) -> NDArray[np.float32]:
     """Baseline score: FLAIR z smoothed within the mask.
 
     Normalised convolution ``G*(z m) / G*m``, so that the brain's edge is not
-    pulled towards the background.
+    pulled towards the background. In millimetres: thick slices are not mixed.
 
     Parameters
     ----------
     z : (X, Y, Z) float32 array
     mask : (X, Y, Z) bool array
-    sigma_vox : float or three floats
-        Gaussian standard deviation, voxels.
+    zooms : three floats
+        Voxel edges, mm.
+    sigma_mm : float
+        Gaussian standard deviation, mm.
 
     Returns
     -------
     (X, Y, Z) float32 array, 0 outside the mask.
     """
     inside = mask.astype(np.float32)
-    numerator = ndimage.gaussian_filter(z * inside, sigma_vox, mode="constant")
-    weight = ndimage.gaussian_filter(inside, sigma_vox, mode="constant")
+    sigma = sigma_mm / np.asarray(zooms, dtype=float)
+    numerator = ndimage.gaussian_filter(z * inside, sigma, mode="constant")
+    weight = ndimage.gaussian_filter(inside, sigma, mode="constant")
     smoothed = np.zeros(z.shape, dtype=np.float32)
     np.divide(numerator, weight, out=smoothed, where=mask.astype(bool) & (weight > 0))
     return smoothed

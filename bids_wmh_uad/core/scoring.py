@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from bids_wmh_uad.core.embedding import DenseEncoder, slab_slices, slices_first
 from bids_wmh_uad.core.expected import expected_flair, flair_ceiling, rim_weight
-from bids_wmh_uad.core.intensity import MAD_TO_SD, smooth_flair_z
+from bids_wmh_uad.core.intensity import MAD_TO_SD, noise_sd, smooth_flair_z
 from bids_wmh_uad.core.ocsvm import fit_patient
 from bids_wmh_uad.core.parallel import stream_slabs
 from bids_wmh_uad.core.patches import network_input
 from bids_wmh_uad.core.samples import Sample, draw_sample
+from bids_wmh_uad.core.threshold import operating_point
 from bids_wmh_uad.errors import (
     BAD_VALUE,
     GRID_MISMATCH,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from bids_wmh_uad.core.ocsvm import OneClassModel, ScoreOperator
 
 SCORES = ("directed", "faithful")
+SMOOTHEST_MM = 1.5
+"""Beyond this small lesions are lost with the noise."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,12 @@ class ScoreParams:
     floor : float
         Weight of the brightness where nothing is unusual; the full weight is ``floor + 1``
         (directed score only).
-    sigma_vox : float
-        Gaussian smoothing of FLAIR z and of the latent score, working voxels
+    sigma_mm : float
+        Gaussian smoothing of both contrasts and of the latent score: at least so many mm
         (directed score only).
+    noise : float
+        What smoothing may leave of FLAIR's noise, in units of white matter's spread: noisy scans
+        are smoothed more (directed score only).
 
     Raises
     ------
@@ -80,13 +87,15 @@ class ScoreParams:
     trim: float = 0.10
     ceiling: float = 2.0
     floor: float = 3.0
-    sigma_vox: float = 0.7
+    sigma_mm: float = 0.7
+    noise: float = 0.15
 
     def __post_init__(self) -> None:
         self._require(self.score in SCORES, "score", self.score, f"choose from {SCORES}")
         self._require(0.0 < self.nu <= 1.0, "nu", self.nu, "expected 0 < nu <= 1")
         self._require(0.0 <= self.trim < 0.9, "trim", self.trim, "expected 0 <= trim < 0.9")
         self._require(self.floor >= 0.0, "floor", self.floor, "expected floor >= 0")
+        self._require(self.noise > 0.0, "noise", self.noise, "expected noise > 0")
         self._require(self.n_samples >= 1, "n_samples", self.n_samples, "expected at least 1")
         self._require(self.n_models >= 1, "n_models", self.n_models, "expected at least 1")
 
@@ -191,8 +200,8 @@ def anomaly_map(
     no lesion. r is `expected.rim_weight`. c is `flair_ceiling` of grey matter, the brightest
     healthy tissue. The brightest `trim` of the brain's FLAIR is never shown to the patient's own
     One-Class SVM: lesions cannot be learnt as normal. sigma_S = 1.4826 MAD of S over the voxels
-    that may be shown; D and FLAIR are smoothed. The factor lies in [floor, floor + 1): the latent
-    score ranks, it cannot veto.
+    that may be shown; D and both contrasts are smoothed (`smoothing_mm`). The factor lies in
+    [floor, floor + 1): the latent score ranks, it cannot veto.
 
     Parameters
     ----------
@@ -224,7 +233,8 @@ def anomaly_map(
         return _faithful(model, scan, params, rng, one_class, device, slices)
     grey = scan.mask if scan.grey_matter is None else scan.mask & scan.grey_matter
     ceiling = flair_ceiling(scan.flair_z, grey, params.ceiling)
-    flair_z, brightness = brightness_maps(scan, params.sigma_vox, float(ceiling))
+    sigma_mm = smoothing_mm(scan, params)
+    flair_z, brightness = brightness_maps(scan, sigma_mm, float(ceiling))
     shown = scan.mask & (flair_z <= np.quantile(flair_z[scan.mask], 1.0 - params.trim))
     relevant = scan.mask & (brightness > 0)
     sample = draw_sample(model, scan, shown, params, rng, members=one_class is None)
@@ -248,21 +258,34 @@ def anomaly_map(
         return score
 
     excess, where, warnings = stream_slabs(score_on, relevant, slices, device)
-    excess = smooth_flair_z(excess, scan.mask, params.sigma_vox)
+    excess = smooth_flair_z(excess, scan.mask, scan.zooms, sigma_mm)
     factor = np.float32(params.floor) + excess / (1.0 + excess)
     return AnomalyMap(np.where(relevant, brightness * factor, np.float32(0.0)), where, warnings)
 
 
+def smoothing_mm(scan: Scan, params: ScoreParams) -> float:
+    """Gaussian standard deviation, mm, that leaves `ScoreParams.noise` of FLAIR's noise.
+
+    White noise of standard deviation s falls to ``s / (2 sqrt(pi) sigma)`` within a slice. Never
+    less than `ScoreParams.sigma_mm`, never more than `SMOOTHEST_MM`.
+    """
+    in_plane = scan.zooms[0] * noise_sd(scan.flair_z, scan.mask) / (2 * math.sqrt(math.pi) * params.noise)
+    return min(max(in_plane, params.sigma_mm), max(SMOOTHEST_MM, params.sigma_mm))
+
+
 def brightness_maps(
-    scan: Scan, sigma_vox: float, ceiling: float
+    scan: Scan, sigma_mm: float, ceiling: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """How bright FLAIR is, before any network: z and B of `anomaly_map`.
+
+    What is usual is learnt twice: the second time without what the first one calls lesions at the
+    default threshold, and the voxels around it.
 
     Parameters
     ----------
     scan : Scan
-    sigma_vox : float
-        See `ScoreParams`.
+    sigma_mm : float
+        See `smoothing_mm`.
     ceiling : float
         See `flair_ceiling`.
 
@@ -275,13 +298,21 @@ def brightness_maps(
         rim weighing less; 0 where it is not above both.
     """
     flair, t1w = (
-        smooth_flair_z(contrast.astype(np.float32, copy=False), scan.mask, sigma_vox)
+        smooth_flair_z(contrast.astype(np.float32, copy=False), scan.mask, scan.zooms, sigma_mm)
         for contrast in (scan.flair_z, scan.t1w_z)
     )
-    expected = expected_flair(flair, t1w, scan.mask, scan.zooms, ceiling)
-    even = flair - expected.local
-    above = np.maximum(even, 0) * np.maximum((even - expected.level) / expected.spread, 0)
-    return flair, np.where(scan.mask, rim_weight(scan.mask, scan.zooms) * np.sqrt(above), np.float32(0))
+    weight = np.where(scan.mask, rim_weight(scan.mask, scan.zooms), np.float32(0))
+
+    def brightness(usual: NDArray[np.bool_]) -> NDArray[np.float32]:
+        expected = expected_flair(flair, t1w, scan.mask, scan.zooms, ceiling, usual)
+        even = flair - expected.local
+        above = np.maximum(even, 0) * np.maximum((even - expected.level) / expected.spread, 0)
+        return np.asarray(weight * np.sqrt(above), dtype=np.float32)
+
+    first = brightness(scan.mask)
+    lesions = operating_point("tail", first, scan.mask, scan.grey_matter).apply(first, scan.mask)
+    usual = scan.mask & ~ndimage.binary_dilation(lesions)
+    return flair, brightness(usual) if usual.any() else first
 
 
 def _faithful(

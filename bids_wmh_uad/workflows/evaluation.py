@@ -26,7 +26,7 @@ from bids_wmh_uad.core.metrics import (
     lesion_recall_by_size,
 )
 from bids_wmh_uad.core.ranking import Ranking
-from bids_wmh_uad.core.volume import Orientation, Volume, check_same_grid
+from bids_wmh_uad.core.volume import Orientation, Volume, check_same_grid, voxel_sizes
 from bids_wmh_uad.errors import (
     NO_REFERENCE,
     NO_SUCH_DIRECTORY,
@@ -262,7 +262,7 @@ def evaluate_session(
     labels = label_lesions(lesion, result.affine)[inside]
     scores = {
         "model": volumes["anomaly"].data[inside],
-        "baseline": flair_z_baseline(names["flair"], volumes["flair"].data, brain)[inside],
+        "baseline": flair_z_baseline(names["flair"], volumes["flair"], brain)[inside],
     }
     rankings = {name: Ranking.of(score, labels) for name, score in scores.items()}
     row = {
@@ -334,7 +334,7 @@ def on_grid_of(result: Volume, truth: Volume, names: tuple[Path, Path], resample
     return truth.data
 
 
-def flair_z_baseline(path: Path, flair: NDArray[Any], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
+def flair_z_baseline(path: Path, flair: Volume, brain: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The smoothed FLAIR z-score of a session, from its preprocessed FLAIR and sidecar."""
     sidecar = path.with_name(path.name.replace(".nii.gz", ".json"))
     try:
@@ -342,5 +342,5 @@ def flair_z_baseline(path: Path, flair: NDArray[Any], brain: NDArray[np.bool_]) 
         mode, scale = white_matter["mode"], white_matter["scale"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadDataError(UNREADABLE_SIDECAR.format(path=sidecar, reason=error)) from error
-    z = ((flair - mode) / scale).astype(np.float32)
-    return smooth_flair_z(z, brain)
+    z = ((flair.data - mode) / scale).astype(np.float32)
+    return smooth_flair_z(z, brain, voxel_sizes(flair.affine))

@@ -53,6 +53,22 @@ def test_lesions_stand_out_from_tissue_of_their_t1w_and_grey_matter_does_not():
     assert np.median(z[mask & (t1w < -4)]) < 0.2
 
 
+def test_what_is_left_out_is_not_learnt_but_gets_its_expectation():
+    flair, t1w, mask, lesion = tissues(lesion_fraction=0.3)
+    healthy, _, _, _ = tissues()
+    truth = expected_flair(healthy, t1w, mask, ZOOMS)
+    learnt, blind = (expected_flair(flair, t1w, mask, ZOOMS, usual=usual) for usual in (None, ~lesion))
+    white = mask & (t1w > -2)
+    for name in ("level", "local"):
+        error, error_blind = (
+            np.abs(getattr(one, name) - getattr(truth, name))[white].mean() for one in (learnt, blind)
+        )
+        assert error_blind < 0.3 * error
+    assert (blind.level[lesion] != 0).any()
+    with pytest.raises(BadDataError):
+        expected_flair(flair, t1w, mask, ZOOMS, usual=~mask)
+
+
 def test_cortex_that_is_bright_in_one_place_is_expected_there_and_nowhere_else():
     flair, t1w, mask, _ = tissues(shape=(60, 60, 30))
     limbic = mask & (t1w < -4) & (np.indices(mask.shape)[0] > 45)  # a quarter of the grey matter

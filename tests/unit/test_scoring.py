@@ -16,7 +16,8 @@ from bids_wmh_uad.core.intensity import smooth_flair_z
 from bids_wmh_uad.core.patches import extract_patches
 from bids_wmh_uad.core.ranking import average_precision
 from bids_wmh_uad.core.samples import draw_sample
-from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map
+from bids_wmh_uad.core.scoring import SMOOTHEST_MM, Scan, ScoreParams, anomaly_map, smoothing_mm
+from bids_wmh_uad.core.threshold import operating_point
 from bids_wmh_uad.core.voxelwise import fit_voxelwise
 from bids_wmh_uad.errors import BadDataError, GridMismatchError, UsageError
 
@@ -59,11 +60,18 @@ def score_scan(model, scan, params=PARAMS, seed=0, **options):
 def brightness(flair, t1w, mask, k=PARAMS.ceiling):
     """Of FLAIR against white matter and against what is expected."""
     ceiling = float(flair_ceiling(flair, mask, k))
-    z, t = (smooth_flair_z(contrast, mask, PARAMS.sigma_vox) for contrast in (flair, t1w))
-    usual = expected_flair(z, t, mask, (1, 1, 1), ceiling)
-    above_white, above_usual = z - usual.local, (z - usual.local - usual.level) / usual.spread
-    bright = np.sqrt(np.maximum(above_white, 0) * np.maximum(above_usual, 0))
-    return mask * rim_weight(mask, (1, 1, 1)) * bright
+    sigma_mm = smoothing_mm(Scan(flair, t1w, mask), PARAMS)
+    z, t = (smooth_flair_z(contrast, mask, (1, 1, 1), sigma_mm) for contrast in (flair, t1w))
+
+    def compare(tissue):
+        usual = expected_flair(z, t, mask, (1, 1, 1), ceiling, tissue)
+        above_white, above_usual = z - usual.local, (z - usual.local - usual.level) / usual.spread
+        bright = np.sqrt(np.maximum(above_white, 0) * np.maximum(above_usual, 0))
+        return mask * rim_weight(mask, (1, 1, 1)) * bright
+
+    first = compare(mask)
+    lesions = operating_point("tail", first, mask).apply(first, mask)
+    return compare(mask & ~ndimage.binary_dilation(lesions))
 
 
 @pytest.mark.parametrize("name", ["directed", "faithful"])
@@ -86,6 +94,17 @@ def test_directed_finds_bright_spots_and_stays_between_its_bounds(model):
     assert (result >= PARAMS.floor * bright - 1e-5).all()  # it cannot veto
     assert (result <= (PARAMS.floor + 1) * bright + 1e-5).all()
     assert average_precision(result[mask], spots[mask]) > 0.9
+
+
+def test_noisy_scans_are_smoothed_more_within_bounds():
+    _, t1w, mask, _ = scene()
+    noise = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
+    widths = [smoothing_mm(Scan(sd * noise, t1w, mask), PARAMS) for sd in (0.1, 0.55, 3.0)]
+    assert widths[0] == PARAMS.sigma_mm
+    assert widths[1] == pytest.approx(0.55 / (2 * np.sqrt(np.pi) * PARAMS.noise), rel=0.1)
+    assert widths[2] == SMOOTHEST_MM
+    left = smooth_flair_z(0.55 * noise, mask, (1, 1, 1e3), widths[1])
+    assert left[10:-10, 10:-10].std() == pytest.approx(PARAMS.noise, rel=0.2)
 
 
 def test_direction_dark_spots_do_not_count(model):

@@ -25,7 +25,7 @@ def average_precisions(flair: Path, truth: Path) -> dict[str, float]:
     import nibabel as nib
     from scipy.ndimage import binary_fill_holes
 
-    from bids_wmh_uad.core.intensity import robust_zscore, smooth_flair_z
+    from bids_wmh_uad.core.intensity import robust_zscore, smooth_inside
     from bids_wmh_uad.core.ranking import average_precision
     from bids_wmh_uad.workflows import tools
 
@@ -38,7 +38,7 @@ def average_precisions(flair: Path, truth: Path) -> dict[str, float]:
     for levels in LEVELS:
         corrected = tools.correct_bias(image, brain, levels=levels) if levels else data
         z, _ = robust_zscore(corrected, brain, reference)
-        smoothed = smooth_flair_z(z, brain, image.header.get_zooms())
+        smoothed = smooth_inside(z, brain, image.header.get_zooms())
         result[str(levels)] = round(average_precision(smoothed[brain], lesions[brain]), 3)
     return result
 

@@ -41,7 +41,7 @@ from scans import Case, preprocess, read_cases
 from bids_wmh_uad.cli.parser import parse_args
 from bids_wmh_uad.core.autoencoder import SiamesePatchAutoEncoder, build_autoencoder
 from bids_wmh_uad.core.embedding import embed_dense, embed_patches
-from bids_wmh_uad.core.intensity import smooth_flair_z
+from bids_wmh_uad.core.intensity import smooth_inside
 from bids_wmh_uad.core.ocsvm import POOLED_TOLERANCE, OneClassSVM, fit_pooled
 from bids_wmh_uad.core.patches import extract_patches
 from bids_wmh_uad.core.ranking import Ranking
@@ -135,7 +135,7 @@ def evaluate(
 
 def flair_z(case: Case) -> float:
     """Average precision without any network."""
-    score = smooth_flair_z(case.scan.flair_z, case.scan.mask)
+    score = smooth_inside(case.scan.flair_z, case.scan.mask, case.scan.zooms)
     return Ranking.of(score[case.inside], case.lesion[case.inside]).average_precision()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from bids_wmh_uad.core.intensity import MAD_TO_SD
+from bids_wmh_uad.core.intensity import MAD_TO_SD, smooth_inside
 from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ PRIOR_MM3 = 200.0
 """So much tissue without departure is taken to lie in every neighbourhood."""
 RIM_MM = 6.0
 RIM_WEIGHT = 0.5
+GREY_MM = 2.0
+"""The template's tissue is registered by an affine: its borders are blurred by so much."""
+GREY_WEIGHT = 0.7
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +172,30 @@ def rim_weight(mask: NDArray[np.bool_], zooms: ArrayLike) -> Map:
     distance = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=sampling)[1:-1, 1:-1, 1:-1]
     weight: Map = (1 - RIM_WEIGHT * np.exp(-((distance / RIM_MM) ** 2))).astype(np.float32)
     return weight
+
+
+def tissue_weight(grey_matter: NDArray[np.bool_], mask: NDArray[np.bool_], zooms: ArrayLike) -> Map:
+    r"""Weight ``1 - 0.3 p`` of a voxel that is grey matter with probability p.
+
+    Hyperintensities of the white matter rarely lie in grey matter, which is bright on FLAIR in
+    everybody. The weight is far from a veto: templates do not fit every brain, and lesions at the
+    cortex or in the deep nuclei can still be found.
+
+    Parameters
+    ----------
+    grey_matter : (X, Y, Z) bool array
+        Likely grey matter, from a registered template.
+    mask : (X, Y, Z) bool array
+        Brain.
+    zooms : three floats
+        Voxel edges, mm.
+
+    Returns
+    -------
+    (X, Y, Z) float32 array in [0.7, 1]; 1 outside the mask.
+    """
+    grey = smooth_inside((grey_matter & mask).astype(np.float32), mask, zooms, GREY_MM)
+    return 1 - np.float32(1 - GREY_WEIGHT) * grey
 
 
 def flair_ceiling(flair_z: NDArray[np.float32], tissue: NDArray[np.bool_], k: float) -> np.float32:

@@ -154,17 +154,17 @@ def noise_sd(z: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     return MAD_TO_SD * float(np.median(np.abs(inside))) if inside.size else 0.0
 
 
-def smooth_flair_z(
-    z: NDArray[np.float32], mask: NDArray[np.bool_], zooms: ArrayLike, sigma_mm: float = 0.7
+def smooth_inside(
+    values: NDArray[np.float32], mask: NDArray[np.bool_], zooms: ArrayLike, sigma_mm: float = 0.7
 ) -> NDArray[np.float32]:
-    """Baseline score: FLAIR z smoothed within the mask.
+    """Smooth within the mask; of FLAIR z, at the default width, this is the baseline score.
 
-    Normalised convolution ``G*(z m) / G*m``, so that the brain's edge is not
+    Normalised convolution ``G*(v m) / G*m``, so that the brain's edge is not
     pulled towards the background. In millimetres: thick slices are not mixed.
 
     Parameters
     ----------
-    z : (X, Y, Z) float32 array
+    values : (X, Y, Z) float32 array
     mask : (X, Y, Z) bool array
     zooms : three floats
         Voxel edges, mm.
@@ -177,8 +177,8 @@ def smooth_flair_z(
     """
     inside = mask.astype(np.float32)
     sigma = sigma_mm / np.asarray(zooms, dtype=float)
-    numerator = ndimage.gaussian_filter(z * inside, sigma, mode="constant")
+    numerator = ndimage.gaussian_filter(values * inside, sigma, mode="constant")
     weight = ndimage.gaussian_filter(inside, sigma, mode="constant")
-    smoothed = np.zeros(z.shape, dtype=np.float32)
+    smoothed = np.zeros(values.shape, dtype=np.float32)
     np.divide(numerator, weight, out=smoothed, where=mask.astype(bool) & (weight > 0))
     return smoothed

@@ -11,8 +11,8 @@ import torch
 from scipy import ndimage
 
 from bids_wmh_uad.core.embedding import DenseEncoder, slab_slices, slices_first
-from bids_wmh_uad.core.expected import expected_flair, flair_ceiling, rim_weight
-from bids_wmh_uad.core.intensity import MAD_TO_SD, noise_sd, smooth_flair_z
+from bids_wmh_uad.core.expected import expected_flair, flair_ceiling, rim_weight, tissue_weight
+from bids_wmh_uad.core.intensity import MAD_TO_SD, noise_sd, smooth_inside
 from bids_wmh_uad.core.ocsvm import fit_patient
 from bids_wmh_uad.core.parallel import stream_slabs
 from bids_wmh_uad.core.patches import network_input
@@ -197,7 +197,7 @@ def anomaly_map(
 
     z is FLAIR against white matter, less its local departure; z_T the same against the scan's
     own tissue of the same T1w (`expected.expected_flair`): cortex that is bright in everybody is
-    no lesion. r is `expected.rim_weight`. c is `flair_ceiling` of grey matter, the brightest
+    no lesion. r is `expected.rim_weight` times `expected.tissue_weight`. c is `flair_ceiling` of grey matter, the brightest
     healthy tissue. The brightest `trim` of the brain's FLAIR is never shown to the patient's own
     One-Class SVM: lesions cannot be learnt as normal. sigma_S = 1.4826 MAD of S over the voxels
     that may be shown; D and both contrasts are smoothed (`smoothing_mm`). The factor lies in
@@ -258,7 +258,7 @@ def anomaly_map(
         return score
 
     excess, where, warnings = stream_slabs(score_on, relevant, slices, device)
-    excess = smooth_flair_z(excess, scan.mask, scan.zooms, sigma_mm)
+    excess = smooth_inside(excess, scan.mask, scan.zooms, sigma_mm)
     factor = np.float32(params.floor) + excess / (1.0 + excess)
     return AnomalyMap(np.where(relevant, brightness * factor, np.float32(0.0)), where, warnings)
 
@@ -295,13 +295,15 @@ def brightness_maps(
         Smoothed z.
     brightness : (X, Y, Z) float32 array
         Geometric mean of how far it is above white matter and above what is expected, the brain's
-        rim weighing less; 0 where it is not above both.
+        rim and grey matter weighing less; 0 where it is not above both.
     """
     flair, t1w = (
-        smooth_flair_z(contrast.astype(np.float32, copy=False), scan.mask, scan.zooms, sigma_mm)
+        smooth_inside(contrast.astype(np.float32, copy=False), scan.mask, scan.zooms, sigma_mm)
         for contrast in (scan.flair_z, scan.t1w_z)
     )
-    weight = np.where(scan.mask, rim_weight(scan.mask, scan.zooms), np.float32(0))
+    weight = scan.mask * rim_weight(scan.mask, scan.zooms)
+    if scan.grey_matter is not None:
+        weight *= tissue_weight(scan.grey_matter, scan.mask, scan.zooms)
 
     def brightness(usual: NDArray[np.bool_]) -> NDArray[np.float32]:
         expected = expected_flair(flair, t1w, scan.mask, scan.zooms, ceiling, usual)

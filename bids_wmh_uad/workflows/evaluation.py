@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_wmh_uad.config import RunConfig
-from bids_wmh_uad.core.intensity import smooth_flair_z
+from bids_wmh_uad.core.intensity import smooth_inside
 from bids_wmh_uad.core.lesions import label_lesions
 from bids_wmh_uad.core.metrics import (
     SIZE_EDGES_ML,
@@ -343,4 +343,4 @@ def flair_z_baseline(path: Path, flair: Volume, brain: NDArray[np.bool_]) -> NDA
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadDataError(UNREADABLE_SIDECAR.format(path=sidecar, reason=error)) from error
     z = ((flair.data - mode) / scale).astype(np.float32)
-    return smooth_flair_z(z, brain, voxel_sizes(flair.affine))
+    return smooth_inside(z, brain, voxel_sizes(flair.affine))

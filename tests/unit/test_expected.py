@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bids_wmh_uad.core.expected import LOCAL_MM, RIM_MM, expected_flair, rim_weight
+from bids_wmh_uad.core.expected import (
+    GREY_WEIGHT,
+    LOCAL_MM,
+    RIM_MM,
+    expected_flair,
+    rim_weight,
+    tissue_weight,
+)
 from bids_wmh_uad.errors import BadDataError
 
 SHAPE = (40, 40, 20)
@@ -155,3 +162,18 @@ def test_the_rim_weighs_half_at_the_brains_edge_in_millimetres():
         1 - 0.5 * np.exp(-((5 / RIM_MM) ** 2))
     )  # beyond the image is outside
     assert weight.min() >= 0.5
+
+
+def test_grey_matter_weighs_less_and_is_never_vetoed():
+    mask, grey = np.zeros((60, 40, 20), dtype=bool), np.zeros((60, 40, 20), dtype=bool)
+    mask[5:55, 5:35] = True
+    grey[:30] = True  # outside the mask as well: it must not count
+    weight = tissue_weight(grey, mask, (1.0, 1.0, 4.0))
+    assert weight.dtype == np.float32
+    assert weight[10, 20, 10] == pytest.approx(GREY_WEIGHT, abs=1e-3)
+    assert weight[5, 5, 0] == pytest.approx(GREY_WEIGHT, abs=1e-3)  # the brain's edge is no exception
+    assert weight[50, 20, 10] == pytest.approx(1.0, abs=1e-3)
+    assert weight[29, 20, 10] < weight[30, 20, 10]
+    assert weight[27, 20, 10] < 0.75 < weight[33, 20, 10]
+    assert (weight[~mask] == 1).all()
+    np.testing.assert_array_equal(tissue_weight(np.zeros_like(mask), mask, (1, 1, 1)), 1)

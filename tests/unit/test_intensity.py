@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_wmh_uad.core.intensity import half_sample_mode, noise_sd, robust_zscore, smooth_flair_z
+from bids_wmh_uad.core.intensity import half_sample_mode, noise_sd, robust_zscore, smooth_inside
 from bids_wmh_uad.errors import EMPTY_IMAGE, TOO_FEW_VOXELS, BadDataError, BadImageError
 
 SHAPE = (20, 20, 20)
@@ -96,7 +96,7 @@ def test_mode_lies_inside_the_sample_and_ignores_order(values):
 def test_smoothing_keeps_constants_to_the_edge_and_zero_outside():
     mask = np.zeros(SHAPE, dtype=bool)
     mask[5:15, 5:15, 5:15] = True
-    smoothed = smooth_flair_z(np.where(mask, 2.5, 99.0).astype(np.float32), mask, (1.0, 1.0, 1.0))
+    smoothed = smooth_inside(np.where(mask, 2.5, 99.0).astype(np.float32), mask, (1.0, 1.0, 1.0))
     np.testing.assert_allclose(smoothed[mask], 2.5, rtol=1e-5)
     assert (smoothed[~mask] == 0).all()
 
@@ -114,6 +114,6 @@ def test_noise_is_measured_beside_tissue_edges_and_outside_the_mask_nothing(sd):
 def test_thick_slices_are_not_mixed():
     spike, mask = np.zeros(SHAPE, dtype=np.float32), np.ones(SHAPE, dtype=bool)
     spike[10, 10, 10] = 1.0
-    thin, thick = (smooth_flair_z(spike, mask, (1.0, 1.0, zoom)) for zoom in (1.0, 5.0))
+    thin, thick = (smooth_inside(spike, mask, (1.0, 1.0, zoom)) for zoom in (1.0, 5.0))
     assert thin[10, 10, 11] == pytest.approx(thin[10, 11, 10], rel=1e-5)
     assert thick[10, 10, 11] < 1e-3 * thick[10, 11, 10]

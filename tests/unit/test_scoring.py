@@ -12,7 +12,7 @@ from scipy import ndimage
 from bids_wmh_uad.core.autoencoder import build_autoencoder
 from bids_wmh_uad.core.embedding import embed_patches
 from bids_wmh_uad.core.expected import expected_flair, flair_ceiling, rim_weight
-from bids_wmh_uad.core.intensity import smooth_flair_z
+from bids_wmh_uad.core.intensity import smooth_inside
 from bids_wmh_uad.core.patches import extract_patches
 from bids_wmh_uad.core.ranking import average_precision
 from bids_wmh_uad.core.samples import draw_sample
@@ -61,7 +61,7 @@ def brightness(flair, t1w, mask, k=PARAMS.ceiling):
     """Of FLAIR against white matter and against what is expected."""
     ceiling = float(flair_ceiling(flair, mask, k))
     sigma_mm = smoothing_mm(Scan(flair, t1w, mask), PARAMS)
-    z, t = (smooth_flair_z(contrast, mask, (1, 1, 1), sigma_mm) for contrast in (flair, t1w))
+    z, t = (smooth_inside(contrast, mask, (1, 1, 1), sigma_mm) for contrast in (flair, t1w))
 
     def compare(tissue):
         usual = expected_flair(z, t, mask, (1, 1, 1), ceiling, tissue)
@@ -103,7 +103,7 @@ def test_noisy_scans_are_smoothed_more_within_bounds():
     assert widths[0] == PARAMS.sigma_mm
     assert widths[1] == pytest.approx(0.55 / (2 * np.sqrt(np.pi) * PARAMS.noise), rel=0.1)
     assert widths[2] == SMOOTHEST_MM
-    left = smooth_flair_z(0.55 * noise, mask, (1, 1, 1e3), widths[1])
+    left = smooth_inside(0.55 * noise, mask, (1, 1, 1e3), widths[1])
     assert left[10:-10, 10:-10].std() == pytest.approx(PARAMS.noise, rel=0.2)
 
 

@@ -41,7 +41,7 @@ from scipy import ndimage
 
 from bids_wmh_uad.core.autoencoder import build_autoencoder
 from bids_wmh_uad.core.expected import flair_ceiling
-from bids_wmh_uad.core.intensity import smooth_flair_z
+from bids_wmh_uad.core.intensity import smooth_inside
 from bids_wmh_uad.core.lesions import label_lesions, total_volume_ml
 from bids_wmh_uad.core.metrics import dice, lesion_detection
 from bids_wmh_uad.core.ranking import Ranking
@@ -64,7 +64,7 @@ Map = NDArray[np.float32]
 
 def flair_z(case: Case, _seed: int) -> Map:
     """FLAIR alone."""
-    return np.maximum(smooth_flair_z(case.scan.flair_z, case.scan.mask, case.scan.zooms), 0)
+    return np.maximum(smooth_inside(case.scan.flair_z, case.scan.mask, case.scan.zooms), 0)
 
 
 def excess_context(case: Case, _seed: int) -> Map:
@@ -136,7 +136,7 @@ def reliability(case: Case, score: Map) -> list[tuple[int, int]]:
     """Voxels of the probability map, and lesion voxels among them, in each bin of `PROBABILITIES`."""
     point = operating_point("tail", score, case.scan.mask, case.scan.grey_matter)
     inside = case.inside & (score > 0)
-    probability = calibrated_probability(score[inside], point.value)
+    probability = calibrated_probability(score[inside], point.levels(score, case.scan.mask)[inside])
     bins = np.digitize(probability, PROBABILITIES[1:-1])
     counts = [np.bincount(bins[kept], minlength=6) for kept in (bins >= 0, case.lesion[inside])]
     return [(int(all_), int(lesion)) for all_, lesion in zip(*counts, strict=True)]
@@ -220,10 +220,10 @@ def show(rows: Sequence[dict[str, Any]], groups: dict[str, dict[str, dict[str, f
     """Print AP (label-free Dice) by scan, and the means by group."""
     names = [name for name in DETECTORS if any(row["detector"] == name for row in rows)]
     print("| scan | mL | " + " | ".join(names) + " |\n|---|---|" + "---|" * len(names))
-    for case in dict.fromkeys(row["case"] for row in rows):
-        own = {row["detector"]: row for row in rows if row["case"] == case}
+    for case, ml in dict.fromkeys((row["case"], row["ml"]) for row in rows):
+        own = {row["detector"]: row for row in rows if (row["case"], row["ml"]) == (case, ml)}
         cells = [f"{own[name]['ap']:.3f} ({own[name]['dice']:.2f})" for name in names]
-        print(f"| {case} | {next(iter(own.values()))['ml']:.1f} | " + " | ".join(cells) + " |")
+        print(f"| {case} | {ml:.1f} | " + " | ".join(cells) + " |")
     for group, table in groups.items():
         key = "false_ml" if group == "control" else "ap"
         cells = [f"{table[name][key]:.3f}" for name in names if name in table]

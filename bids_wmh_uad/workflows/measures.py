@@ -104,7 +104,7 @@ def segment(
             "name": point.name,
             "parameter": point.parameter,
             "value": float(point.value),
-            **({"peak": float(point.peak)} if point.peak > -inf else {}),
+            **({"peak": float(point.peak), "edge": point.edge} if point.peak > -inf else {}),
         },
         "min_lesion_volume_mm3": min_lesion_volume,
         "warnings": [HIGH_LOAD.format(percent=percent)] if percent > HIGH_LOAD_PERCENT else [],
@@ -113,7 +113,9 @@ def segment(
     if regions is not None:
         places, near_ml = where.place_lesions(labels, regions, voxel_sizes(affine))
         measures |= _by_region(lesions, places) | {"wmh_volume_ml_within_10mm": round(near_ml, 4)}
-    probability = np.where(mask, calibrated_probability(anomaly, point.value), 0).astype(np.float32)
+    probability = np.where(mask, calibrated_probability(anomaly, point.levels(anomaly, mask)), 0).astype(
+        np.float32
+    )
     return Segmentation(labels, probability, tuple(lesions), tuple(places), measures)
 
 

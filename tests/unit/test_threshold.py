@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from bids_wmh_uad.core.threshold import (
     DEFAULTS,
+    EDGE,
+    PEAK,
     OperatingPoint,
     calibrated_probability,
     operating_point,
@@ -100,10 +102,10 @@ def test_probability_of_scores_that_may_be_negative(threshold):
 def test_a_lesion_must_reach_the_peak_somewhere():
     score = healthy()
     plain = operating_point("tail", score, MASK)
-    assert plain.peak == pytest.approx(operating_point("tail=4", score, MASK).value)
+    assert plain.peak == pytest.approx(operating_point(f"tail={DEFAULTS['tail'] + PEAK}", score, MASK).value)
     faint, bright = np.zeros(SHAPE, dtype=bool), np.zeros(SHAPE, dtype=bool)
     faint[2:5, 2:5, 2], bright[8:11, 8:11, 2] = True, True
-    score = np.where(faint | bright, 0.5 * (plain.value + plain.peak), 0.0)
+    score = np.where(faint | bright, 0.9 * plain.peak, 0.0)
     score[9, 9, 2] = 1.01 * plain.peak
     np.testing.assert_array_equal(plain.apply(score, MASK), bright)
     np.testing.assert_array_equal(replace(plain, peak=-inf).apply(score, MASK), faint | bright)
@@ -115,6 +117,27 @@ def test_moving_a_point_moves_what_may_be_negative_upwards():
     point = OperatingPoint("gm", 1.0, -2.0)
     assert point.moved(0.2).value == pytest.approx(-1.6)
     assert point.moved(0.2).peak == -inf
-    assert OperatingPoint("tail", 3.0, 2.0, 3.0).moved(-0.2) == OperatingPoint(
-        "tail", 3.0, 1.6, pytest.approx(2.4)
+    assert OperatingPoint("tail", 3.0, 2.0, 3.0, 0.5).moved(-0.2) == OperatingPoint(
+        "tail", 3.0, 1.6, pytest.approx(2.4), 0.4
     )
+
+
+def test_a_bright_lesion_ends_where_its_median_says_and_a_faint_one_at_the_threshold():
+    point = OperatingPoint("tail", 3.0, 1.0, 1.5, EDGE)
+    score = np.zeros(SHAPE)
+    score[4:9, 4:9, 4:9] = 1.2  # the border that partial volume makes
+    score[5:8, 5:8, 5:8] = 1.4
+    faint = score > 0
+    score[6, 6, 6] = 1.6
+    np.testing.assert_array_equal(point.apply(score, MASK), faint)
+    bright = np.zeros(SHAPE, dtype=bool)
+    bright[17:26, 17:26, 17:26] = True
+    score[16:27, 16:27, 16:27] = 1.2
+    score[bright] = 4.0
+    found = point.apply(score, MASK)
+    np.testing.assert_array_equal(found, faint | bright)
+    np.testing.assert_array_equal(replace(point, edge=0.0).apply(score, MASK), score > 0)
+    levels = point.levels(score, MASK)
+    assert levels[16, 16, 16] == levels[20, 20, 20] == pytest.approx(EDGE * 4.0)
+    assert levels[5, 5, 5] == levels[0, 0, 0] == 1.0
+    np.testing.assert_array_equal(calibrated_probability(score, levels) >= 0.5, found)

@@ -5,8 +5,8 @@ The score is the *pooled* paradigm's, and nothing else of the program: one One-C
 the logarithm of its kernel sum. Average precision in the brain mask, mean over the patients:
 
 - ``raw``: the One-Class SVM sees the latents as they are, each feature as BatchNorm left it;
-- ``standardised``: as `ocsvm.fit_pooled` does it, each feature by its median and MAD. A feature of a trained
-  encoder that hardly ever leaves its median then has a huge variance, sets gamma, and hides the others;
+- ``standardised``: as `ocsvm.fit_pooled` does it, each feature by its median and 5-95 % range. By the MAD a feature of a trained
+  encoder that hardly ever leaves its median would have a huge variance, set gamma, and hide the others;
 - ``..._bright``: the same with voxels that are not brighter on FLAIR than white matter ranked last, for the latent
   space does not know that lesions are bright.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -13,7 +14,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from bids_wmh_uad.core.dual import scale_features, solve_dual
-from bids_wmh_uad.core.intensity import MAD_TO_SD
 from bids_wmh_uad.core.kernel import KernelSum
 from bids_wmh_uad.errors import BAD_LATENTS, BAD_VALUE, TOO_FEW_VOXELS, BadDataError, LatentsError
 
@@ -23,6 +23,9 @@ PATIENT_TOLERANCE = 1e-5
 """Of the per-patient duals, in units of the score (which is of the order of nu times the sample)."""
 POOLED_TOLERANCE = 1e-3
 """Of the pooled dual: scikit-learn's default."""
+
+NORMAL_RANGE = 2 * NormalDist().inv_cdf(0.95)
+"""From the 5th to the 95th percentile of a normal distribution, in standard deviations."""
 
 Latents = NDArray[np.float32]
 
@@ -164,7 +167,11 @@ class OneClassSVM(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
 @dataclass(frozen=True, eq=False)
 class Standardiser:
-    """Robust per-feature standardisation ``(x - median) / (1.4826 MAD)``.
+    """Robust per-feature standardisation: ``x - median`` over a third of the 5-95 % range.
+
+    (A 3.29th, so that a normal feature gets its standard deviation.) The MAD would be blind to
+    more, but a feature of a trained encoder may rest at its median nearly everywhere: in units
+    of its MAD its variance is a hundred times that of the others, sets gamma, and hides them.
 
     Parameters
     ----------
@@ -176,10 +183,10 @@ class Standardiser:
 
     @classmethod
     def fit(cls, latents: NDArray[Any]) -> Standardiser:
-        """Median and MAD of (n, d) latents; a feature of zero MAD gets its standard deviation, or 1."""
+        """From (n, d) latents; a feature without a range gets its standard deviation, or 1."""
         sample = np.asarray(latents, dtype=np.float64)
-        centre = np.median(sample, axis=0)
-        scale = MAD_TO_SD * np.median(np.abs(sample - centre), axis=0)
+        low, centre, high = np.quantile(sample, (0.05, 0.5, 0.95), axis=0)
+        scale = (high - low) / NORMAL_RANGE
         scale = np.where(scale > 0, scale, sample.std(axis=0))
         return cls(centre, np.where(scale > 0, scale, 1.0))
 
@@ -224,7 +231,7 @@ def resolve_gamma(gamma: float | str, samples: NDArray[Any]) -> float:
 def fit_patient(samples: NDArray[Any], *, nu: float, gamma: float | str, device: str = "cpu") -> KernelSum:
     """Fit the mean of several One-Class SVMs, each to its own sample of one patient's latents.
 
-    Features are standardised by the median and MAD of all samples: a tail of lesions then
+    Features are standardised by median and 5-95 % range of all samples: a tail of lesions then
     does not set the scale. The members share features and gamma, so that their mean is one
     kernel sum; their duals are solved side by side.
 
@@ -271,7 +278,7 @@ def fit_pooled(
     latents : (n, d) array
     nu : float
     gamma : float or "scale"
-        In standardised features (median and MAD of the latents).
+        In standardised features (`Standardiser`).
     tol : float
         Of the dual, in units of the score, which is of the order of nu n.
     device : str

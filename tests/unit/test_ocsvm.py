@@ -165,6 +165,19 @@ def test_patient_ensemble_is_the_mean_of_its_members():
     np.testing.assert_allclose(decision, ensemble.score_samples(z) - ensemble.offset, atol=1e-5)
 
 
+def test_a_feature_that_rests_at_its_median_does_not_outweigh_the_others():
+    rng = np.random.default_rng(0)
+    normal = rng.normal(5.0, 2.0, 20_000)
+    resting = np.where(rng.random(20_000) < 0.6, 1e-3 * normal, 3.0 * normal)
+    rare = np.where(rng.random(20_000) < 0.01, 7.0, 0.0)
+    spread = Standardiser.fit(np.stack([normal, resting, rare, np.full(20_000, 4.0)], axis=1))
+    features = spread(np.stack([normal, resting, rare, np.full(20_000, 4.0)], axis=1))
+    assert features.dtype == np.float32
+    assert features.std(axis=0) == pytest.approx([1, 1, 1, 0], rel=0.3)
+    lesioned = np.concatenate([normal, np.full(600, 90.0)])[:, None]
+    assert Standardiser.fit(lesioned).scale == pytest.approx(spread.scale[:1], rel=0.2)  # 3 % of lesions
+
+
 def test_scale_and_offset_of_features_do_not_matter():
     z = latents(200)[None]
     other = z * np.linspace(0.1, 50, 16).astype(np.float32) + np.arange(16, dtype=np.float32)

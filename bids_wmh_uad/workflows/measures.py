@@ -119,6 +119,12 @@ def segment(
     return Segmentation(labels, probability, tuple(lesions), tuple(places), measures)
 
 
+def warnings_at(measures: dict[str, Any], others: Sequence[str]) -> list[str]:
+    """Warnings of a session at another threshold: those that no threshold changes, and the new mask's own."""
+    about_load = HIGH_LOAD.partition("}")[2]
+    return [*(said for said in others if not said.endswith(about_load)), *measures["warnings"]]
+
+
 def _by_region(lesions: Sequence[Lesion], places: Sequence[where.LesionPlace]) -> dict[str, float]:
     """Volume and number of the lesions of each region, by the names of the summary's keys."""
     found: dict[str, float] = {}

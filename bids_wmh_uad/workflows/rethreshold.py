@@ -19,7 +19,7 @@ from bids_wmh_uad.core.volume import check_same_grid
 from bids_wmh_uad.errors import BadDataError
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.workflows.cohort import for_each
-from bids_wmh_uad.workflows.measures import segment
+from bids_wmh_uad.workflows.measures import segment, warnings_at
 from bids_wmh_uad.workflows.results import grey_matter, read_volume, result_path
 
 LOGGER = logging.getLogger("bids_wmh_uad")
@@ -74,7 +74,7 @@ def rethreshold(
             new[path] = {**ids, "status": "failed", "reason": found}
         else:
             masks[path], measures = found
-            new[path] |= measures
+            new[path] |= measures | {"warnings": warnings_at(measures, new[path].get("warnings", []))}
             new[path]["wmh_percent_icv"] = _percent(measures["wmh_volume_ml"], new[path].get("icv_ml"))
     return new, masks, failures
 
@@ -104,8 +104,7 @@ def _rethreshold(summary: Path, rule: str, min_lesion_volume: float) -> tuple[Pa
     start = str(summary).removesuffix(derivatives.OUTPUTS["summary"])
     path = Path(start + MASK.format(desc=threshold_label(rule)))
     _write_mask(path, found.labels > 0, paths["anomaly"], found.measures)
-    measures = {key: value for key, value in found.measures.items() if key != "warnings"}
-    return path, measures
+    return path, found.measures
 
 
 def _write_mask(path: Path, mask: NDArray[np.bool_], anomaly: Path, measures: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.config import Method
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, BadDataError, UsageError
 from bids_wmh_uad.workflows import group, tools
+from bids_wmh_uad.workflows.measures import HIGH_LOAD
 from bids_wmh_uad.workflows.prevalence import RESOLUTION, lesion_voxels
 from bids_wmh_uad.workflows.results import read_transform, result_path
 from bids_wmh_uad.workflows.rethreshold import MASK, threshold_label
@@ -79,6 +80,17 @@ def test_results_that_cannot_be_used_fail_alone(tmp_path: Path, caplog: pytest.L
     assert result_path(first, "anomaly").name in rows["reason"][0]
     assert result_path(first, "anomaly").name in caplog.text
     assert list(rows["wmh_volume_ml"]) == ["n/a", "0.12"]
+
+
+def test_the_warning_about_the_load_is_the_new_masks_own(tmp_path: Path) -> None:
+    path = write_session(tmp_path, "1")
+    summary = json.loads(path.read_text())
+    summary["warnings"] = ["The scans are misaligned.", HIGH_LOAD.format(percent=5.2)]
+    path.write_text(json.dumps(summary))
+    for rule, warnings in (("value=0.01", "2"), ("value=5", "1")):
+        group.run_group(config(tmp_path, threshold=rule))
+        desc = threshold_label(rule)
+        assert table(tmp_path / f"group_desc-{desc}_wmh.tsv")["warnings"][0] == warnings
 
 
 def test_a_bad_rule_is_a_usage_error(tmp_path: Path) -> None:

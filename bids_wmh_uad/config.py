@@ -6,6 +6,7 @@ Nothing here reads global state at import; :func:`available_cpus` and
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -109,10 +110,11 @@ class Training:
     output_model: Path | None = None
     encoder: str = "compact"
     objective: str = "siamese"
-    epochs: int = 6
+    epochs: int = 10
     patches_per_epoch: int = 38_400
     batch_size: int = 256
     alpha: float = 0.005
+    focus: float = 1.5
     guidance: float = 1.0
     held_out: float = 0.1
     patience: int = 3
@@ -129,6 +131,7 @@ class Training:
         )
         _require(self.batch_size >= 2, "--batch-size", self.batch_size, "expected at least 2")
         _require(self.alpha >= 0, "--alpha", self.alpha, "expected a weight >= 0")
+        _require(0 <= self.focus < math.inf, "--focus", self.focus, "expected millimetres >= 0")
         _require(self.guidance >= 0, "--guidance", self.guidance, "expected a weight >= 0")
         _require(0 <= self.held_out <= 0.5, "--held-out", self.held_out, "expected 0 <= fraction <= 0.5")
         _require(self.patience >= 1, "--patience", self.patience, "expected at least 1 epoch")

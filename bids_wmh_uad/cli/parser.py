@@ -212,6 +212,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
                        help="patch pairs per step, of all processes together")  # fmt: skip
     group.add_argument("--alpha", type=float, default=default.alpha,
                        help="weight of the siamese (cosine) term; 0: a plain auto-encoder")  # fmt: skip
+    group.add_argument("--focus", type=float, default=default.focus, metavar="MM",
+                       help="standard deviation of the Gaussian around a patch's centre that weighs its reconstruction error; 0: the whole patch alike")  # fmt: skip
     group.add_argument("--guidance", type=float, default=default.guidance, metavar="WEIGHT",
                        help="weight of the One-Class SVM's term of --objective ocsvm-guided")  # fmt: skip
     group.add_argument("--held-out", type=float, default=default.held_out, metavar="FRACTION",

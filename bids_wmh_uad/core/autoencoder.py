@@ -166,17 +166,42 @@ def autoencoder_for(architecture: dict[str, Any]) -> SiamesePatchAutoEncoder:
     return model
 
 
+def focus_window(sigma: float, size: int = PATCH_SIZE) -> Tensor:
+    """Weights of a patch's voxels in the reconstruction error: a Gaussian around its centre.
+
+    The score of a voxel is that of the patch around it. With equal weights most of the latent space describes
+    edges at the patch's border, which are as manifold in healthy people as in patients.
+
+    Parameters
+    ----------
+    sigma : float
+        Standard deviation, voxels; 0 = equal weights.
+    size : int
+        Patch edge, voxels.
+
+    Returns
+    -------
+    (size, size) float32 tensor, of mean 1: errors of all windows have one scale.
+    """
+    if sigma == 0:
+        return torch.ones(size, size)
+    squared = ((torch.arange(size, dtype=torch.float64) - size // 2) / sigma).square()
+    weights = torch.exp(-0.5 * (squared[:, None] + squared))
+    return (weights / weights.mean()).float()
+
+
 def siamese_loss(
     patches: tuple[Tensor, Tensor],
     reconstructions: tuple[Tensor, Tensor],
     latents: tuple[Tensor, Tensor],
     alpha: float = 0.005,
+    window: Tensor | None = None,
 ) -> Tensor:
     r"""Siamese loss of a batch of pairs.
 
-    .. math:: L = \frac12 \sum_b \|x_b - \hat x_b\|^2 - \alpha \cos(z_1, z_2)
+    .. math:: L = \frac12 \sum_b \sum_i w_i (x_{bi} - \hat x_{bi})^2 - \alpha \cos(z_1, z_2)
 
-    averaged over the batch; the squared error is summed over the patch.
+    averaged over the batch; the squared error is summed over the patch's voxels i.
 
     Parameters
     ----------
@@ -184,6 +209,8 @@ def siamese_loss(
     latents : pair of (n, d) tensors
     alpha : float
         Weight of the cosine similarity; 0 = plain auto-encoder.
+    window : (s, s) tensor, optional
+        Weight w of each voxel's squared error (`focus_window`); 1 without it.
 
     Returns
     -------
@@ -192,11 +219,12 @@ def siamese_loss(
     Notes
     -----
     Following Pinon et al., MIDL 2023; alpha and the sum over the patch are
-    inferred from the group's other papers (METHOD.md section 1).
+    inferred from the group's other papers (METHOD.md section 1). The window is ours.
     """
-    errors = [
-        functional.mse_loss(guess, truth, reduction="none").flatten(1).sum(1)
+    squares = (
+        functional.mse_loss(guess, truth, reduction="none")
         for truth, guess in zip(patches, reconstructions, strict=True)
-    ]
+    )
+    errors = [(each if window is None else each * window).flatten(1).sum(1) for each in squares]
     similarity = functional.cosine_similarity(latents[0], latents[1], dim=1)
     return (0.5 * (errors[0] + errors[1]) - alpha * similarity).mean()

@@ -13,7 +13,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from bids_wmh_uad.core.autoencoder import siamese_loss
+from bids_wmh_uad.core.autoencoder import focus_window, siamese_loss
 from bids_wmh_uad.core.distributed import gather_rows, spread_batch_norm, world
 from bids_wmh_uad.core.guided import guidance
 from bids_wmh_uad.errors import TRAINING_DIVERGED, TrainingError
@@ -51,6 +51,8 @@ class Plan:
         At most so many epochs, of so many steps each.
     alpha : float
         Weight of the cosine term; 0 = plain auto-encoder.
+    focus : float
+        Of `autoencoder.focus_window`, voxels; 0 = the whole patch alike.
     objective : {"siamese", "ocsvm-guided"}
         The second adds `guided.guidance`.
     nu, guidance : float
@@ -64,6 +66,7 @@ class Plan:
     epochs: int
     steps: int
     alpha: float = 0.005
+    focus: float = 1.5
     objective: str = "siamese"
     nu: float = 0.03
     guidance: float = 1.0
@@ -89,7 +92,7 @@ class Losses:
     loss : float
         What is minimised.
     error : float
-        Squared reconstruction error summed over the patch, mean of both branches.
+        Squared reconstruction error summed over the patch in its window, mean of both branches.
     similarity : float
         Cosine similarity of co-located latents.
     hinge : float
@@ -167,6 +170,7 @@ class Trainer:
         self._held_out = held_out
         self._precision = half_precision
         self._device = next(model.parameters()).device
+        self._window = focus_window(plan.focus, model.patch_size).to(self._device)
         self._network: nn.Module = model
         if world()[1] > 1:
             spread_batch_norm(model)
@@ -324,7 +328,9 @@ class Trainer:
             guess, latents = network(torch.cat([first, second]))
         guesses, codes = guess.float().chunk(2), latents.float().chunk(2)
         plan, hinge = self.plan, latents.new_zeros(())
-        loss = siamese_loss((first, second), (guesses[0], guesses[1]), (codes[0], codes[1]), plan.alpha)
+        loss = siamese_loss(
+            (first, second), (guesses[0], guesses[1]), (codes[0], codes[1]), plan.alpha, self._window
+        )
         with torch.no_grad():
             similarity = functional.cosine_similarity(codes[0], codes[1], dim=1).mean()
             error = loss + plan.alpha * similarity

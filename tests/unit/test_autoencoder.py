@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy import stats
 
-from bids_wmh_uad.core.autoencoder import ENCODERS, autoencoder_for, build_autoencoder, siamese_loss
+from bids_wmh_uad.core.autoencoder import (
+    ENCODERS,
+    autoencoder_for,
+    build_autoencoder,
+    focus_window,
+    siamese_loss,
+)
 
 
 def weights(model):
@@ -67,3 +74,26 @@ def test_loss_identities():
     assert off == pytest.approx(0.5 * 450 * 0.01, rel=1e-4)
     swapped = siamese_loss((y, x), (y, x + 0.1), (z, z), 0.0).item()
     assert off == pytest.approx(swapped, rel=1e-5)
+
+
+def test_the_window_weighs_the_error_by_its_distance_from_the_centre():
+    truth, z = torch.zeros(1, 2, 15, 15), torch.ones(1, 16)
+    here = stats.norm(7, 1.5).pdf
+    for sigma, row, weight in (
+        (0.0, 0, 1.0),
+        (1.5, 7, 225 * here(7) ** 2),
+        (1.5, 10, 225 * here(10) * here(7)),
+    ):
+        guess = truth.clone()
+        guess[0, 0, row, 7] = 2.0
+        loss = siamese_loss((truth, truth), (guess, truth), (z, z), 0.0, focus_window(sigma)).item()
+        assert loss == pytest.approx(0.5 * 4 * weight, rel=1e-3)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1e-200, 0.3, 1.5, 4.0, 1e200])
+def test_every_window_has_a_mean_of_one(sigma):
+    window = focus_window(sigma)
+    assert window.mean().item() == pytest.approx(1.0, rel=1e-5)
+    assert window[7, 7] == window.max()
+    assert torch.equal(window, window.T)
+    assert torch.equal(window, window.flip(0))

@@ -40,7 +40,7 @@ def config(output: str = "/out", work: str = "/work", **settings: object) -> Run
         (Performance, "device", "gpu"), (Performance, "device", "cuda:"), (Performance, "device", "cuda:x"),
         (Performance, "nprocs", 0), (Performance, "omp_nthreads", 0), (Performance, "mem_gb", 0.0),
         (Training, "epochs", 0), (Training, "patches_per_epoch", 0), (Training, "batch_size", 1),
-        (Training, "alpha", -0.1),
+        (Training, "alpha", -0.1), (Training, "focus", -1.0), (Training, "focus", NAN),
     ],
 )  # fmt: skip
 def test_impossible_values_are_refused_by_name(group: type, option: str, value: object) -> None:

@@ -184,6 +184,7 @@ def interrupted(controls, tmp_path, monkeypatch):
     [
         ({"epochs": 4}, "--epochs"),
         ({"alpha": 0.1}, "--alpha"),
+        ({"focus": 0.0}, "--focus"),
         ({"random_seed": 3}, "--random-seed"),
         ({"encoder": "wide"}, "--encoder"),
         ({"objective": "ocsvm-guided"}, "--objective"),

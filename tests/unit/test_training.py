@@ -84,6 +84,20 @@ def test_alpha_pulls_pairs_together_and_zero_is_a_plain_auto_encoder():
     assert free.loss == free.error
 
 
+def test_focus_spends_the_latent_space_on_the_centre_of_the_patch():
+    def noise(step):
+        patches = np.random.default_rng([8, step]).random((64, 2, 15, 15), dtype=np.float32)
+        return patches, patches
+
+    def error_at_centre(focus):
+        model, _ = fit(replace(PLAN, focus=focus, epochs=10), batches=noise)
+        patches = torch.from_numpy(noise(99)[0])
+        with torch.no_grad():
+            return (model(patches)[0] - patches)[:, :, 6:9, 6:9].square().mean().item()
+
+    assert error_at_centre(1.0) < 0.8 * error_at_centre(0.0)
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("stop", [1, 20, 33])
 def test_a_restored_state_ends_in_the_same_weights(objective, stop):
@@ -117,7 +131,7 @@ def test_a_finished_state_has_nothing_left_to_do():
 def test_held_out_pairs_choose_the_epoch_and_stop():
     """The held-out patches are white: the better stripes are learnt, the worse they become."""
     white = np.ones((64, 2, 15, 15), dtype=np.float32)
-    plan = replace(PLAN, epochs=12, patience=2, lr=3e-2)
+    plan = replace(PLAN, epochs=12, patience=2, lr=3e-2, focus=0.0)
     model, history = fit(plan, held_out=(white, white))
     losses = [entry.held_out.loss for entry in history]
     best = int(np.argmin(losses))

@@ -77,7 +77,7 @@ def test_the_page_holds_every_number_and_asks_for_nothing(tmp_path):
         best_epoch=2,
         plan=PLAN,
         finished=True,
-        settings={"--alpha": 0.005, "<odd>": "a & b"},
+        settings={"--focus": 1.5, "<odd>": "a & b"},
         participants=(10, 2),
         seconds=90.0,
         examples=(patches, patches),
@@ -86,6 +86,7 @@ def test_the_page_holds_every_number_and_asks_for_nothing(tmp_path):
     for expected in (
         "Finished: 3 of 4 epochs",
         "1.5 minutes",
+        "<code>--focus 1.5</code>",
         "3.2500",
         "2.1250",
         "&lt;odd&gt;",

@@ -11,7 +11,8 @@ and are always there:
   same at sigma 3).
 
 The others: ``directed`` (the program's default), ``brightness`` (the same without its latent factor),
-``directed_random`` (the same with weights that nobody trained: training must help), ``faithful`` (the paper's).
+``directed_random`` (the same with weights that nobody trained: training must help), ``latent`` and ``latent_random`` (that
+factor by itself), ``faithful`` (the paper's).
 
 The first run preprocesses the scans (about twenty minutes on two cores) into ``build/detection``; later
 ones score what the code or the weights have changed (ten minutes), or read what is remembered there. Real scans come from
@@ -40,12 +41,12 @@ from scans import BANDS_ML, Case, imprinted_cases, preprocess, read_cases
 from scipy import ndimage
 
 from bids_wmh_uad.core.autoencoder import build_autoencoder
-from bids_wmh_uad.core.expected import flair_ceiling
+from bids_wmh_uad.core.brightness import brightness_maps
 from bids_wmh_uad.core.intensity import smooth_inside
 from bids_wmh_uad.core.lesions import label_lesions, total_volume_ml
 from bids_wmh_uad.core.metrics import dice, lesion_detection
 from bids_wmh_uad.core.ranking import Ranking
-from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, brightness_maps, smoothing_mm
+from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, latent_excess
 from bids_wmh_uad.core.threshold import calibrated_probability, operating_point
 from bids_wmh_uad.models import load_model, model_digest
 from bids_wmh_uad.phantom.dataset import main as write_phantoms
@@ -78,10 +79,7 @@ def excess_context(case: Case, _seed: int) -> Map:
 
 def brightness(case: Case, _seed: int) -> Map:
     """The default score without its latent factor."""
-    scan, params = case.scan, ScoreParams()
-    assert scan.grey_matter is not None
-    ceiling = flair_ceiling(scan.flair_z, scan.mask & scan.grey_matter, params.ceiling)
-    return brightness_maps(scan, smoothing_mm(scan, params), float(ceiling))[1]
+    return brightness_maps(case.scan, ScoreParams()).score
 
 
 def latent(case: Case, seed: int, score: str, random_weights: bool = False) -> Map:
@@ -92,7 +90,10 @@ def latent(case: Case, seed: int, score: str, random_weights: bool = False) -> M
 def latent_map(scan: Scan, seed: int, score: str, random_weights: bool, version: str) -> Map:  # noqa: ARG001
     """Score a scan; `version` only names what is remembered."""
     model = build_autoencoder(seed).eval() if random_weights else load_model("default")[0]
-    return anomaly_map(model, scan, ScoreParams(score=score), np.random.default_rng(seed)).scores
+    rng = np.random.default_rng(seed)
+    if score == "latent":
+        return latent_excess(model, scan, ScoreParams(), rng, brightness_maps(scan, ScoreParams())).scores
+    return anomaly_map(model, scan, ScoreParams(score=score), rng).scores
 
 
 def version(random_weights: bool) -> str:
@@ -107,6 +108,8 @@ DETECTORS: dict[str, Callable[[Case, int], Map]] = {
     "brightness": brightness,
     "directed": partial(latent, score="directed"),
     "directed_random": partial(latent, score="directed", random_weights=True),
+    "latent": partial(latent, score="latent"),
+    "latent_random": partial(latent, score="latent", random_weights=True),
     "faithful": partial(latent, score="faithful"),
 }
 SEEDLESS = ("flair_z", "excess_context", "brightness")

@@ -51,6 +51,11 @@ class ExpectedFlair:
     spread: Map
     local: Map
 
+    @property
+    def most(self) -> Map:
+        """FLAIR that is still usual here: one spread above level and departure."""
+        return self.level + self.local + self.spread
+
 
 def expected_flair(
     flair_z: Map,

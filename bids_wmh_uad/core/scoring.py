@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy import ndimage
 
+from bids_wmh_uad.core.brightness import Brightness, brightness_maps, smoothing_mm
 from bids_wmh_uad.core.embedding import DenseEncoder, slab_slices, slices_first
-from bids_wmh_uad.core.expected import expected_flair, flair_ceiling, rim_weight, tissue_weight
-from bids_wmh_uad.core.intensity import MAD_TO_SD, noise_sd, smooth_inside
+from bids_wmh_uad.core.intensity import MAD_TO_SD, smooth_inside
 from bids_wmh_uad.core.ocsvm import fit_patient
 from bids_wmh_uad.core.parallel import stream_slabs
 from bids_wmh_uad.core.patches import network_input
 from bids_wmh_uad.core.samples import Sample, draw_sample
-from bids_wmh_uad.core.threshold import operating_point
 from bids_wmh_uad.errors import (
     BAD_VALUE,
     GRID_MISMATCH,
@@ -37,8 +34,6 @@ if TYPE_CHECKING:
     from bids_wmh_uad.core.ocsvm import OneClassModel, ScoreOperator
 
 SCORES = ("directed", "faithful")
-SMOOTHEST_MM = 1.5
-"""Beyond this small lesions are lost with the noise."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ class ScoreParams:
         Fraction of the brain's voxels, the brightest on FLAIR, left out of the
         training sample (directed score only).
     ceiling : float
-        Counterfactual's FLAIR ceiling: robust standard deviations above grey
+        Of what may count as usual on FLAIR: robust standard deviations above grey
         matter's median (directed score only).
     floor : float
         Weight of the brightness where nothing is unusual; the full weight is ``floor + 1``
@@ -161,9 +156,12 @@ class Scan:
             detail = f"shapes {sorted(shapes)}"
             raise GridMismatchError(GRID_MISMATCH.format(first="FLAIR", second="T1w or mask", detail=detail))
 
-    def network_input(self, slab: slice = slice(None), ceiling: float = math.inf) -> NDArray[np.float32]:
-        """Network input of some axial slices, FLAIR cut at a ceiling: (2, X, Y, S)."""
-        flair = np.minimum(self.flair_z[..., slab], np.float32(ceiling))
+    def network_input(
+        self, slab: slice = slice(None), most: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Network input of some axial slices, FLAIR cut where it is above `most` (X, Y, Z): (2, X, Y, S)."""
+        flair = self.flair_z[..., slab]
+        flair = flair if most is None else np.minimum(flair, most[..., slab])
         return network_input(flair, self.t1w_z[..., slab], self.mask[..., slab])
 
 
@@ -188,17 +186,17 @@ def anomaly_map(
     Pinon et al., MIDL 2023 (inferred, METHOD.md section 1).
 
     ``"directed"`` asks how much of a patch's surprise S (minus the log of the
-    One-Class SVM's kernel sum) goes away when FLAIR is cut at a ceiling c, and
-    weights the brightness B with the answer:
+    One-Class SVM's kernel sum) goes away when FLAIR is cut where it is brighter than
+    usual, and weights the brightness B with the answer:
 
-    .. math:: D = \max(0, S(F, T) - S(\min(F, c), T)) / \sigma_S, \qquad
+    .. math:: D = \max(0, S(F, T) - S(\min(F, u), T)) / \sigma_S, \qquad
               B = r \sqrt{\max(z, 0) \max(z_T, 0)}, \qquad
               A = B \cdot \left(\text{floor} + \frac{D}{1 + D}\right)
 
     z is FLAIR against white matter, less its local departure; z_T the same against the scan's
     own tissue of the same T1w (`expected.expected_flair`): cortex that is bright in everybody is
-    no lesion. r is `expected.rim_weight` times `expected.tissue_weight`. c is `flair_ceiling` of grey matter, the brightest
-    healthy tissue. The brightest `trim` of the brain's FLAIR is never shown to the patient's own
+    no lesion. u is one spread above that. r is `expected.rim_weight` times `expected.tissue_weight`. The
+    brightest `trim` of the brain's FLAIR is never shown to the patient's own
     One-Class SVM: lesions cannot be learnt as normal. sigma_S = 1.4826 MAD of S over the voxels
     that may be shown; D and both contrasts are smoothed (`smoothing_mm`). The factor lies in
     [floor, floor + 1): the latent score ranks, it cannot veto.
@@ -231,12 +229,37 @@ def anomaly_map(
     slices = slices or slab_slices(model)
     if params.score == "faithful":
         return _faithful(model, scan, params, rng, one_class, device, slices)
-    grey = scan.mask if scan.grey_matter is None else scan.mask & scan.grey_matter
-    ceiling = flair_ceiling(scan.flair_z, grey, params.ceiling)
-    sigma_mm = smoothing_mm(scan, params)
-    flair_z, brightness = brightness_maps(scan, sigma_mm, float(ceiling))
-    shown = scan.mask & (flair_z <= np.quantile(flair_z[scan.mask], 1.0 - params.trim))
-    relevant = scan.mask & (brightness > 0)
+    brightness = brightness_maps(scan, params)
+    found = latent_excess(
+        model, scan, params, rng, brightness, one_class=one_class, device=device, slices=slices
+    )
+    factor = np.float32(params.floor) + found.scores / (1.0 + found.scores)
+    return replace(found, scores=brightness.score * factor)
+
+
+def latent_excess(
+    model: SiamesePatchAutoEncoder,
+    scan: Scan,
+    params: ScoreParams,
+    rng: np.random.Generator,
+    brightness: Brightness,
+    *,
+    one_class: OneClassModel | None = None,
+    device: str = "cpu",
+    slices: int | None = None,
+) -> AnomalyMap:
+    """Surprise that goes away when FLAIR is no brighter than usual: D of `anomaly_map`, without the rest.
+
+    The parameters are `anomaly_map`'s, and `brightness_maps` of the same scan.
+
+    Returns
+    -------
+    AnomalyMap
+        In units of the usual surprise's spread, smoothed; 0 where the scan is not bright.
+    """
+    slices = slices or slab_slices(model)
+    flair, relevant = brightness.flair, scan.mask & (brightness.score > 0)
+    shown = scan.mask & (flair <= np.quantile(flair[scan.mask], 1.0 - params.trim))
     sample = draw_sample(model, scan, shown, params, rng, members=one_class is None)
     one_class = one_class or fit_patient(sample.members, nu=params.nu, gamma=params.gamma)
     spread = _surprise_spread(one_class.on(), sample)
@@ -249,72 +272,17 @@ def anomaly_map(
             voxels = _models(scan.voxels, relevant, slab, where)
             with_lesions, without = (
                 operator.log_score_samples(
-                    encoder(scan.network_input(slab, cut), wanted, slice(None)), voxels
+                    encoder(scan.network_input(slab, most), wanted, slice(None)), voxels
                 )
-                for cut in (math.inf, float(ceiling))
+                for most in (None, brightness.most)
             )
             return (without - with_lesions).clamp_(min=0.0).div_(spread)
 
         return score
 
     excess, where, warnings = stream_slabs(score_on, relevant, slices, device)
-    excess = smooth_inside(excess, scan.mask, scan.zooms, sigma_mm)
-    factor = np.float32(params.floor) + excess / (1.0 + excess)
-    return AnomalyMap(np.where(relevant, brightness * factor, np.float32(0.0)), where, warnings)
-
-
-def smoothing_mm(scan: Scan, params: ScoreParams) -> float:
-    """Gaussian standard deviation, mm, that leaves `ScoreParams.noise` of FLAIR's noise.
-
-    White noise of standard deviation s falls to ``s / (2 sqrt(pi) sigma)`` within a slice. Never
-    less than `ScoreParams.sigma_mm`, never more than `SMOOTHEST_MM`.
-    """
-    in_plane = scan.zooms[0] * noise_sd(scan.flair_z, scan.mask) / (2 * math.sqrt(math.pi) * params.noise)
-    return min(max(in_plane, params.sigma_mm), max(SMOOTHEST_MM, params.sigma_mm))
-
-
-def brightness_maps(
-    scan: Scan, sigma_mm: float, ceiling: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """How bright FLAIR is, before any network: z and B of `anomaly_map`.
-
-    What is usual is learnt twice: the second time without what the first one calls lesions at the
-    default threshold, and the voxels around it.
-
-    Parameters
-    ----------
-    scan : Scan
-    sigma_mm : float
-        See `smoothing_mm`.
-    ceiling : float
-        See `flair_ceiling`.
-
-    Returns
-    -------
-    flair : (X, Y, Z) float32 array
-        Smoothed z.
-    brightness : (X, Y, Z) float32 array
-        Geometric mean of how far it is above white matter and above what is expected, the brain's
-        rim and grey matter weighing less; 0 where it is not above both.
-    """
-    flair, t1w = (
-        smooth_inside(contrast.astype(np.float32, copy=False), scan.mask, scan.zooms, sigma_mm)
-        for contrast in (scan.flair_z, scan.t1w_z)
-    )
-    weight = scan.mask * rim_weight(scan.mask, scan.zooms)
-    if scan.grey_matter is not None:
-        weight *= tissue_weight(scan.grey_matter, scan.mask, scan.zooms)
-
-    def brightness(usual: NDArray[np.bool_]) -> NDArray[np.float32]:
-        expected = expected_flair(flair, t1w, scan.mask, scan.zooms, ceiling, usual)
-        even = flair - expected.local
-        above = np.maximum(even, 0) * np.maximum((even - expected.level) / expected.spread, 0)
-        return np.asarray(weight * np.sqrt(above), dtype=np.float32)
-
-    first = brightness(scan.mask)
-    lesions = operating_point("tail", first, scan.mask, scan.grey_matter).apply(first, scan.mask)
-    usual = scan.mask & ~ndimage.binary_dilation(lesions)
-    return flair, brightness(usual) if usual.any() else first
+    excess = smooth_inside(excess, scan.mask, scan.zooms, smoothing_mm(scan, params))
+    return AnomalyMap(np.where(relevant, excess, np.float32(0.0)), where, warnings)
 
 
 def _faithful(

@@ -15,11 +15,11 @@ from bids_wmh_uad.errors import BAD_VALUE, TOO_FEW_VOXELS, BadDataError, UsageEr
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-DEFAULTS = {"tail": 3.25, "gm": 1.0, "quantile": 0.99, "value": None}
+DEFAULTS = {"tail": 3.5, "gm": 1.0, "quantile": 0.99, "value": None}
 """Known rules and the parameter each has when none is given (None: it must be given)."""
 STEEPNESS = 6.0
 """Of the probability in log-score (docs/method.md has the reliability curve)."""
-PEAK = 1.75
+PEAK = 1.5
 """A lesion's brightest voxel is so many robust standard deviations above the threshold (rule ``tail``)."""
 EDGE = 0.7
 """A lesion ends where the score falls below this share of its median (rule ``tail``): around bright lesions

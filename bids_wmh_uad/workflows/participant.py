@@ -52,7 +52,7 @@ SCORE_DESCRIPTION = {
         "A voxel's score is how bright"
         " its FLAIR is, against white matter and against the brain's tissue of the same T1w, there and around it, with"
         " less weight at the brain's rim, weighted by how much of"
-        " its patch's surprise goes away when FLAIR is cut at a ceiling for healthy grey matter."
+        " its patch's surprise goes away when FLAIR is cut where it is brighter than usual."
     ),
     "faithful": "A voxel's score is minus the mean decision function.",
 }

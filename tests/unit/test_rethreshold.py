@@ -32,7 +32,7 @@ def tree(root: Path) -> dict[Path, bytes]:
 
 @pytest.mark.parametrize(
     ("rule", "label"),
-    [("tail=2.5", "tail2p5"), ("tail", "tail3p25"), ("value=-1.25", "valuem1p25"), ("quantile=0.995", "quantile0p995"), ("value=1e-9", "value1em09")],
+    [("tail=2.5", "tail2p5"), ("tail", "tail3p5"), ("value=-1.25", "valuem1p25"), ("quantile=0.995", "quantile0p995"), ("value=1e-9", "value1em09")],
 )  # fmt: skip
 def test_labels_are_what_bids_allows(rule: str, label: str) -> None:
     assert threshold_label(rule) == label

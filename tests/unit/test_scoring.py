@@ -10,13 +10,14 @@ import torch
 from scipy import ndimage
 
 from bids_wmh_uad.core.autoencoder import build_autoencoder
+from bids_wmh_uad.core.brightness import SMOOTHEST_MM, brightness_maps, smoothing_mm
 from bids_wmh_uad.core.embedding import embed_patches
 from bids_wmh_uad.core.expected import expected_flair, flair_ceiling, rim_weight
 from bids_wmh_uad.core.intensity import smooth_inside
 from bids_wmh_uad.core.patches import extract_patches
 from bids_wmh_uad.core.ranking import average_precision
 from bids_wmh_uad.core.samples import draw_sample
-from bids_wmh_uad.core.scoring import SMOOTHEST_MM, Scan, ScoreParams, anomaly_map, smoothing_mm
+from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, latent_excess
 from bids_wmh_uad.core.threshold import operating_point
 from bids_wmh_uad.core.voxelwise import fit_voxelwise
 from bids_wmh_uad.errors import BadDataError, GridMismatchError, UsageError
@@ -116,12 +117,24 @@ def test_direction_dark_spots_do_not_count(model):
     assert result.max() > 0
 
 
-def test_without_the_latent_score_it_is_the_brightness(model):
-    flair, t1w, mask, _ = scene()
-    params = replace(PARAMS, ceiling=1e3, floor=1.0)  # nothing to take away: no excess
-    result = score_scan(model, Scan(flair, t1w, mask), params)
-    bright = brightness(flair, t1w, mask, k=1e3)
-    np.testing.assert_allclose(result, bright, atol=1e-4)
+def test_the_score_is_the_brightness_weighted_by_the_latent_excess(model):
+    flair, t1w, mask, spots = scene()
+    scan = Scan(flair, t1w, mask)
+    bright = brightness_maps(scan, PARAMS)
+    np.testing.assert_allclose(bright.score, brightness(flair, t1w, mask), atol=1e-4)
+    excess = latent_excess(model, scan, PARAMS, np.random.default_rng(0), bright).scores
+    assert (excess >= 0).all()
+    assert not excess[bright.score == 0].any()
+    assert np.median(excess[spots & mask]) > 2 * np.median(excess[(bright.score > 0) & ~spots])
+    expected = bright.score * (PARAMS.floor + excess / (1 + excess))
+    np.testing.assert_allclose(score_scan(model, scan), expected, rtol=1e-6)
+
+
+def test_what_is_no_brighter_than_usual_has_no_excess(model):
+    scan = Scan(*scene()[:3])
+    bright = brightness_maps(scan, PARAMS)
+    dark = replace(bright, most=bright.most + np.float32(1e3))  # nothing to take away
+    assert not latent_excess(model, scan, PARAMS, np.random.default_rng(0), dark).scores.any()
 
 
 def test_trimming_keeps_lesions_out_of_the_sample(model):

@@ -17,9 +17,11 @@ factor by itself), ``faithful`` (the paper's).
 The first run preprocesses the scans (about twenty minutes on two cores) into ``build/detection``; later
 ones score what the code or the weights have changed (ten minutes), or read what is remembered there. Real scans come from
 ``../shared/data``; without them only the phantoms are there. They are development data: a figure tuned
-on them says little about other patients.
+on them says little about other patients. A BIDS dataset of others, with their masks in ``derivatives/manual``
+(``*_label-lesion_mask.nii.gz``), is put beside them by ``--patients``.
 
     python benchmarks/detection.py --table
+    python benchmarks/detection.py --table --patients DIR --cases other
 """
 
 from __future__ import annotations
@@ -165,7 +167,7 @@ def run(case: Case, name: str, seeds: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def collect(per_band: int) -> list[Case]:
+def collect(per_band: int, others: Path | None) -> list[Case]:
     """All scans there are."""
     cases: list[Case] = []
     for name, patients, controls, seed in (("phantom", 3, 3, 77), ("controls", 0, 7, 78)):
@@ -181,13 +183,17 @@ def collect(per_band: int) -> list[Case]:
         patients = list(read_cases(CACHE / "ms-mni", real / "derivatives" / "manual", "real"))
         hosts = [case for case in patients if case.name in HOSTS]
         cases += patients + list(imprinted_cases(hosts, DATA / "ms-masks-mni", per_band, seed=0))
+    if others is not None:
+        out = CACHE / f"other-{hash_of(str(others.resolve()))}"
+        preprocess(others, out)
+        cases += read_cases(out, others / "derivatives" / "manual", "other")
     return cases
 
 
 def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
     """Means by group of scans and detector."""
     groups: dict[str, Callable[[dict[str, Any]], bool]] = {
-        kind: lambda row, kind=kind: row["kind"] == kind for kind in ("real", "phantom", "control")
+        kind: lambda row, kind=kind: row["kind"] == kind for kind in ("real", "other", "phantom", "control")
     }
     for low, high in BANDS_ML:
         groups[f"imprinted {low:g}-{high:g} mL"] = lambda row, low=low, high=high: (
@@ -240,12 +246,17 @@ def main() -> None:
     )
     parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS))
     parser.add_argument("--cases", default="", help="only scans whose name or kind contains this")
+    parser.add_argument("--patients", type=Path, metavar="DIR", help="BIDS dataset of other patients")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--per-band", type=int, default=4, help="imprinted scans in each band of load")
     parser.add_argument("--table", action="store_true", help="print a table, too")
     options = parser.parse_args()
     names = list(dict.fromkeys([*BASELINES, *options.detectors]))
-    cases = [case for case in collect(options.per_band) if options.cases in f"{case.name} {case.kind}"]
+    cases = [
+        case
+        for case in collect(options.per_band, options.patients)
+        if options.cases in f"{case.name} {case.kind}"
+    ]
     work = [(case, name) for case in cases for name in names]
     seeds = range(options.seeds)
     rows = Parallel(n_jobs=os.cpu_count())(delayed(run)(case, name, seeds) for case, name in work)

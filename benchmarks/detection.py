@@ -186,7 +186,10 @@ def collect(per_band: int, others: Path | None) -> list[Case]:
     if others is not None:
         out = CACHE / f"other-{hash_of(str(others.resolve()))}"
         preprocess(others, out)
-        cases += read_cases(out, others / "derivatives" / "manual", "other")
+        found = list(read_cases(out, others / "derivatives" / "manual", "other", "o"))
+        if not found:
+            raise SystemExit(f"{others}: no session with a finished result and a mask in derivatives/manual")
+        cases += found
     return cases
 
 

@@ -195,7 +195,7 @@ def siamese_loss(
     reconstructions: tuple[Tensor, Tensor],
     latents: tuple[Tensor, Tensor],
     alpha: float = 0.005,
-    window: Tensor | None = None,
+    window: Tensor | float = 1.0,
 ) -> Tensor:
     r"""Siamese loss of a batch of pairs.
 
@@ -209,8 +209,8 @@ def siamese_loss(
     latents : pair of (n, d) tensors
     alpha : float
         Weight of the cosine similarity; 0 = plain auto-encoder.
-    window : (s, s) tensor, optional
-        Weight w of each voxel's squared error (`focus_window`); 1 without it.
+    window : (s, s) tensor or float
+        Weight w of each voxel's squared error (`focus_window`).
 
     Returns
     -------
@@ -225,6 +225,6 @@ def siamese_loss(
         functional.mse_loss(guess, truth, reduction="none")
         for truth, guess in zip(patches, reconstructions, strict=True)
     )
-    errors = [(each if window is None else each * window).flatten(1).sum(1) for each in squares]
+    errors = [(each * window).flatten(1).sum(1) for each in squares]
     similarity = functional.cosine_similarity(latents[0], latents[1], dim=1)
     return (0.5 * (errors[0] + errors[1]) - alpha * similarity).mean()

@@ -35,11 +35,14 @@ class Brightness:
         the brain's rim and grey matter weighing less; 0 where it is not above both.
     most : (X, Y, Z) float32 array
         FLAIR that is still usual here (`expected.ExpectedFlair.most`).
+    sigma_mm : float
+        How far FLAIR was smoothed (`smoothing_mm`).
     """
 
     flair: NDArray[np.float32]
     score: NDArray[np.float32]
     most: NDArray[np.float32]
+    sigma_mm: float
 
 
 def smoothing_mm(scan: Scan, params: ScoreParams) -> float:
@@ -73,7 +76,8 @@ def brightness_maps(scan: Scan, params: ScoreParams) -> Brightness:
         expected = expected_flair(flair, t1w, scan.mask, scan.zooms, ceiling, usual)
         even = flair - expected.local
         above = np.maximum(even, 0) * np.maximum((even - expected.level) / expected.spread, 0)
-        return Brightness(flair, np.asarray(weight * np.sqrt(above), dtype=np.float32), expected.most)
+        score = np.asarray(weight * np.sqrt(above), dtype=np.float32)
+        return Brightness(flair, score, expected.most, sigma_mm)
 
     first = against(scan.mask)
     lesions = operating_point("tail", first.score, scan.mask, scan.grey_matter).apply(first.score, scan.mask)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bids_wmh_uad.core.brightness import Brightness, brightness_maps, smoothing_mm
+from bids_wmh_uad.core.brightness import Brightness, brightness_maps
 from bids_wmh_uad.core.embedding import DenseEncoder, slab_slices, slices_first
 from bids_wmh_uad.core.intensity import MAD_TO_SD, smooth_inside
 from bids_wmh_uad.core.ocsvm import fit_patient
@@ -198,7 +198,7 @@ def anomaly_map(
     no lesion. u is one spread above that. r is `expected.rim_weight` times `expected.tissue_weight`. The
     brightest `trim` of the brain's FLAIR is never shown to the patient's own
     One-Class SVM: lesions cannot be learnt as normal. sigma_S = 1.4826 MAD of S over the voxels
-    that may be shown; D and both contrasts are smoothed (`smoothing_mm`). The factor lies in
+    that may be shown; D and both contrasts are smoothed (`brightness.smoothing_mm`), F itself is not. The factor lies in
     [floor, floor + 1): the latent score ranks, it cannot veto.
 
     Parameters
@@ -226,9 +226,8 @@ def anomaly_map(
     BadDataError
         `errors.TOO_FEW_VOXELS`, when the mask is too small.
     """
-    slices = slices or slab_slices(model)
     if params.score == "faithful":
-        return _faithful(model, scan, params, rng, one_class, device, slices)
+        return _faithful(model, scan, params, rng, one_class, device, slices or slab_slices(model))
     brightness = brightness_maps(scan, params)
     found = latent_excess(
         model, scan, params, rng, brightness, one_class=one_class, device=device, slices=slices
@@ -257,7 +256,6 @@ def latent_excess(
     AnomalyMap
         In units of the usual surprise's spread, smoothed; 0 where the scan is not bright.
     """
-    slices = slices or slab_slices(model)
     flair, relevant = brightness.flair, scan.mask & (brightness.score > 0)
     shown = scan.mask & (flair <= np.quantile(flair[scan.mask], 1.0 - params.trim))
     sample = draw_sample(model, scan, shown, params, rng, members=one_class is None)
@@ -280,8 +278,8 @@ def latent_excess(
 
         return score
 
-    excess, where, warnings = stream_slabs(score_on, relevant, slices, device)
-    excess = smooth_inside(excess, scan.mask, scan.zooms, smoothing_mm(scan, params))
+    excess, where, warnings = stream_slabs(score_on, relevant, slices or slab_slices(model), device)
+    excess = smooth_inside(excess, scan.mask, scan.zooms, brightness.sigma_mm)
     return AnomalyMap(np.where(relevant, excess, np.float32(0.0)), where, warnings)
 
 

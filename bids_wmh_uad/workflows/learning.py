@@ -171,7 +171,7 @@ def make_plan(config: RunConfig) -> Plan:
         epochs=training.epochs,
         steps=max(1, training.patches_per_epoch // training.batch_size),
         alpha=training.alpha,
-        focus=training.focus,
+        focus=training.focus,  # mm are voxels on the working grid
         objective=training.objective,
         nu=config.method.nu,
         guidance=training.guidance,

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from scipy.stats import median_abs_deviation
 
 from bids_wmh_uad.core.autoencoder import build_autoencoder
 from bids_wmh_uad.core.brightness import SMOOTHEST_MM, brightness_maps, smoothing_mm
 from bids_wmh_uad.core.embedding import embed_patches
 from bids_wmh_uad.core.expected import expected_flair, flair_ceiling, rim_weight
 from bids_wmh_uad.core.intensity import smooth_inside
+from bids_wmh_uad.core.ocsvm import fit_patient
 from bids_wmh_uad.core.patches import extract_patches
 from bids_wmh_uad.core.ranking import average_precision
 from bids_wmh_uad.core.samples import draw_sample
@@ -128,6 +130,31 @@ def test_the_score_is_the_brightness_weighted_by_the_latent_excess(model):
     assert np.median(excess[spots & mask]) > 2 * np.median(excess[(bright.score > 0) & ~spots])
     expected = bright.score * (PARAMS.floor + excess / (1 + excess))
     np.testing.assert_allclose(score_scan(model, scan), expected, rtol=1e-6)
+
+
+def test_the_latent_excess_is_what_the_patches_say_one_by_one(model):
+    flair, t1w, mask, _ = scene()
+    scan, rng = Scan(flair, t1w, mask), np.random.default_rng
+    bright = brightness_maps(scan, PARAMS)
+    wanted = bright.score > 0
+    shown = mask & (bright.flair <= np.quantile(bright.flair[mask], 1 - PARAMS.trim))
+    sample = draw_sample(model, scan, shown, PARAMS, rng(0))
+    operator = fit_patient(sample.members, nu=PARAMS.nu, gamma=PARAMS.gamma).on()
+
+    def surprise(latents):
+        return -operator.log_score_samples(torch.from_numpy(latents)).numpy()
+
+    def seen(contrast):
+        image = Scan(contrast, t1w, mask).network_input()
+        return surprise(embed_patches(model, extract_patches(image, np.argwhere(wanted))))
+
+    excess = np.zeros(SHAPE, np.float32)
+    gone = seen(flair) - seen(np.minimum(flair, bright.most))
+    excess[wanted] = np.maximum(gone, 0) / median_abs_deviation(surprise(sample.spread), scale="normal")
+    expected = smooth_inside(excess, mask, (1, 1, 1), smoothing_mm(scan, PARAMS))
+    found = latent_excess(model, scan, PARAMS, rng(0), bright).scores
+    assert expected[wanted].max() > 1
+    np.testing.assert_allclose(found[wanted], expected[wanted], rtol=1e-3, atol=1e-3)
 
 
 def test_what_is_no_brighter_than_usual_has_no_excess(model):

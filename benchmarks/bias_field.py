@@ -25,9 +25,9 @@ def average_precisions(flair: Path, truth: Path) -> dict[str, float]:
     import nibabel as nib
     from scipy.ndimage import binary_fill_holes
 
-    from bids_wmh_uad.core.intensity import robust_zscore, smooth_inside
-    from bids_wmh_uad.core.ranking import average_precision
-    from bids_wmh_uad.workflows import tools
+    from bids_wmh_uad.core.evaluation.ranking import average_precision
+    from bids_wmh_uad.core.image.intensity import robust_zscore, smooth_inside
+    from bids_wmh_uad.imaging import tools
 
     image = tools.read_scan(flair)
     lesions = np.asanyarray(nib.as_closest_canonical(nib.load(truth)).dataobj) > 0

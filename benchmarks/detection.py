@@ -42,14 +42,14 @@ from numpy.typing import NDArray
 from scans import BANDS_ML, Case, imprinted_cases, preprocess, read_cases
 from scipy import ndimage
 
-from bids_wmh_uad.core.autoencoder import build_autoencoder
-from bids_wmh_uad.core.brightness import brightness_maps
-from bids_wmh_uad.core.intensity import smooth_inside
-from bids_wmh_uad.core.lesions import label_lesions, total_volume_ml
-from bids_wmh_uad.core.metrics import dice, lesion_detection
-from bids_wmh_uad.core.ranking import Ranking
-from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, latent_excess
-from bids_wmh_uad.core.threshold import calibrated_probability, operating_point
+from bids_wmh_uad.core.evaluation.overlap import dice, lesion_detection
+from bids_wmh_uad.core.evaluation.ranking import Ranking
+from bids_wmh_uad.core.image.intensity import smooth_inside
+from bids_wmh_uad.core.lesion.components import label_lesions, total_volume_ml
+from bids_wmh_uad.core.lesion.threshold import calibrated_probability, operating_point
+from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+from bids_wmh_uad.core.score.anomaly import Scan, ScoreParams, anomaly_map, latent_excess
+from bids_wmh_uad.core.score.brightness import brightness_maps
 from bids_wmh_uad.models import load_model, model_digest
 from bids_wmh_uad.phantom.dataset import main as write_phantoms
 
@@ -100,7 +100,7 @@ def latent_map(scan: Scan, seed: int, score: str, random_weights: bool, version:
 
 def version(random_weights: bool) -> str:
     """Of everything that scores."""
-    code = "".join(hash_of(path.read_bytes()) for path in sorted(CORE.glob("*.py")))
+    code = "".join(hash_of(path.read_bytes()) for path in sorted(CORE.rglob("*.py")))
     return code if random_weights else code + model_digest("default")
 
 

@@ -27,10 +27,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bids_wmh_uad.core.autoencoder import ENCODERS, SiamesePatchAutoEncoder, build_autoencoder
-from bids_wmh_uad.core.embedding import SLAB, DenseEncoder, embed_dense, embed_patches
+from bids_wmh_uad.core.network.autoencoder import ENCODERS, SiamesePatchAutoEncoder, build_autoencoder
+from bids_wmh_uad.core.network.embedding import SLAB, DenseEncoder, embed_dense, embed_patches
+from bids_wmh_uad.core.network.patches import extract_patches
 from bids_wmh_uad.core.parallel import parallel_map
-from bids_wmh_uad.core.patches import extract_patches
 
 SHAPE = (150, 185, 150)
 ALTERNATIONS = 7

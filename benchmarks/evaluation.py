@@ -21,8 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_wmh_uad.core.metrics import avd_percent, dice, h95_mm, lesion_detection, lesion_recall_by_size
-from bids_wmh_uad.core.ranking import Ranking, aupro
+from bids_wmh_uad.core.evaluation.overlap import (
+    avd_percent,
+    dice,
+    h95_mm,
+    lesion_detection,
+    lesion_recall_by_size,
+)
+from bids_wmh_uad.core.evaluation.ranking import Ranking, aupro
 
 SHAPE, VOXELS, SEEDS = (182, 218, 182), 1_500_000, 420
 THRESHOLDS, ALTERNATIONS = 200, 5

@@ -31,7 +31,7 @@ from scipy import ndimage
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.files import dump_json
-from bids_wmh_uad.workflows import tools
+from bids_wmh_uad.imaging import tools
 
 SESSIONS, TIMED, ALTERNATIONS = 1000, 40, 3
 SHAPE = (182, 218, 182)

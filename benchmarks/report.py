@@ -26,11 +26,11 @@ TARGET_MB, TARGET_S = 5.0, 15.0
 
 def draw_session(figures: Path, prefix: str, subject: object) -> tuple[float, float]:
     """Draw one session's figures; return the seconds, and those that the CPU worked on it."""
-    from bids_wmh_uad.core.explain import explain
-    from bids_wmh_uad.core.scoring import Scan
+    from bids_wmh_uad.core.score.anomaly import Scan
+    from bids_wmh_uad.core.score.explain import explain
     from bids_wmh_uad.models import load_model
-    from bids_wmh_uad.reports import charts
-    from bids_wmh_uad.reports import figures as draw
+    from bids_wmh_uad.reports.figures import charts
+    from bids_wmh_uad.reports.figures import scans as draw
 
     flair, t1w, lesions, brain = (
         nib.as_closest_canonical(getattr(subject, name)) for name in ("flair", "t1w", "lesions", "brain")

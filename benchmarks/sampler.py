@@ -27,11 +27,11 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from bids_wmh_uad.core.autoencoder import build_autoencoder
-from bids_wmh_uad.core.patches import BatchSampler, PairSampler, TrainingSubject, change_contrast
-from bids_wmh_uad.core.training import Plan, Trainer
-from bids_wmh_uad.workflows.controls import open_control, save_control
-from bids_wmh_uad.workflows.learning import template_coordinates
+from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+from bids_wmh_uad.core.network.patches import BatchSampler, PairSampler, TrainingSubject, change_contrast
+from bids_wmh_uad.core.network.training import Plan, Trainer
+from bids_wmh_uad.imaging.controls import open_control, save_control
+from bids_wmh_uad.train.learning import template_coordinates
 
 SHAPE = (150, 185, 40)
 BATCH, SEED = 256, 0

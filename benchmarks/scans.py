@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_wmh_uad.core.lesions import label_lesions
-from bids_wmh_uad.core.scoring import Scan
-from bids_wmh_uad.core.volume import Volume, WorkingGrid
-from bids_wmh_uad.workflows.cohort import finished, read_summaries
-from bids_wmh_uad.workflows.evaluation import OTHER_PATHOLOGY, find_reference
-from bids_wmh_uad.workflows.results import grey_matter, read_volume, result_path
+from bids_wmh_uad.bids.results import grey_matter, read_volume, result_path
+from bids_wmh_uad.core.image.volume import Volume, WorkingGrid
+from bids_wmh_uad.core.lesion.components import label_lesions
+from bids_wmh_uad.core.score.anomaly import Scan
+from bids_wmh_uad.group.cohort import finished, read_summaries
+from bids_wmh_uad.group.evaluation import OTHER_PATHOLOGY, find_reference
 
 BANDS_ML = ((0.3, 2.0), (2.0, 10.0), (10.0, 30.0), (30.0, 75.0))
 CONTRASTS = (0.7, 1.0, 1.4)

@@ -39,17 +39,17 @@ from detection import CACHE
 from scans import Case, preprocess, read_cases
 
 from bids_wmh_uad.cli.parser import parse_args
-from bids_wmh_uad.core.autoencoder import SiamesePatchAutoEncoder, build_autoencoder
-from bids_wmh_uad.core.embedding import embed_dense, embed_patches
-from bids_wmh_uad.core.intensity import smooth_inside
-from bids_wmh_uad.core.ocsvm import POOLED_TOLERANCE, OneClassSVM, fit_pooled
-from bids_wmh_uad.core.patches import extract_patches
-from bids_wmh_uad.core.ranking import Ranking
+from bids_wmh_uad.core.evaluation.ranking import Ranking
+from bids_wmh_uad.core.image.intensity import smooth_inside
+from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder, build_autoencoder
+from bids_wmh_uad.core.network.embedding import embed_dense, embed_patches
+from bids_wmh_uad.core.network.patches import extract_patches
+from bids_wmh_uad.core.svm.estimator import POOLED_TOLERANCE, OneClassSVM, fit_pooled
+from bids_wmh_uad.imaging.controls import open_control
 from bids_wmh_uad.models import load_model
 from bids_wmh_uad.phantom.dataset import main as write_phantoms
-from bids_wmh_uad.workflows.controls import open_control
-from bids_wmh_uad.workflows.launch import Launch, Meeting
-from bids_wmh_uad.workflows.learning import learn
+from bids_wmh_uad.train.launch import Launch, Meeting
+from bids_wmh_uad.train.learning import learn
 
 ROOT = Path(__file__).resolve().parents[1] / "build" / "training"
 CONTROLS = 20

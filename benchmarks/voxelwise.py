@@ -34,8 +34,8 @@ from machine import kernel_seconds
 from numpy.typing import NDArray
 from sklearn.svm import OneClassSVM
 
-from bids_wmh_uad.core.ocsvm import Standardiser
-from bids_wmh_uad.core.voxelwise import VoxelwiseOneClassSVM, fit_voxelwise
+from bids_wmh_uad.core.svm.estimator import Standardiser
+from bids_wmh_uad.core.svm.voxelwise import VoxelwiseOneClassSVM, fit_voxelwise
 
 MODELS, SAMPLES, WIDTH = 100_000, 75, 16
 NU = 0.03

@@ -12,9 +12,9 @@ from bids_wmh_uad.errors import BAD_MODEL, ModelError
 from bids_wmh_uad.files import dump_json, whole_file, write_atomically
 
 if TYPE_CHECKING:
-    from bids_wmh_uad.core.autoencoder import SiamesePatchAutoEncoder
-    from bids_wmh_uad.core.kernel import KernelSum
-    from bids_wmh_uad.core.voxelwise import VoxelwiseOneClassSVM
+    from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
+    from bids_wmh_uad.core.svm.kernel import KernelSum
+    from bids_wmh_uad.core.svm.voxelwise import VoxelwiseOneClassSVM
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
@@ -115,7 +115,7 @@ def load_model(name_or_dir: str | Path = "default") -> tuple[SiamesePatchAutoEnc
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    from bids_wmh_uad.core.autoencoder import autoencoder_for
+    from bids_wmh_uad.core.network.autoencoder import autoencoder_for
 
     directory = model_directory(name_or_dir)
     metadata, weights = _read(directory)
@@ -156,7 +156,7 @@ def save_one_class(model: KernelSum | VoxelwiseOneClassSVM, directory: str | Pat
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    from bids_wmh_uad.core.kernel import KernelSum
+    from bids_wmh_uad.core.svm.kernel import KernelSum
 
     path = Path(directory) / ONE_CLASS["pooled" if isinstance(model, KernelSum) else "voxel"]
     tensors = {name: torch.as_tensor(value).contiguous() for name, value in vars(model).items()}
@@ -221,8 +221,8 @@ def load_one_class(name_or_dir: str | Path, paradigm: str) -> KernelSum | Voxelw
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from bids_wmh_uad.core.kernel import KernelSum
-    from bids_wmh_uad.core.voxelwise import VoxelwiseOneClassSVM
+    from bids_wmh_uad.core.svm.kernel import KernelSum
+    from bids_wmh_uad.core.svm.voxelwise import VoxelwiseOneClassSVM
 
     path = _one_class_file(name_or_dir, paradigm)
     try:
@@ -291,7 +291,7 @@ def _read(directory: Path) -> tuple[dict[str, Any], bytes]:
 
 def _input_constants() -> dict[str, Any]:
     """Describe what the network's input means: a model is only valid with the constants it was trained on."""
-    from bids_wmh_uad.core.patches import BACKGROUND, PATCH_SIZE, SQUASH_WIDTH
+    from bids_wmh_uad.core.network.patches import BACKGROUND, PATCH_SIZE, SQUASH_WIDTH
 
     return {
         "channels": ["FLAIR", "T1w"],

@@ -63,7 +63,7 @@ def phantom() -> PhantomSubject:
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory with untrained weights: tests of the program do not depend on the shipped ones."""
-    from bids_wmh_uad.core.autoencoder import build_autoencoder
+    from bids_wmh_uad.core.network.autoencoder import build_autoencoder
     from bids_wmh_uad.models import save_model
 
     return save_model(

@@ -11,9 +11,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,30 +55,6 @@ OUTPUTS = {
     "summary": "desc-wmh_summary.json",
 }
 """How each of a session's outputs ends, after the FLAIR's entities."""
-
-
-def write_table(
-    path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Write a BIDS table (``n/a`` where a value is missing) and its data dictionary.
-
-    Parameters
-    ----------
-    path : Path
-        Of the ``.tsv``; the ``.json`` goes beside it.
-    rows : sequence of mapping
-    columns : mapping
-        The columns' names, in order, and their descriptions.
-    """
-    lines = ["\t".join(columns), *("\t".join(_cell(row.get(name)) for name in columns) for row in rows)]
-    write_atomically(path, ("\n".join(lines) + "\n").encode())
-    write_atomically(path.with_suffix(".json"), dump_json(dict(columns)))
-
-
-def _cell(value: Any) -> str:
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-        return "n/a"
-    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 def write_dataset_files(output_dir: Path, bids_dir: Path | None) -> None:

@@ -271,7 +271,7 @@ def _selection(args: argparse.Namespace) -> Selection:
 
 
 def _method(args: argparse.Namespace) -> Method:
-    from bids_wmh_uad.core.threshold import parse_threshold
+    from bids_wmh_uad.core.lesion.threshold import parse_threshold
 
     names = set(Method.__dataclass_fields__) - {"threshold", "paradigm"}
     threshold = Method.threshold if args.threshold is None else args.threshold

@@ -47,18 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(config: RunConfig) -> int:
     if config.running.reports_only:
-        from bids_wmh_uad.workflows.group import rebuild_reports
+        from bids_wmh_uad.group.run import rebuild_reports
 
         return rebuild_reports(config)
     if config.analysis_level == "group":
-        from bids_wmh_uad.workflows.group import run_group
+        from bids_wmh_uad.group.run import run_group
 
         return run_group(config)
     if config.analysis_level == "train":
-        from bids_wmh_uad.workflows.train import run_train
+        from bids_wmh_uad.train.run import run_train
 
         return run_train(config)
-    from bids_wmh_uad.workflows.participant import run_participant
+    from bids_wmh_uad.participant.run import run_participant
 
     return run_participant(config)
 
@@ -68,8 +68,8 @@ def _prepare(config: RunConfig) -> None:
 
     Of the processes of one training only the first has directories and a log.
     """
+    from bids_wmh_uad.train.launch import read_launch
     from bids_wmh_uad.workflows.engine import set_environment
-    from bids_wmh_uad.workflows.launch import read_launch
 
     if config.analysis_level == "train" and read_launch(os.environ).rank > 0:
         set_environment(config)
@@ -108,7 +108,7 @@ def _dry_run(config: RunConfig) -> int:
     from bids_wmh_uad.bids.dataset import find_sessions
 
     if config.analysis_level == "group":
-        from bids_wmh_uad.workflows.cohort import find_summaries
+        from bids_wmh_uad.group.cohort import find_summaries
 
         found = find_summaries(config.output_dir)
         sys.stdout.write("\n".join([*map(str, found), f"{len(found)} sessions would be collected."]) + "\n")

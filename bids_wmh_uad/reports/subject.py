@@ -17,7 +17,7 @@ from shutil import copyfile
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any
 
-from bids_wmh_uad.core.regions import REGIONS
+from bids_wmh_uad.core.lesion.regions import REGIONS
 from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError
 from bids_wmh_uad.reports.pages import MISSING, render, specs_directory, write_text
 from bids_wmh_uad.reports.run import read_card, read_lesions, read_stages

@@ -15,7 +15,7 @@ from bids_wmh_uad.reports.pages import render, write_text
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bids_wmh_uad.core.training import EpochResult, Pair
+    from bids_wmh_uad.core.network.training import EpochResult, Pair
 
 WIDTH, HEIGHT = 720, 300
 MARGIN = {"left": 70, "right": 20, "top": 16, "bottom": 44}

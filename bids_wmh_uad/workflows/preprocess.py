@@ -18,7 +18,7 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import RunConfig
-from bids_wmh_uad.workflows.interfaces import (
+from bids_wmh_uad.interfaces.preprocess import (
     AlignToFLAIR,
     CorrectBias,
     ExtractBrain,

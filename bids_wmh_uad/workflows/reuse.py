@@ -16,8 +16,9 @@ from scipy import ndimage
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
+from bids_wmh_uad.bids.results import read_transform, read_volume, result_path
 from bids_wmh_uad.config import RunConfig
-from bids_wmh_uad.core.volume import Volume, check_same_grid, voxel_sizes
+from bids_wmh_uad.core.image.volume import Volume, check_same_grid, voxel_sizes
 from bids_wmh_uad.errors import (
     NO_SUCH_DIRECTORY,
     NOT_REUSED,
@@ -25,10 +26,9 @@ from bids_wmh_uad.errors import (
     BadDataError,
     MissingInputError,
 )
-from bids_wmh_uad.workflows import tools
-from bids_wmh_uad.workflows.evaluation import find_reference, on_grid_of
-from bids_wmh_uad.workflows.interfaces import Stage, priors_on, zscore
-from bids_wmh_uad.workflows.results import read_transform, read_volume, result_path
+from bids_wmh_uad.group.evaluation import find_reference, on_grid_of
+from bids_wmh_uad.imaging import tools
+from bids_wmh_uad.interfaces.preprocess import Stage, priors_on, zscore
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 MARGIN_MM = 2.0

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_wmh_uad.core.autoencoder import build_autoencoder
-from bids_wmh_uad.core.explain import explain
-from bids_wmh_uad.core.scoring import Scan
-from bids_wmh_uad.reports import charts, figures
+from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+from bids_wmh_uad.core.score.anomaly import Scan
+from bids_wmh_uad.core.score.explain import explain
+from bids_wmh_uad.reports.figures import charts
+from bids_wmh_uad.reports.figures import scans as figures
 from bids_wmh_uad.reports.subject import MOST_SESSIONS, write_subject_report
 from browser.chromium import NAMES, Browser, find_browser
 

@@ -14,11 +14,11 @@ from program import IMAGES, Run, participant, save, validator_errors, wmh
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import find_sessions
 from bids_wmh_uad.config import Selection
-from bids_wmh_uad.core.volume import WorkingGrid
+from bids_wmh_uad.core.image.volume import WorkingGrid
 from bids_wmh_uad.errors import NOT_REUSED, ModelError
 from bids_wmh_uad.files import dump_json
-from bids_wmh_uad.workflows.controls import open_control
-from bids_wmh_uad.workflows.normality import MINIMUM_CONTROLS
+from bids_wmh_uad.imaging.controls import open_control
+from bids_wmh_uad.train.normality import MINIMUM_CONTROLS
 from bids_wmh_uad.workflows.reuse import read_lesions
 
 pytestmark = pytest.mark.slow

@@ -13,8 +13,8 @@ from bids_wmh_uad import files
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import Group, Method, RunConfig, Running
-from bids_wmh_uad.core.regions import VENTRICLES
-from bids_wmh_uad.workflows import tools
+from bids_wmh_uad.core.lesion.regions import VENTRICLES
+from bids_wmh_uad.imaging import tools
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from bids_wmh_uad.core.agreement import bland_altman, clustered_mean, icc_agreement
+from bids_wmh_uad.core.evaluation.agreement import bland_altman, clustered_mean, icc_agreement
 
 A = [1.0, 4.5, 2.25, 10.0, 7.5, 3.0]
 B = [1.5, 4.0, 3.25, 9.0, 8.5, 2.0]

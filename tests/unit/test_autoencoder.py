@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from bids_wmh_uad.core.autoencoder import (
+from bids_wmh_uad.core.network.autoencoder import (
     ENCODERS,
     autoencoder_for,
     build_autoencoder,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bids_wmh_uad import errors
-from bids_wmh_uad.core import checks
-from bids_wmh_uad.core.checks import Brain, doubts, measure
+from bids_wmh_uad.core.image import quality as checks
+from bids_wmh_uad.core.image.quality import Brain, doubts, measure
 
 
 def make_brain(seed: int = 0, size: int = 56) -> Brain:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bids_wmh_uad.core.patches import PairSampler, TrainingSubject, extract_patches
+from bids_wmh_uad.core.network.patches import PairSampler, TrainingSubject, extract_patches
 from bids_wmh_uad.errors import BAD_CONTROL, BadDataError
-from bids_wmh_uad.workflows.controls import open_control, save_control
+from bids_wmh_uad.imaging.controls import open_control, save_control
 
 
 def control(seed=0, shape=(21, 26, 7)):

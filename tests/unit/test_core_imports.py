@@ -63,4 +63,4 @@ def test_no_mutable_state_at_module_level(path: Path) -> None:
 
 
 def test_files_stay_short() -> None:
-    assert {p.name: n for p in CORE.glob("*.py") if (n := len(p.read_text().splitlines())) > 400} == {}
+    assert {p.name: n for p in CORE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 400} == {}

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_wmh_uad import files
-from bids_wmh_uad.bids import derivatives
+from bids_wmh_uad.bids import derivatives, tables
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import Method
 from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError, StorageError, WmhUadError
@@ -110,20 +110,20 @@ def test_json_does_not_depend_on_the_order_of_keys() -> None:
 @given(value=st.floats(allow_nan=False, allow_infinity=False))
 def test_numbers_keep_six_digits(tmp_path_factory: pytest.TempPathFactory, value: float) -> None:
     path = tmp_path_factory.mktemp("table") / "t.tsv"
-    derivatives.write_table(path, [{"a": value}], {"a": {}})
+    tables.write_table(path, [{"a": value}], {"a": {}})
     assert float(path.read_text().splitlines()[1]) == pytest.approx(value, rel=1e-5, abs=1e-300)
 
 
 def test_a_table_has_its_columns_and_n_a_where_a_value_is_missing(tmp_path: Path) -> None:
     columns: dict[str, dict[str, Any]] = {"b": {"Description": "x"}, "a": {"Units": "mL"}}
     rows = [{"a": None, "b": math.nan}, {"b": ""}, {"a": 0, "b": 0.0, "c": 9}, {"a": "x\ty\nz", "b": False}]
-    derivatives.write_table(tmp_path / "t.tsv", rows, columns)
+    tables.write_table(tmp_path / "t.tsv", rows, columns)
     assert (tmp_path / "t.tsv").read_text() == "b\ta\nn/a\tn/a\nn/a\tn/a\n0\t0\nFalse\tx y z\n"
     assert json.loads((tmp_path / "t.json").read_text()) == columns
 
 
 def test_an_empty_table_still_has_its_header(tmp_path: Path) -> None:
-    derivatives.write_table(tmp_path / "t.tsv", [], {"a": {}, "b": {}})
+    tables.write_table(tmp_path / "t.tsv", [], {"a": {}, "b": {}})
     assert (tmp_path / "t.tsv").read_text() == "a\tb\n"
 
 

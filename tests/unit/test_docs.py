@@ -118,7 +118,7 @@ def test_every_output_of_a_session_is_documented():
 
 def test_every_threshold_rule_and_score_is_documented():
     from bids_wmh_uad.config import SCORES
-    from bids_wmh_uad.core.threshold import DEFAULTS
+    from bids_wmh_uad.core.lesion.threshold import DEFAULTS
 
     text = read("docs/method.md")
     rules = dict(re.findall(r"^\| `(\w+)=\w+` (?:\(.*?([\d.]+)\))?", text, re.MULTILINE))
@@ -133,9 +133,9 @@ def nipype_offline(monkeypatch):
 
 
 def test_every_column_of_every_table_is_documented():
-    from bids_wmh_uad.workflows.cohort import WMH_COLUMNS
-    from bids_wmh_uad.workflows.evaluation import EVALUATION_COLUMNS
-    from bids_wmh_uad.workflows.measures import TABLE_COLUMNS
+    from bids_wmh_uad.bids.tables import TABLE_COLUMNS
+    from bids_wmh_uad.group.cohort import WMH_COLUMNS
+    from bids_wmh_uad.group.evaluation import EVALUATION_COLUMNS
 
     text = read("docs/outputs.md")
     sections = {
@@ -156,9 +156,9 @@ def test_every_key_of_sidecars_and_summary_is_documented(nipype_offline):
 
     from bids_wmh_uad.bids.dataset import Session
     from bids_wmh_uad.config import Method
-    from bids_wmh_uad.workflows.measures import segment
-    from bids_wmh_uad.workflows.normality import SIDECAR_KEYS, sidecar_one_class
-    from bids_wmh_uad.workflows.outputs import sidecars
+    from bids_wmh_uad.core.lesion.segmentation import segment
+    from bids_wmh_uad.interfaces.outputs import sidecars
+    from bids_wmh_uad.train.normality import SIDECAR_KEYS, sidecar_one_class
 
     score = np.ones((4, 4, 4), np.float32)
     found = segment(score, score > 0, score, np.eye(4), threshold="value=0.5", min_lesion_volume=0.0)

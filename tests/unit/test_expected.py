@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bids_wmh_uad.core.expected import (
+from bids_wmh_uad.core.score.expected import (
     GREY_WEIGHT,
     LOCAL_MM,
     RIM_MM,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from bids_wmh_uad.core.autoencoder import build_autoencoder
-from bids_wmh_uad.core.embedding import embed_patches
-from bids_wmh_uad.core.explain import EXAMPLES, POINTS, explain
-from bids_wmh_uad.core.patches import extract_patches
-from bids_wmh_uad.core.scoring import Scan
+from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+from bids_wmh_uad.core.network.embedding import embed_patches
+from bids_wmh_uad.core.network.patches import extract_patches
+from bids_wmh_uad.core.score.anomaly import Scan
+from bids_wmh_uad.core.score.explain import EXAMPLES, POINTS, explain
 
 SHAPE = (30, 28, 6)
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from bids_wmh_uad.errors import GridMismatchError
-from bids_wmh_uad.reports import charts, figures, mosaic
+from bids_wmh_uad.reports.figures import charts, mosaic
+from bids_wmh_uad.reports.figures import scans as figures
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,9 +26,9 @@ from bids_wmh_uad.errors import (
     NO_RESULTS,
     MissingInputError,
 )
-from bids_wmh_uad.workflows import group
-from bids_wmh_uad.workflows.cohort import WMH_COLUMNS, cohort_table, read_participants, read_summaries
-from bids_wmh_uad.workflows.prevalence import PREVALENCE
+from bids_wmh_uad.group import run as group
+from bids_wmh_uad.group.cohort import WMH_COLUMNS, cohort_table, read_participants, read_summaries
+from bids_wmh_uad.group.prevalence import PREVALENCE
 
 # ---------------------------------------------------------------- the table
 
@@ -114,7 +114,7 @@ def test_reports_are_rebuilt_for_the_participants_asked_for(
     write_failure(tmp_path, "2", "9", "it broke")
     asked: list[tuple[list[str], dict[str, str]]] = []
     monkeypatch.setattr(
-        "bids_wmh_uad.workflows.participant.write_reports",
+        "bids_wmh_uad.participant.run.write_reports",
         lambda _, subjects, failures: asked.append((list(subjects), failures)),
     )
     plain = replace(config(tmp_path), analysis_level="participant")

@@ -14,9 +14,9 @@ import pytest
 from browser.pages import REASON, make_cohort, make_evaluation, make_summary
 
 from bids_wmh_uad.errors import CannotCreateError
+from bids_wmh_uad.group.statistics import summarise
 from bids_wmh_uad.reports.evaluation import verdict
 from bids_wmh_uad.reports.group import write_group_report
-from bids_wmh_uad.workflows.summary import summarise
 
 if TYPE_CHECKING:
     from pathlib import Path

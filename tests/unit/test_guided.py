@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.svm import OneClassSVM as Libsvm
 
-from bids_wmh_uad.core.guided import fit_boundary, guidance, rbf_kernel
+from bids_wmh_uad.core.network.guided import fit_boundary, guidance, rbf_kernel
 
 
 def latents(n, d, seed):

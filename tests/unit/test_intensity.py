@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_wmh_uad.core.intensity import half_sample_mode, noise_sd, robust_zscore, smooth_inside
+from bids_wmh_uad.core.image.intensity import half_sample_mode, noise_sd, robust_zscore, smooth_inside
 from bids_wmh_uad.errors import EMPTY_IMAGE, TOO_FEW_VOXELS, BadDataError, BadImageError
 
 SHAPE = (20, 20, 20)

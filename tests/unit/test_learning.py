@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 
 from bids_wmh_uad import errors
 from bids_wmh_uad.models import load_model
-from bids_wmh_uad.workflows import learning
-from bids_wmh_uad.workflows.checkpoints import CHECKPOINT
-from bids_wmh_uad.workflows.launch import Launch, Meeting, read_launch
-from bids_wmh_uad.workflows.learning import held_out_labels, learn
+from bids_wmh_uad.train import learning
+from bids_wmh_uad.train.checkpoints import CHECKPOINT
+from bids_wmh_uad.train.launch import Launch, Meeting, read_launch
+from bids_wmh_uad.train.learning import held_out_labels, learn
 from tests.unit.training_run import make_config, make_controls
 
 SCRIPT = [sys.executable, "-m", "tests.unit.training_run"]
@@ -126,7 +126,7 @@ def test_several_nodes_need_an_address(monkeypatch):
 
 MEET = """
 import os
-from bids_wmh_uad.workflows.launch import Meeting, read_launch
+from bids_wmh_uad.train.launch import Meeting, read_launch
 meeting = Meeting(read_launch(os.environ))
 meeting.announce(None) if meeting.launch.rank == 0 else meeting.await_controls()
 """

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_wmh_uad.core.lesions import label_lesions, lesion_table, total_volume_ml, voxel_volume
+from bids_wmh_uad.core.lesion.components import label_lesions, lesion_table, total_volume_ml, voxel_volume
 
 AFFINE = np.array([[-1.0, 0, 0, 90], [0, 0.5, 0, -126], [0, 0, 3.0, -72], [0, 0, 0, 1]])
 

@@ -11,14 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bids_wmh_uad.bids.tables import TABLE_COLUMNS, write_lesion_table
+from bids_wmh_uad.core.lesion.segmentation import HIGH_LOAD_PERCENT, Segmentation, segment
 from bids_wmh_uad.errors import UsageError
-from bids_wmh_uad.workflows.measures import (
-    HIGH_LOAD_PERCENT,
-    TABLE_COLUMNS,
-    Segmentation,
-    segment,
-    write_lesion_table,
-)
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from medpy.metric import binary as medpy
 
-from bids_wmh_uad.core.metrics import (
+from bids_wmh_uad.core.evaluation.overlap import (
     SIZE_EDGES_ML,
     avd_percent,
     boundary_distances,

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 
-from bids_wmh_uad.core.autoencoder import build_autoencoder
+from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.errors import BAD_MODEL, CannotCreateError, ModelError
 from bids_wmh_uad.models import DESCRIPTION, WEIGHTS, load_model, model_digest, model_directory, save_model
 

@@ -15,11 +15,12 @@ from scipy import ndimage
 from sklearn.svm import OneClassSVM as Libsvm
 
 from bids_wmh_uad.config import Method, RunConfig, Running, Training
-from bids_wmh_uad.core.autoencoder import build_autoencoder
-from bids_wmh_uad.core.embedding import embed_patches
-from bids_wmh_uad.core.ocsvm import Standardiser
-from bids_wmh_uad.core.patches import extract_patches
+from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+from bids_wmh_uad.core.network.embedding import embed_patches
+from bids_wmh_uad.core.network.patches import extract_patches
+from bids_wmh_uad.core.svm.estimator import Standardiser
 from bids_wmh_uad.errors import FEW_CONTROLS, ModelError
+from bids_wmh_uad.imaging.controls import open_control, save_control
 from bids_wmh_uad.models import (
     DESCRIPTION,
     ONE_CLASS,
@@ -30,9 +31,8 @@ from bids_wmh_uad.models import (
     save_model,
     save_one_class,
 )
-from bids_wmh_uad.workflows import normality
-from bids_wmh_uad.workflows.controls import open_control, save_control
-from bids_wmh_uad.workflows.normality import (
+from bids_wmh_uad.train import normality
+from bids_wmh_uad.train.normality import (
     EXCLUDED,
     MINIMUM_CONTROLS,
     TemplateGrid,

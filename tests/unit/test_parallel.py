@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bids_wmh_uad.core.embedding import slices_first
+from bids_wmh_uad.core.network.embedding import slices_first
 from bids_wmh_uad.core.parallel import GPU_FACTOR, parallel_map, process_map, stream_slabs
 
 WANTED = np.random.default_rng(0).random((5, 4, 37)) < 0.4

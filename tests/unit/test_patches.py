@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_wmh_uad.core.patches import (
+from bids_wmh_uad.core.network.patches import (
     BatchSampler,
     PairSampler,
     TrainingSubject,

@@ -11,9 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from bids_wmh_uad.core import regions
-from bids_wmh_uad.core.intensity import robust_zscore
-from bids_wmh_uad.core.regions import CORTEX, INFRATENTORIAL, REGIONS, VENTRICLES, Tissue, place_lesions
+from bids_wmh_uad.core.image.intensity import robust_zscore
+from bids_wmh_uad.core.lesion import regions
+from bids_wmh_uad.core.lesion.regions import (
+    CORTEX,
+    INFRATENTORIAL,
+    REGIONS,
+    VENTRICLES,
+    Tissue,
+    place_lesions,
+)
 from bids_wmh_uad.errors import BadDataError
 
 if TYPE_CHECKING:
@@ -106,9 +113,9 @@ def test_every_lesion_has_one_region_and_order_does_not_matter(seed: int) -> Non
 @pytest.fixture(scope="module")
 def scan() -> tuple[Tissue, nib.Nifti1Image, np.ndarray]:
     """A phantom whose scans share a grid, and the truth of its ventricles."""
+    from bids_wmh_uad.imaging import tools
     from bids_wmh_uad.phantom import PhantomSpec, make_subject
     from bids_wmh_uad.phantom.anatomy import make_brain
-    from bids_wmh_uad.workflows import tools
 
     size = (1.5, 1.5, 3.0)
     subject = make_subject(
@@ -144,8 +151,8 @@ SHRINK = np.diag([0.95, 0.95, 0.95, 1.0])
 
 
 def test_ventricles_are_the_phantoms(scan: tuple[Tissue, nib.Nifti1Image, np.ndarray]) -> None:
-    from bids_wmh_uad.workflows.atlas import VENTRICLES as ATLAS
-    from bids_wmh_uad.workflows.regions import atlas_on, map_regions
+    from bids_wmh_uad.imaging.atlas import VENTRICLES as ATLAS
+    from bids_wmh_uad.interfaces.regions import atlas_on, map_regions
 
     tissue, grid, truth = scan
     labels, found = map_regions(tissue, grid, SHRINK)
@@ -162,7 +169,7 @@ def test_ventricles_are_the_phantoms(scan: tuple[Tissue, nib.Nifti1Image, np.nda
 
 
 def test_where_nothing_is_dark_the_atlas_is_taken(scan: tuple[Tissue, nib.Nifti1Image, np.ndarray]) -> None:
-    from bids_wmh_uad.workflows.regions import map_regions
+    from bids_wmh_uad.interfaces.regions import map_regions
 
     tissue, grid, _ = scan
     inverted = Tissue(-tissue.flair_z, tissue.t1w_z, tissue.mask, tissue.grey)
@@ -178,8 +185,8 @@ def test_no_grey_matter_is_said(scan: tuple[Tissue, nib.Nifti1Image, np.ndarray]
 
 
 def test_the_atlas_has_the_landmarks_of_the_template() -> None:
-    from bids_wmh_uad.workflows.atlas import DEEP_GREY, make_atlas
-    from bids_wmh_uad.workflows.atlas import INFRATENTORIAL as BELOW
+    from bids_wmh_uad.imaging.atlas import DEEP_GREY, make_atlas
+    from bids_wmh_uad.imaging.atlas import INFRATENTORIAL as BELOW
 
     atlas = make_atlas()
 

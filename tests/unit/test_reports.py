@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bids_wmh_uad.errors import CannotCreateError
-from bids_wmh_uad.reports.mosaic import Panel, write_mosaic
+from bids_wmh_uad.reports.figures.mosaic import Panel, write_mosaic
 from bids_wmh_uad.reports.pages import show
 from bids_wmh_uad.reports.subject import write_subject_report
 

@@ -13,13 +13,14 @@ import pytest
 from cohorts import AFFINE, SHAPE, VOXEL_ML, config, reference_path, save, truth_mask, write_session
 
 from bids_wmh_uad.bids import derivatives
+from bids_wmh_uad.bids.results import read_transform, result_path
 from bids_wmh_uad.config import Method
+from bids_wmh_uad.core.lesion.segmentation import HIGH_LOAD
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, BadDataError, UsageError
-from bids_wmh_uad.workflows import group, tools
-from bids_wmh_uad.workflows.measures import HIGH_LOAD
-from bids_wmh_uad.workflows.prevalence import RESOLUTION, lesion_voxels
-from bids_wmh_uad.workflows.results import read_transform, result_path
-from bids_wmh_uad.workflows.rethreshold import MASK, threshold_label
+from bids_wmh_uad.group import run as group
+from bids_wmh_uad.group.prevalence import RESOLUTION, lesion_voxels
+from bids_wmh_uad.group.rethreshold import MASK, threshold_label
+from bids_wmh_uad.imaging import tools
 
 
 def table(path: Path) -> pd.DataFrame:

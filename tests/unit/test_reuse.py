@@ -11,6 +11,7 @@ import pytest
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
+from bids_wmh_uad.bids.results import read_transform
 from bids_wmh_uad.cli.parser import parse_args
 from bids_wmh_uad.cli.run import main
 from bids_wmh_uad.errors import (
@@ -20,8 +21,8 @@ from bids_wmh_uad.errors import (
     GridMismatchError,
     MissingInputError,
 )
-from bids_wmh_uad.workflows import reuse, tools
-from bids_wmh_uad.workflows.results import read_transform
+from bids_wmh_uad.imaging import tools
+from bids_wmh_uad.workflows import reuse
 from bids_wmh_uad.workflows.reuse import (
     LABEL_FREE_MASKS,
     MARGIN_MM,

@@ -10,18 +10,18 @@ import torch
 from scipy import ndimage
 from scipy.stats import median_abs_deviation
 
-from bids_wmh_uad.core.autoencoder import build_autoencoder
-from bids_wmh_uad.core.brightness import SMOOTHEST_MM, brightness_maps, smoothing_mm
-from bids_wmh_uad.core.embedding import embed_patches
-from bids_wmh_uad.core.expected import expected_flair, flair_ceiling, rim_weight
-from bids_wmh_uad.core.intensity import smooth_inside
-from bids_wmh_uad.core.ocsvm import fit_patient
-from bids_wmh_uad.core.patches import extract_patches
-from bids_wmh_uad.core.ranking import average_precision
-from bids_wmh_uad.core.samples import draw_sample
-from bids_wmh_uad.core.scoring import Scan, ScoreParams, anomaly_map, latent_excess
-from bids_wmh_uad.core.threshold import operating_point
-from bids_wmh_uad.core.voxelwise import fit_voxelwise
+from bids_wmh_uad.core.evaluation.ranking import average_precision
+from bids_wmh_uad.core.image.intensity import smooth_inside
+from bids_wmh_uad.core.lesion.threshold import operating_point
+from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+from bids_wmh_uad.core.network.embedding import embed_patches
+from bids_wmh_uad.core.network.patches import extract_patches
+from bids_wmh_uad.core.score.anomaly import Scan, ScoreParams, anomaly_map, latent_excess
+from bids_wmh_uad.core.score.brightness import SMOOTHEST_MM, brightness_maps, smoothing_mm
+from bids_wmh_uad.core.score.expected import expected_flair, flair_ceiling, rim_weight
+from bids_wmh_uad.core.score.sampling import draw_sample
+from bids_wmh_uad.core.svm.estimator import fit_patient
+from bids_wmh_uad.core.svm.voxelwise import fit_voxelwise
 from bids_wmh_uad.errors import BadDataError, GridMismatchError, UsageError
 
 SHAPE = (44, 44, 6)

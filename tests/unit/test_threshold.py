@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bids_wmh_uad.core.threshold import (
+from bids_wmh_uad.core.lesion.threshold import (
     DEFAULTS,
     EDGE,
     PEAK,

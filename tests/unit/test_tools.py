@@ -27,7 +27,7 @@ from bids_wmh_uad.errors import (
     BadImageError,
     TemporaryError,
 )
-from bids_wmh_uad.workflows import tools
+from bids_wmh_uad.imaging import tools
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

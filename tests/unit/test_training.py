@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from bids_wmh_uad.config import ENCODERS, OBJECTIVES
-from bids_wmh_uad.core import autoencoder, training
-from bids_wmh_uad.core.autoencoder import build_autoencoder
-from bids_wmh_uad.core.training import Plan, Trainer
+from bids_wmh_uad.core.network import autoencoder, training
+from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+from bids_wmh_uad.core.network.training import Plan, Trainer
 from bids_wmh_uad.errors import TRAINING_DIVERGED, TrainingError
 
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from bids_wmh_uad.core.training import EpochResult, Losses
+from bids_wmh_uad.core.network.training import EpochResult, Losses
 from bids_wmh_uad.reports import training as page
 from bids_wmh_uad.reports.training import draw_examples, loss_chart, training_warnings, write_training_report
 

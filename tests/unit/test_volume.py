@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_wmh_uad.core.volume import Orientation, Volume, WorkingGrid, check_same_grid
+from bids_wmh_uad.core.image.volume import Orientation, Volume, WorkingGrid, check_same_grid
 from bids_wmh_uad.errors import GRID_MISMATCH, BadDataError, GridMismatchError
 
 

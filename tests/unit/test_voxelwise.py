@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.svm import OneClassSVM as Libsvm
 
-from bids_wmh_uad.core.ocsvm import Standardiser
-from bids_wmh_uad.core.voxelwise import (
+from bids_wmh_uad.core.svm.estimator import Standardiser
+from bids_wmh_uad.core.svm.voxelwise import (
     MODELS_TOGETHER,
     VoxelwiseOneClassSVM,
     fit_voxelwise,

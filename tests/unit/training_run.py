@@ -12,9 +12,9 @@ import numpy as np
 from scipy import ndimage
 
 from bids_wmh_uad.config import Method, RunConfig, Training
-from bids_wmh_uad.workflows.controls import save_control
-from bids_wmh_uad.workflows.launch import Meeting, own_device, read_launch
-from bids_wmh_uad.workflows.learning import learn
+from bids_wmh_uad.imaging.controls import save_control
+from bids_wmh_uad.train.launch import Meeting, own_device, read_launch
+from bids_wmh_uad.train.learning import learn
 
 SHAPE = (40, 48, 40)
 SPACING = 4.5

@@ -1,0 +1,69 @@
+"""Tables of the output dataset: TSV files and their data dictionaries."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bids_wmh_uad.core.lesion import regions as where
+from bids_wmh_uad.core.lesion.components import Lesion
+from bids_wmh_uad.files import dump_json, write_atomically
+
+
+def write_table(
+    path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Write a BIDS table (``n/a`` where a value is missing) and its data dictionary.
+
+    Parameters
+    ----------
+    path : Path
+        Of the ``.tsv``; the ``.json`` goes beside it.
+    rows : sequence of mapping
+    columns : mapping
+        The columns' names, in order, and their descriptions.
+    """
+    lines = ["\t".join(columns), *("\t".join(_cell(row.get(name)) for name in columns) for row in rows)]
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
+    write_atomically(path.with_suffix(".json"), dump_json(dict(columns)))
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return "n/a"
+    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
+
+
+TABLE_COLUMNS = (
+    "index", "name", "region", "ventricle_distance_mm", "volume_mm3", "n_voxels", "x", "y", "z", "mean_score", "max_score",
+)  # fmt: skip
+
+
+def write_lesion_table(
+    path: Path, lesions: Sequence[Lesion], places: Sequence[where.LesionPlace] = ()
+) -> str:
+    """Write the BIDS look-up table of the lesion labels: one row per lesion, ``n/a`` without a place.
+
+    Returns
+    -------
+    str
+        The absolute path of the file.
+    """
+    with path.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, TABLE_COLUMNS, "n/a", delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        for lesion, place in zip_longest(lesions, places):
+            known = asdict(lesion) | (asdict(place) if place else {})
+            row = {
+                key: round(value, 4) if isinstance(value, float) else value for key, value in known.items()
+            }
+            row = {key: "n/a" if value == np.inf else value for key, value in row.items()}
+            writer.writerow({"name": f"lesion-{lesion.index}", **row})
+    return str(path.absolute())

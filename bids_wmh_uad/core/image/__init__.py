@@ -1,0 +1,1 @@
+"""Images: grids, intensities, and whether two scans are what they should be."""

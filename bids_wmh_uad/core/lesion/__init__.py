@@ -1,0 +1,1 @@
+"""From an anomaly map to lesions: threshold, components, where they lie."""

@@ -1,0 +1,129 @@
+"""From an anomaly map to lesions and numbers: what the segment step computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_wmh_uad.core.image.volume import voxel_sizes
+from bids_wmh_uad.core.lesion import regions as where
+from bids_wmh_uad.core.lesion.components import Lesion, label_lesions, lesion_table, total_volume_ml
+from bids_wmh_uad.core.lesion.threshold import calibrated_probability, operating_point
+
+HIGH_LOAD_PERCENT = 4.0
+HIGH_LOAD = (
+    "{percent:.1f} % of the brain was marked as lesion: at such loads lesions can be taken for normal"
+    " tissue. Look at the anomaly map before using the volume."
+)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Lesions of one session.
+
+    Attributes
+    ----------
+    labels : ndarray of int32, shape (X, Y, Z)
+        0 = no lesion, 1 = the largest.
+    probability : ndarray of float32, shape (X, Y, Z)
+        In [0, 1], 0.5 at the threshold.
+    lesions : tuple of Lesion
+    places : tuple of LesionPlace
+        Where each lies; empty without a map of regions.
+    measures : dict
+        What the summary says: volumes (mL), counts, the operating point, warnings.
+    """
+
+    labels: NDArray[np.int32]
+    probability: NDArray[np.float32]
+    lesions: tuple[Lesion, ...]
+    places: tuple[where.LesionPlace, ...]
+    measures: dict[str, Any]
+
+
+def segment(
+    anomaly: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    grey_matter: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    *,
+    threshold: str,
+    min_lesion_volume: float,
+    regions: NDArray[np.integer[Any]] | None = None,
+) -> Segmentation:
+    """Threshold an anomaly map without labels and measure what is left.
+
+    Parameters
+    ----------
+    anomaly : ndarray, shape (X, Y, Z)
+    mask : ndarray of bool, shape (X, Y, Z)
+        The brain.
+    grey_matter : ndarray of bool, shape (X, Y, Z)
+        Where the rule looks for what is usual.
+    affine : ndarray, shape (4, 4)
+        Voxel to world, mm.
+    threshold : str
+        ``NAME[=VALUE]``.
+    min_lesion_volume : float
+        In mm3.
+    regions : ndarray of int, shape (X, Y, Z), optional
+        Ventricles, posterior fossa and cortex, see `core.regions`.
+
+    Raises
+    ------
+    UsageError, BadDataError
+        From the threshold rule.
+    """
+    point = operating_point(threshold, anomaly, mask, grey_matter)
+
+    def label(shift: float) -> NDArray[np.int32]:
+        return label_lesions(point.moved(shift).apply(anomaly, mask), affine, min_lesion_volume)
+
+    labels = label(0.0)
+    lesions = lesion_table(labels, anomaly, affine)
+    volume = total_volume_ml(labels, affine)
+    percent = 100 * float((labels > 0).sum()) / max(1, int(mask.sum()))
+    measures = {
+        "wmh_volume_ml": round(volume, 4),
+        "lesion_count": len(lesions),
+        "largest_lesion_ml": round(lesions[0].volume_mm3 / 1000, 4) if lesions else 0.0,
+        "volume_ml_threshold_minus20": round(total_volume_ml(label(-0.2), affine), 4),
+        "volume_ml_threshold_plus20": round(total_volume_ml(label(0.2), affine), 4),
+        "threshold": {
+            "name": point.name,
+            "parameter": point.parameter,
+            "value": float(point.value),
+            **({"peak": float(point.peak), "edge": point.edge} if point.peak > -inf else {}),
+        },
+        "min_lesion_volume_mm3": min_lesion_volume,
+        "warnings": [HIGH_LOAD.format(percent=percent)] if percent > HIGH_LOAD_PERCENT else [],
+    }
+    places: list[where.LesionPlace] = []
+    if regions is not None:
+        places, near_ml = where.place_lesions(labels, regions, voxel_sizes(affine))
+        measures |= _by_region(lesions, places) | {"wmh_volume_ml_within_10mm": round(near_ml, 4)}
+    probability = np.where(mask, calibrated_probability(anomaly, point.levels(anomaly, mask)), 0).astype(
+        np.float32
+    )
+    return Segmentation(labels, probability, tuple(lesions), tuple(places), measures)
+
+
+def warnings_at(measures: dict[str, Any], others: Sequence[str]) -> list[str]:
+    """Warnings of a session at another threshold: those that no threshold changes, and the new mask's own."""
+    about_load = HIGH_LOAD.partition("}")[2]
+    return [*(said for said in others if not said.endswith(about_load)), *measures["warnings"]]
+
+
+def _by_region(lesions: Sequence[Lesion], places: Sequence[where.LesionPlace]) -> dict[str, float]:
+    """Volume and number of the lesions of each region, by the names of the summary's keys."""
+    found: dict[str, float] = {}
+    for region in where.REGIONS:
+        own = [lesion for lesion, place in zip(lesions, places, strict=True) if place.region == region]
+        found[f"wmh_volume_ml_{region}"] = round(sum(lesion.volume_mm3 for lesion in own) / 1000, 4)
+        found[f"lesion_count_{region}"] = len(own)
+    return found

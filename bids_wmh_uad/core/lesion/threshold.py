@@ -1,0 +1,221 @@
+"""Label-free operating points: where an anomaly map becomes a lesion mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+from bids_wmh_uad.core.image.intensity import MAD_TO_SD
+from bids_wmh_uad.errors import BAD_VALUE, TOO_FEW_VOXELS, BadDataError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DEFAULTS = {"tail": 3.5, "gm": 1.0, "quantile": 0.99, "value": None}
+"""Known rules and the parameter each has when none is given (None: it must be given)."""
+STEEPNESS = 6.0
+"""Of the probability in log-score (docs/method.md has the reliability curve)."""
+PEAK = 1.5
+"""A lesion's brightest voxel is so many robust standard deviations above the threshold (rule ``tail``)."""
+EDGE = 0.7
+"""A lesion ends where the score falls below this share of its median (rule ``tail``): around bright lesions
+partial volume is above any threshold that faint ones need."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold and where it comes from.
+
+    Parameters
+    ----------
+    name : str
+        Rule.
+    parameter : float
+        The rule's parameter.
+    value : float
+        Threshold, in units of the anomaly map: lesion where ``score >= value``.
+    peak : float
+        What a lesion must reach somewhere; fainter ones are dropped.
+    edge : float
+        Share of a lesion's median score that its voxels must reach.
+    """
+
+    name: str
+    parameter: float
+    value: float
+    peak: float = -inf
+    edge: float = 0.0
+
+    def moved(self, share: float) -> OperatingPoint:
+        """All levels higher by a share of their size (0.2: 20 %); they may be negative ("faithful")."""
+        value, peak, edge = (
+            level + share * abs(level) if level > -inf else level
+            for level in (self.value, self.peak, self.edge)
+        )
+        return replace(self, value=value, peak=peak, edge=edge)
+
+    def apply(self, score: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the voxels of the mask at or above their level; a score of 0 never is.
+
+        Of the 26-connected components above the threshold those stay that reach the peak. A
+        threshold of 0 means that nothing usual has any score ("directed"): what has one stands out.
+        """
+        above: NDArray[np.bool_] = (score >= self.value) & mask & (score != 0)
+        if self.peak > self.value or self.edge > 0:
+            labels, count = ndimage.label(above, np.ones((3, 3, 3)))
+            reached = np.zeros(count + 1, dtype=bool)
+            reached[labels[above & (score >= self.peak)]] = True
+            above = reached[labels] & (score >= self._levels(score, labels, count))
+        return above
+
+    def levels(self, score: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return what each voxel must reach: the threshold, or more inside a bright lesion.
+
+        Parameters
+        ----------
+        score : (X, Y, Z) array
+            Anomaly map.
+        mask : (X, Y, Z) bool array
+            Brain.
+
+        Returns
+        -------
+        (X, Y, Z) float64 array
+            Within each 26-connected component above the threshold the larger of threshold and
+            `edge` times its median score; the threshold everywhere else.
+        """
+        above = (score >= self.value) & mask & (score != 0)
+        return self._levels(score, *ndimage.label(above, np.ones((3, 3, 3))))
+
+    def _levels(self, score: NDArray[Any], labels: NDArray[np.int32], count: int) -> NDArray[np.float64]:
+        level = np.full(count + 1, self.value, dtype=np.float64)
+        if self.edge > 0 and count:
+            medians = ndimage.median(score, labels, np.arange(1, count + 1))
+            level[1:] = np.maximum(self.value, self.edge * np.asarray(medians))
+        return level[labels]
+
+
+def parse_threshold(text: str) -> tuple[str, float]:
+    """Read ``NAME[=VALUE]``.
+
+    Parameters
+    ----------
+    text : str
+        For example ``tail``, ``gm=1.2``, ``quantile=0.99``, ``value=3.2``.
+
+    Returns
+    -------
+    name, parameter
+
+    Raises
+    ------
+    UsageError
+        `errors.BAD_VALUE`: unknown rule, unreadable or impossible parameter.
+    """
+    name, has_value, number = text.partition("=")
+    expected = "expected tail[=K], gm[=KAPPA], quantile[=Q] or value=T"
+    parameter = DEFAULTS.get(name)
+    try:
+        if has_value:
+            parameter = float(number)
+    except ValueError:
+        parameter = None
+    if name not in DEFAULTS or parameter is None or not np.isfinite(parameter):
+        raise UsageError(BAD_VALUE.format(option="--threshold", value=text, expected=expected))
+    possible = {"quantile": 0.0 <= parameter <= 1.0, "tail": parameter > 0, "gm": parameter > 0}
+    if not possible.get(name, True):
+        raise UsageError(BAD_VALUE.format(option="--threshold", value=text, expected=expected))
+    return name, parameter
+
+
+def operating_point(
+    rule: str, score: NDArray[Any], mask: NDArray[np.bool_], reference: NDArray[np.bool_] | None = None
+) -> OperatingPoint:
+    """Find the threshold of an anomaly map by a named rule, without labels.
+
+    Parameters
+    ----------
+    rule : str
+        ``NAME[=VALUE]``, see `parse_threshold`:
+
+        - ``tail=K``: ``median + K x 1.4826 MAD`` of the square root of the score over the
+          reference tissue's positive scores: a robust normal tail, blind to the lesions in it.
+          A lesion must reach K + `PEAK` somewhere, and ends at `EDGE` times its median score;
+        - ``gm=KAPPA``: KAPPA x the 99th percentile of the score in the reference tissue;
+        - ``quantile=Q``: the Q-quantile of the score in the whole mask;
+        - ``value=T``: T itself.
+    score : (X, Y, Z) array
+        Anomaly map.
+    mask : (X, Y, Z) bool array
+        Brain.
+    reference : (X, Y, Z) bool array, optional
+        Reference tissue (atlas grey matter); the brain when not given.
+
+    Returns
+    -------
+    OperatingPoint
+
+    Raises
+    ------
+    UsageError
+        `errors.BAD_VALUE`, from the parser.
+    BadDataError
+        `errors.TOO_FEW_VOXELS`, when the reference tissue has no score.
+    """
+    name, parameter = parse_threshold(rule)
+    if name == "value":
+        return OperatingPoint(name, parameter, parameter)
+    inside = mask if reference is None or name == "quantile" else mask & reference
+    values = np.asarray(score[inside], dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        raise BadDataError(TOO_FEW_VOXELS.format(what="threshold reference", n=0, needed=1))
+    if name == "tail":
+        value, peak = (_robust_tail(values, k) for k in (parameter, parameter + PEAK))
+        return OperatingPoint(name, parameter, value, peak, EDGE)
+    if name == "gm":
+        return OperatingPoint(name, parameter, parameter * float(np.quantile(values, 0.99)))
+    return OperatingPoint(name, parameter, float(np.quantile(values, parameter)))
+
+
+def _robust_tail(values: NDArray[np.float64], k: float) -> float:
+    """``(median + k 1.4826 MAD)^2`` of the square roots of the positive values."""
+    roots = np.sqrt(values[values > 0]) if (values > 0).any() else np.zeros(1)
+    centre = float(np.median(roots))
+    spread = MAD_TO_SD * float(np.median(np.abs(roots - centre)))
+    return float((centre + k * spread) ** 2)
+
+
+def calibrated_probability(
+    score: NDArray[Any], threshold: float | NDArray[Any], steepness: float = STEEPNESS
+) -> NDArray[np.float32]:
+    """Map scores to [0, 1] by a logistic in log-score: ``1 / (1 + (threshold / score)^steepness)``.
+
+    Monotone, 0 for scores <= 0 and 1/2 at the threshold. The steepness was chosen for its
+    reliability on semi-synthetic scans and phantoms (`benchmarks/detection.py` prints the curve).
+
+    Parameters
+    ----------
+    score : array
+        Anomaly map, larger = more abnormal.
+    threshold : float or array like the score
+        Operating point, or what each voxel must reach (`OperatingPoint.levels`).
+    steepness : float
+        Slope of the logistic in log-score.
+
+    Returns
+    -------
+    float32 array of the same shape.
+    """
+    values = np.asarray(score, dtype=np.float64)
+    if np.min(threshold) <= 0.0:  # a score that may be negative (faithful): logistic in the score itself
+        scale = np.maximum(np.abs(threshold), 1e-12)
+        exponent = np.clip(steepness * (values - threshold) / scale, -60.0, 60.0)
+        return np.asarray(1.0 / (1.0 + np.exp(-exponent)), dtype=np.float32)
+    ratio = np.log(np.maximum(values, np.finfo(np.float64).tiny) / threshold)
+    probability = 1.0 / (1.0 + np.exp(-np.clip(steepness * ratio, -60.0, 60.0)))
+    return np.where(values > 0, probability, 0.0).astype(np.float32)

@@ -1,0 +1,230 @@
+"""The siamese patch auto-encoder and its loss, following METHOD.md section 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bids_wmh_uad.core.network.patches import PATCH_SIZE
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One valid convolution: kernel edge, stride and number of feature maps."""
+
+    kernel: int
+    stride: int
+    features: int
+
+
+@dataclass(frozen=True)
+class EncoderPlan:
+    """One variant of the network.
+
+    Parameters
+    ----------
+    architecture : str
+        Its name in model descriptions.
+    layers : tuple of Layer
+    norm_first : bool
+        BatchNorm before each GELU, not after it.
+    """
+
+    architecture: str
+    layers: tuple[Layer, ...]
+    norm_first: bool
+
+    @property
+    def latent_edge(self) -> int:
+        """Edge of the latent maps of one patch, voxels."""
+        edge = PATCH_SIZE
+        for layer in self.layers:
+            edge = (edge - layer.kernel) // layer.stride + 1
+        return edge
+
+
+ENCODERS = {
+    "compact": EncoderPlan(
+        "siamese-patch-ae-15", (Layer(5, 1, 3), Layer(3, 1, 4), Layer(3, 3, 12), Layer(3, 1, 16)), False
+    ),
+    "wide": EncoderPlan(
+        "siamese-patch-ae-15-wide", (Layer(5, 1, 3), Layer(3, 1, 4), Layer(3, 1, 12), Layer(3, 1, 16)), True
+    ),
+}
+"""15 -> 11 -> 9 -> 3 -> 1 voxels, 16-d latents; and 15 -> 11 -> 9 -> 7 -> 5, 16 x 5 x 5 = 400-d (the group's
+later code)."""
+
+
+class SiamesePatchAutoEncoder(nn.Module):
+    """Patch auto-encoder whose two branches share all weights.
+
+    Encoder: four valid convolutions, each followed by GELU, then BatchNorm (``compact``) or
+    by BatchNorm, then GELU (``wide``). Decoder: the mirrored transposed convolutions, sigmoid
+    at the end.
+
+    Parameters
+    ----------
+    in_channels : int
+        Contrasts (2: FLAIR, T1w).
+    encoder : {"compact", "wide"}
+        See `ENCODERS`.
+
+    Notes
+    -----
+    Construct through `build_autoencoder` for seeded weights.
+    """
+
+    def __init__(self, in_channels: int = 2, encoder: str = "compact") -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.plan = ENCODERS[encoder]
+        layers = self.plan.layers
+        widths = [in_channels, *(layer.features for layer in layers)]
+        down: list[nn.Module] = []
+        up: list[nn.Module] = []
+        for layer, wide in zip(layers, widths[:-1], strict=True):
+            down += [nn.Conv2d(wide, layer.features, layer.kernel, stride=layer.stride)]
+            down += self._activation(layer.features)
+            transposed = nn.ConvTranspose2d(layer.features, wide, layer.kernel, stride=layer.stride)
+            up = [transposed, *(self._activation(wide) if up else [nn.Sigmoid()]), *up]
+        self.encoder = nn.Sequential(*down)
+        self.decoder = nn.Sequential(*up)
+
+    def _activation(self, features: int) -> list[nn.Module]:
+        pair: list[nn.Module] = [nn.GELU(), nn.BatchNorm2d(features)]
+        return pair[::-1] if self.plan.norm_first else pair
+
+    @property
+    def patch_size(self) -> int:
+        """Edge of the patches it takes, voxels."""
+        return PATCH_SIZE
+
+    @property
+    def latent_size(self) -> int:
+        """Length of a latent vector, d."""
+        return self.plan.layers[-1].features * self.plan.latent_edge**2
+
+    def encode(self, patches: Tensor) -> Tensor:
+        """Encode (n, C, 15, 15) patches in [0, 1] to (n, d) latents."""
+        latents: Tensor = self.encoder(patches)
+        return latents.flatten(1)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode (n, d) latents to (n, C, 15, 15) patches in (0, 1)."""
+        edge = self.plan.latent_edge
+        patches: Tensor = self.decoder(latents.reshape(len(latents), -1, edge, edge))
+        return patches
+
+    def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (reconstructions, latents) of (n, C, 15, 15) patches."""
+        latents = self.encode(patches)
+        return self.decode(latents), latents
+
+    def architecture(self) -> dict[str, Any]:
+        """Describe what `autoencoder_for` needs to make this network again."""
+        return {"name": self.plan.architecture, "in_channels": self.in_channels}
+
+
+def build_autoencoder(seed: int, in_channels: int = 2, encoder: str = "compact") -> SiamesePatchAutoEncoder:
+    """Make a network with seeded weights; torch's global generator is left as it was.
+
+    Parameters
+    ----------
+    seed : int
+    in_channels : int
+    encoder : {"compact", "wide"}
+        See `ENCODERS`.
+
+    Returns
+    -------
+    SiamesePatchAutoEncoder, in training mode, on the CPU, float32.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SiamesePatchAutoEncoder(in_channels, encoder)
+
+
+def autoencoder_for(architecture: dict[str, Any]) -> SiamesePatchAutoEncoder:
+    """Make the network that `SiamesePatchAutoEncoder.architecture` describes, with weights of no meaning.
+
+    Raises
+    ------
+    ValueError
+        If no such network is known, or the description says more than that.
+    """
+    names = {plan.architecture: name for name, plan in ENCODERS.items()}
+    try:
+        model = build_autoencoder(0, int(architecture["in_channels"]), names[architecture["name"]])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"unknown architecture {architecture}") from error
+    if model.architecture() != architecture:
+        raise ValueError(f"unknown architecture {architecture}")
+    return model
+
+
+def focus_window(sigma: float, size: int = PATCH_SIZE) -> Tensor:
+    """Weights of a patch's voxels in the reconstruction error: a Gaussian around its centre.
+
+    The score of a voxel is that of the patch around it. With equal weights most of the latent space describes
+    edges at the patch's border, which are as manifold in healthy people as in patients.
+
+    Parameters
+    ----------
+    sigma : float
+        Standard deviation, voxels; 0 = equal weights.
+    size : int
+        Patch edge, voxels.
+
+    Returns
+    -------
+    (size, size) float32 tensor, of mean 1: errors of all windows have one scale.
+    """
+    if sigma == 0:
+        return torch.ones(size, size)
+    squared = ((torch.arange(size, dtype=torch.float64) - size // 2) / sigma).square()
+    weights = torch.exp(-0.5 * (squared[:, None] + squared))
+    return (weights / weights.mean()).float()
+
+
+def siamese_loss(
+    patches: tuple[Tensor, Tensor],
+    reconstructions: tuple[Tensor, Tensor],
+    latents: tuple[Tensor, Tensor],
+    alpha: float = 0.005,
+    window: Tensor | float = 1.0,
+) -> Tensor:
+    r"""Siamese loss of a batch of pairs.
+
+    .. math:: L = \frac12 \sum_b \sum_i w_i (x_{bi} - \hat x_{bi})^2 - \alpha \cos(z_1, z_2)
+
+    averaged over the batch; the squared error is summed over the patch's voxels i.
+
+    Parameters
+    ----------
+    patches, reconstructions : pair of (n, C, s, s) tensors
+    latents : pair of (n, d) tensors
+    alpha : float
+        Weight of the cosine similarity; 0 = plain auto-encoder.
+    window : (s, s) tensor or float
+        Weight w of each voxel's squared error (`focus_window`).
+
+    Returns
+    -------
+    Scalar tensor.
+
+    Notes
+    -----
+    Following Pinon et al., MIDL 2023; alpha and the sum over the patch are
+    inferred from the group's other papers (METHOD.md section 1). The window is ours.
+    """
+    squares = (
+        functional.mse_loss(guess, truth, reduction="none")
+        for truth, guess in zip(patches, reconstructions, strict=True)
+    )
+    errors = [(each * window).flatten(1).sum(1) for each in squares]
+    similarity = functional.cosine_similarity(latents[0], latents[1], dim=1)
+    return (0.5 * (errors[0] + errors[1]) - alpha * similarity).mean()

@@ -1,0 +1,330 @@
+"""Latents of patches, and dense latents of a volume in one pass."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bids_wmh_uad.core.network.patches import BACKGROUND
+from bids_wmh_uad.core.parallel import keep_freed_memory, parallel_map
+from bids_wmh_uad.errors import GRID_MISMATCH, GridMismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
+
+LANES = 16
+"""Feature maps a convolution should make at once: the float32 numbers of a vector register."""
+
+SLAB = 8
+"""Axial slices per pass with 16-d latents: about 40 MB a thread for a head at 1 mm."""
+
+
+def slab_slices(model: SiamesePatchAutoEncoder) -> int:
+    """Axial slices per pass that bound a model's memory: latents 25 times as wide take thinner slabs."""
+    return max(1, SLAB * 16 // model.latent_size)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[torch.device]:
+    """Switch to evaluation without gradients, then back to the previous mode; yields the model's device."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield next(model.parameters()).device
+    finally:
+        model.train(was_training)
+
+
+def embed_patches(
+    model: SiamesePatchAutoEncoder, patches: NDArray[np.float32], batch_size: int = 8192
+) -> NDArray[np.float32]:
+    """Latents of patches, each encoded on its own.
+
+    Parameters
+    ----------
+    model : SiamesePatchAutoEncoder
+        BatchNorm uses its running statistics.
+    patches : (n, C, 15, 15) float32 array
+        Network input in [0, 1].
+    batch_size : int
+
+    Returns
+    -------
+    (n, d) float32 array.
+    """
+    latents = np.empty((len(patches), model.latent_size), dtype=np.float32)
+    with _evaluating(model) as device:
+        for start in range(0, len(patches), batch_size):
+            batch = torch.from_numpy(np.ascontiguousarray(patches[start : start + batch_size]))
+            latents[start : start + batch_size] = model.encode(batch.to(device)).cpu().numpy()
+    return latents
+
+
+@dataclass(frozen=True, eq=False)
+class _Convolution:
+    """One dense layer: `block` neighbouring y positions of all feature maps are the maps of one convolution.
+
+    A tensor that is channels-last in memory has the maps of neighbouring y positions
+    side by side, so (S, X, Y / block, block x features) maps are (S, X, Y, features)
+    maps without a copy: layers of 3 or 4 maps fill the vector registers too.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    block: int
+    dilation: int
+    features: int
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        """Convolve (S, X, Y, C) to (S, X', Y', features) at every position."""
+        images = maps.permute(0, 3, 1, 2)
+        images = functional.conv2d(
+            images, self.weight, self.bias, stride=(1, self.block), dilation=self.dilation
+        )
+        slices, _, rows, _ = images.shape
+        return images.permute(0, 2, 3, 1).reshape(slices, rows, -1, self.features)
+
+    def width_for(self, width: int) -> int:
+        """Y positions of input needed for `width` of output."""
+        blocks = -(-width // self.block)
+        return self.block * (blocks - 1) + self.dilation * (self.weight.shape[3] - 1) + 1
+
+
+class DenseEncoder:
+    """The encoder of an auto-encoder, applied around every voxel at once.
+
+    Each stride s of the encoder becomes stride 1, and later layers are dilated by
+    s: the same sums of the same products for every patch at once (a trous; 2.4 k
+    multiply-adds a voxel instead of 32 k). Each BatchNorm is folded into the
+    convolution before it, or the one that follows where a GELU lies between, exactly, for
+    none of them pads; then the last one is left. Latents of several positions are the
+    neighbourhoods of one set of maps.
+
+    Parameters
+    ----------
+    model : SiamesePatchAutoEncoder
+        Read once, its running statistics included; not kept.
+    device : torch.device or str, optional
+        Where to compute; the model's without it.
+
+    Notes
+    -----
+    Thread-safe: calls share nothing but the weights, which need no gradients.
+    """
+
+    def __init__(self, model: SiamesePatchAutoEncoder, device: torch.device | str | None = None) -> None:
+        self.device = torch.device(device or next(model.parameters()).device)
+        self.halo = model.patch_size // 2
+        self.latent_size = model.latent_size
+        keep_freed_memory()
+        self._edge = model.plan.latent_edge
+        fold = _fold_before if model.plan.norm_first else _fold_after
+        self._layers, self._norm = fold(model.encoder, self.device)
+
+    def __call__(self, image: NDArray[np.float32], mask: NDArray[np.bool_], slab: slice) -> Tensor:
+        """Latents of the patch around every voxel of a mask in a slab of axial slices.
+
+        Parameters
+        ----------
+        image : (C, X, Y, Z) float32 array
+            Network input in [0, 1]; beyond its edge counts as background.
+        mask : (X, Y, Z) bool array
+            Voxels wanted.
+        slab : slice
+            Of Z, step 1; a few slices bound the memory (about 5 MB a slice of 150 x 185).
+
+        Returns
+        -------
+        (n, d) float32 tensor on `device`, slice by slice: rows in the order of
+        ``np.nonzero(slices_first(mask, slab))``.
+        """
+        wanted = slices_first(mask, slab)
+        columns: NDArray[np.bool_] = np.logical_or.reduce(wanted)
+        if not columns.any():
+            return torch.empty((0, self.latent_size), device=self.device)
+        box = _extent(columns, 0), _extent(columns, 1)
+        maps = torch.from_numpy(self._padded(image[..., slab], box)).to(self.device)
+        for number, layer in enumerate(self._layers):
+            if number:
+                torch.ops.aten.gelu_(maps)
+            maps = layer(maps)
+        rows = torch.from_numpy(_flat_index(maps.shape, wanted[:, *box])).to(self.device)
+        if self._norm is None:
+            return self._neighbourhoods(torch.ops.aten.gelu_(maps), rows)
+        # the last GELU and BatchNorm on the wanted rows only
+        latents = self._neighbourhoods(maps, rows)
+        torch.ops.aten.gelu_(latents)
+        scale, shift = self._norm
+        return torch.addcmul(shift, latents, scale, out=latents)
+
+    def _neighbourhoods(self, maps: Tensor, rows: Tensor) -> Tensor:
+        """Latents of rows of flattened maps: their own features, or those of the edge x edge positions from them on."""
+        features = maps.reshape(-1, maps.shape[-1])
+        if self._edge == 1:
+            return features.index_select(0, rows)
+        steps = torch.arange(self._edge, device=self.device)
+        window = (steps[:, None] * maps.shape[2] + steps).flatten()
+        cut = features.index_select(0, (rows[:, None] + window).flatten())
+        return cut.reshape(len(rows), len(window), -1).transpose(1, 2).flatten(1)
+
+    def _padded(self, image: NDArray[np.float32], box: tuple[slice, slice]) -> NDArray[np.float32]:
+        """Cut (C, X, Y, S) to the box and its halo: (S, X, Y, C), background beyond the image and as filling."""
+        height = box[0].stop - box[0].start + 2 * self.halo
+        width = box[1].stop - box[1].start + self._edge - 1
+        for layer in reversed(self._layers):
+            width = layer.width_for(width)
+        padded = np.full((image.shape[3], height, width, image.shape[0]), BACKGROUND, dtype=np.float32)
+        source, target = [], []
+        for span, size, limit in zip(box, (height, width), image.shape[1:3], strict=True):
+            origin = span.start - self.halo
+            inside = slice(max(origin, 0), min(origin + size, limit))
+            source.append(inside)
+            target.append(slice(inside.start - origin, inside.stop - origin))
+        for channel, values in enumerate(image):  # one by one: long inner loops
+            padded[:, target[0], target[1], channel] = values[source[0], source[1]].transpose(2, 0, 1)
+        return padded
+
+
+_Folded = tuple[list[_Convolution], tuple[Tensor, Tensor] | None]
+
+
+def _fold_after(encoder: nn.Sequential, device: torch.device) -> _Folded:
+    """Dense layers of (convolution, GELU, BatchNorm) triples, and the last BatchNorm's scale and shift."""
+    scale, shift = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    dilation = 1
+    layers = []
+    for number in range(0, len(encoder), 3):
+        weight, bias, stride = _convolution(encoder[number])
+        bias = bias + (weight * shift[:, None, None]).sum((1, 2, 3))
+        layers.append(_dense_layer(weight * scale[:, None, None], bias, dilation, device))
+        dilation *= stride
+        scale, shift = _scale_and_shift(encoder[number + 2])
+    return layers, (scale.to(device, torch.float32), shift.to(device, torch.float32))
+
+
+def _fold_before(encoder: nn.Sequential, device: torch.device) -> _Folded:
+    """Dense layers of (convolution, BatchNorm, GELU) triples: no BatchNorm is left."""
+    dilation = 1
+    layers = []
+    for number in range(0, len(encoder), 3):
+        weight, bias, stride = _convolution(encoder[number])
+        scale, shift = _scale_and_shift(encoder[number + 1])
+        layers.append(
+            _dense_layer(weight * scale[:, None, None, None], bias * scale + shift, dilation, device)
+        )
+        dilation *= stride
+    return layers, None
+
+
+def _convolution(layer: nn.Module) -> tuple[Tensor, Tensor, int]:
+    """Weight and bias in float64, and the stride."""
+    assert isinstance(layer, nn.Conv2d)
+    assert layer.bias is not None
+    return layer.weight.detach().double().cpu(), layer.bias.detach().double().cpu(), layer.stride[0]
+
+
+def _scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """What a BatchNorm does in evaluation mode, in float64."""
+    assert isinstance(norm, nn.BatchNorm2d)
+    state = {name: value.detach().double().cpu() for name, value in norm.state_dict().items()}
+    scale = state["weight"] / (state["running_var"] + norm.eps).sqrt()
+    return scale, state["bias"] - state["running_mean"] * scale
+
+
+def _dense_layer(weight: Tensor, bias: Tensor, dilation: int, device: torch.device) -> _Convolution:
+    """One convolution at every position."""
+    block = max(1, LANES // len(weight))
+    weight = _side_by_side(weight, block, dilation)
+    weight = weight.to(device, torch.float32, memory_format=torch.channels_last)
+    bias = bias.repeat(block).to(device, torch.float32)
+    return _Convolution(weight, bias, block, dilation, bias.numel() // block)
+
+
+def _side_by_side(weight: Tensor, block: int, dilation: int) -> Tensor:
+    """Kernel (out, in, k, k) for `block` neighbouring y outputs: (block x out, in, k, k + block - 1)."""
+    assert block == 1 or dilation == 1
+    out, into, edge, wide = weight.shape
+    kernels = weight.new_zeros(block, out, into, edge, wide + block - 1)
+    for offset in range(block):
+        kernels[offset, ..., offset : offset + wide] = weight
+    return kernels.flatten(0, 1)
+
+
+def _extent(columns: NDArray[np.bool_], axis: int) -> slice:
+    """From the first to the last position on an axis where an (X, Y) array is true anywhere."""
+    where = np.flatnonzero(np.logical_or.reduce(columns, axis=1 - axis))
+    return slice(int(where[0]), int(where[-1]) + 1)
+
+
+def _flat_index(shape: torch.Size, wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Where the wanted voxels (S, X, Y) are among the flattened positions of larger maps (S, X', Y', ...)."""
+    where = np.zeros(shape[:3], dtype=bool)
+    where[:, : wanted.shape[1], : wanted.shape[2]] = wanted
+    return np.flatnonzero(where)
+
+
+def slices_first(volume: NDArray[Any], slab: slice) -> NDArray[Any]:
+    """Slices of an (X, Y, Z) array as a contiguous (S, X, Y) array: the order of `DenseEncoder`'s rows."""
+    return np.ascontiguousarray(volume[..., slab].transpose(2, 0, 1))
+
+
+def embed_dense(
+    model: SiamesePatchAutoEncoder,
+    image: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    slices: int | None = None,
+) -> NDArray[np.float32]:
+    """Latents of the 15x15 axial patch around every voxel of a mask.
+
+    Equal to `embed_patches` of `extract_patches` up to rounding, at the image's
+    edge too (see `DenseEncoder`); bit for bit the same for any number of threads,
+    of which ``torch.get_num_threads()`` work on different slices.
+
+    Parameters
+    ----------
+    model : SiamesePatchAutoEncoder
+        BatchNorm uses its running statistics.
+    image : (C, X, Y, Z) float32 array
+        Network input in [0, 1]; beyond its edge counts as background.
+    mask : (X, Y, Z) bool array
+        Voxels wanted.
+    slices : int, optional
+        Axial slices per pass: bounds the memory, does not change the result beyond rounding;
+        `slab_slices` without it.
+
+    Returns
+    -------
+    (n, d) float32 array, rows in the order of ``np.nonzero(mask)``.
+
+    Raises
+    ------
+    GridMismatchError
+        When image and mask differ in shape.
+    """
+    if image.shape[1:] != mask.shape:
+        detail = f"shapes {image.shape[1:]} and {mask.shape}"
+        raise GridMismatchError(GRID_MISMATCH.format(first="image", second="mask", detail=detail))
+    count = np.cumsum(mask.ravel(), dtype=np.int32).reshape(mask.shape)
+    latents = np.empty((int(count.flat[-1]) if count.size else 0, model.latent_size), dtype=np.float32)
+    whole_rows = latents.view(f"V{latents.strides[0]}")[:, 0]  # a row is one item: written twice as fast
+    encoder, slices = DenseEncoder(model), slices or slab_slices(model)
+
+    def embed(start: int) -> None:
+        slab = slice(start, start + slices)
+        found = encoder(image, mask, slab).cpu().numpy()
+        rows = slices_first(count, slab)[slices_first(mask, slab)] - 1
+        np.put(whole_rows, rows, found.view(whole_rows.dtype)[:, 0])
+
+    parallel_map(embed, range(0, mask.shape[2], slices), 1 if encoder.device.type == "cuda" else None)
+    return latents

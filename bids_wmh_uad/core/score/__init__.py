@@ -1,0 +1,1 @@
+"""The anomaly map of a scan: how bright, how unusual, and both together."""

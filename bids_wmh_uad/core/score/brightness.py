@@ -1,0 +1,85 @@
+"""How bright FLAIR is against what is usual in this scan: the default score before any network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from bids_wmh_uad.core.image.intensity import noise_sd, smooth_inside
+from bids_wmh_uad.core.lesion.threshold import operating_point
+from bids_wmh_uad.core.score.expected import expected_flair, flair_ceiling, rim_weight, tissue_weight
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bids_wmh_uad.core.score.anomaly import Scan, ScoreParams
+
+SMOOTHEST_MM = 1.5
+"""Beyond this small lesions are lost with the noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Brightness:
+    """How bright FLAIR is, before any network.
+
+    Attributes
+    ----------
+    flair : (X, Y, Z) float32 array
+        Smoothed z.
+    score : (X, Y, Z) float32 array
+        B of `anomaly_map`: geometric mean of how far FLAIR is above white matter and above what is expected,
+        the brain's rim and grey matter weighing less; 0 where it is not above both.
+    most : (X, Y, Z) float32 array
+        FLAIR that is still usual here (`expected.ExpectedFlair.most`).
+    sigma_mm : float
+        How far FLAIR was smoothed (`smoothing_mm`).
+    """
+
+    flair: NDArray[np.float32]
+    score: NDArray[np.float32]
+    most: NDArray[np.float32]
+    sigma_mm: float
+
+
+def smoothing_mm(scan: Scan, params: ScoreParams) -> float:
+    """Gaussian standard deviation, mm, that leaves `ScoreParams.noise` of FLAIR's noise.
+
+    White noise of standard deviation s falls to ``s / (2 sqrt(pi) sigma)`` within a slice. Never
+    less than `ScoreParams.sigma_mm`, never more than `SMOOTHEST_MM`.
+    """
+    in_plane = scan.zooms[0] * noise_sd(scan.flair_z, scan.mask) / (2 * math.sqrt(math.pi) * params.noise)
+    return min(max(in_plane, params.sigma_mm), max(SMOOTHEST_MM, params.sigma_mm))
+
+
+def brightness_maps(scan: Scan, params: ScoreParams) -> Brightness:
+    """How bright FLAIR is, and how bright it may usually be.
+
+    What is usual is learnt twice: the second time without what the first one calls lesions at the
+    default threshold, and the voxels around it.
+    """
+    grey = scan.mask if scan.grey_matter is None else scan.mask & scan.grey_matter
+    ceiling = float(flair_ceiling(scan.flair_z, grey, params.ceiling))
+    sigma_mm = smoothing_mm(scan, params)
+    flair, t1w = (
+        smooth_inside(contrast.astype(np.float32, copy=False), scan.mask, scan.zooms, sigma_mm)
+        for contrast in (scan.flair_z, scan.t1w_z)
+    )
+    weight = scan.mask * rim_weight(scan.mask, scan.zooms)
+    if scan.grey_matter is not None:
+        weight *= tissue_weight(scan.grey_matter, scan.mask, scan.zooms)
+
+    def against(usual: NDArray[np.bool_]) -> Brightness:
+        expected = expected_flair(flair, t1w, scan.mask, scan.zooms, ceiling, usual)
+        even = flair - expected.local
+        above = np.maximum(even, 0) * np.maximum((even - expected.level) / expected.spread, 0)
+        score = np.asarray(weight * np.sqrt(above), dtype=np.float32)
+        return Brightness(flair, score, expected.most, sigma_mm)
+
+    first = against(scan.mask)
+    lesions = operating_point("tail", first.score, scan.mask, scan.grey_matter).apply(first.score, scan.mask)
+    usual = scan.mask & ~ndimage.binary_dilation(lesions)
+    return against(usual) if usual.any() else first

@@ -1,0 +1,77 @@
+"""Which of a scan's patches a One-Class SVM learns from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from bids_wmh_uad.core.network.embedding import embed_patches
+from bids_wmh_uad.core.network.patches import extract_patches
+from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
+    from bids_wmh_uad.core.score.anomaly import Scan, ScoreParams
+
+SPREAD_SAMPLES = 20_000
+"""Voxels from which the spread of normal surprise is estimated."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Latents of randomly drawn voxels.
+
+    Attributes
+    ----------
+    members : (k, n, d) float32 array
+        What each of the patient's One-Class SVMs is fitted to.
+    spread : (m, d) float32 array
+        From which the usual spread of surprise is estimated.
+    spread_voxels : (m,) int64 tensor or None
+        Their voxel-wise models.
+    """
+
+    members: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    spread_voxels: Tensor | None
+
+
+def draw_sample(
+    model: SiamesePatchAutoEncoder,
+    scan: Scan,
+    allowed: NDArray[np.bool_],
+    params: ScoreParams,
+    rng: np.random.Generator,
+    *,
+    members: bool = True,
+    spread: bool = True,
+) -> Sample:
+    """Draw voxels where a scan's patches may be learnt, and encode their patches.
+
+    Only what is asked for is drawn: a given model needs no `members`, the faithful score no `spread`.
+
+    Raises
+    ------
+    BadDataError
+        `errors.TOO_FEW_VOXELS`, when none may be drawn.
+    """
+    candidates = np.flatnonzero(allowed)
+    if not candidates.size:
+        raise BadDataError(TOO_FEW_VOXELS.format(what="one-class sample", n=0, needed=1))
+    size = min(params.n_samples, candidates.size)
+    n_models = params.n_models if members else 0
+    drawn = [rng.choice(candidates, size, replace=False) for _ in range(n_models)]
+    usual = min(SPREAD_SAMPLES, candidates.size) if spread else 0
+    drawn.append(rng.choice(candidates, usual, replace=False))
+    rows = np.concatenate(drawn)
+    coords = np.stack(np.unravel_index(rows, allowed.shape), axis=1)
+    latents = embed_patches(model, extract_patches(scan.network_input(), coords))
+    own, others = np.split(latents, [size * n_models])
+    voxels = None if scan.voxels is None else torch.from_numpy(scan.voxels.flat[drawn[-1]].astype(np.int64))
+    return Sample(own.reshape(n_models, size, latents.shape[1]), others, voxels)

@@ -1,0 +1,1 @@
+"""One-Class SVMs: the estimator, and one solver for one model or for thousands side by side."""

@@ -1,0 +1,1 @@
+"""The group level: tables, evaluation and page of a cohort."""

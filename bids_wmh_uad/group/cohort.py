@@ -1,0 +1,170 @@
+"""The sessions of a derivatives dataset: their summaries, one table, and work on many at once."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bids_wmh_uad.bids import derivatives
+from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.core.lesion.regions import REGIONS
+from bids_wmh_uad.core.parallel import process_map
+from bids_wmh_uad.errors import NO_RESULTS, MissingInputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+PER_PROCESS = 20.0
+"""Seconds of work that make a further process worth its start and its memory."""
+SITE_COLUMNS = ("site", "site_id", "center", "centre", "scanner", "scanner_id", "manufacturer")
+"""Columns of ``participants.tsv``, in any case, by which the evaluation is split."""
+
+WMH_COLUMNS: dict[str, dict[str, Any]] = {
+    "participant_id": {"Description": "Participant."},
+    "session_id": {"Description": "Session; n/a in a dataset without sessions."},
+    "status": {
+        "Description": "Outcome.",
+        "Levels": {"done": "results exist", "failed": "no result: see reason"},
+    },
+    "wmh_volume_ml": {"Description": "Total lesion volume; 0: none found, n/a: failed.", "Units": "mL"},
+    "lesion_count": {"Description": "26-connected lesions; 0: none found, n/a: failed."},
+    "largest_lesion_ml": {"Description": "Volume of the largest lesion.", "Units": "mL"},
+    **{
+        f"wmh_volume_ml_{region}": {
+            "Description": f"Volume of the {region} lesions, each whole.",
+            "Units": "mL",
+        }
+        for region in REGIONS
+    },
+    "wmh_volume_ml_within_10mm": {
+        "Description": "Supratentorial lesion volume within 10 mm of the ventricles.",
+        "Units": "mL",
+    },
+    "icv_ml": {"Description": "Volume of the brain mask.", "Units": "mL"},
+    "wmh_percent_icv": {"Description": "100 x wmh_volume_ml / icv_ml.", "Units": "percent"},
+    "volume_ml_threshold_minus20": {"Description": "Volume at 0.8 x the threshold.", "Units": "mL"},
+    "volume_ml_threshold_plus20": {"Description": "Volume at 1.2 x the threshold.", "Units": "mL"},
+    "threshold": {"Description": "Anomaly score at and above which a voxel is lesion."},
+    "threshold_rule": {"Description": "Label-free rule that gave the threshold."},
+    "score": {"Description": "Anomaly score used."},
+    "paradigm": {"Description": "Whose patches the One-Class SVMs learnt from: patient, pooled or voxel."},
+    "model": {"Description": "Model used."},
+    "registration_overlap": {"Description": "Dice of the T1w and FLAIR brain masks after registration."},
+    "warnings": {"Description": "Number of warnings; their texts are on the participant's page."},
+    "reason": {"Description": "Why a failed session failed."},
+}
+
+
+def find_summaries(output_dir: Path) -> list[Path]:
+    """The summary files of all sessions, failed ones included."""
+    patterns = ("sub-*/anat/*_summary.json", "sub-*/ses-*/anat/*_summary.json")
+    return sorted(path for pattern in patterns for path in output_dir.glob(pattern))
+
+
+def read_summaries(output_dir: Path) -> dict[Path, dict[str, Any]]:
+    """The readable summaries of all sessions, sorted by participant and session; one for each session.
+
+    A failed session's is left out when the session has a result as well.
+
+    Raises
+    ------
+    MissingInputError
+        If there is none.
+    """
+    read = {path: derivatives.read_summary(path) for path in find_summaries(output_dir)}
+    found = {path: summary for path, summary in read.items() if "participant_id" in summary}
+    done = {identity(summary) for summary in found.values() if summary.get("status") == "done"}
+    kept = [
+        (path, summary)
+        for path, summary in found.items()
+        if summary.get("status") == "done" or identity(summary) not in done
+    ]
+    if not kept:
+        raise MissingInputError(NO_RESULTS.format(path=output_dir))
+    return dict(sorted(kept, key=lambda item: identity(item[1])))
+
+
+def finished(summaries: Mapping[Path, Mapping[str, Any]]) -> dict[Path, Mapping[str, Any]]:
+    """Those of the sessions that have results."""
+    return {path: summary for path, summary in summaries.items() if summary.get("status") == "done"}
+
+
+def identity(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Participant and session of a summary or row."""
+    return str(row["participant_id"]), str(row["session_id"])
+
+
+def cohort_table(
+    summaries: Mapping[Path, Mapping[str, Any]], participants: Mapping[str, Mapping[str, str]]
+) -> list[dict[str, Any]]:
+    """One row per session: :data:`WMH_COLUMNS`, then what ``participants.tsv`` says of site and scanner."""
+    rows = [_row(summary) for summary in summaries.values()]
+    return [{**row, **participants.get(row["participant_id"], {})} for row in rows]
+
+
+def _row(summary: Mapping[str, Any]) -> dict[str, Any]:
+    threshold = summary.get("threshold", {})
+    values = {
+        **summary,
+        "threshold": threshold.get("value"),
+        "threshold_rule": f"{threshold['name']}={threshold['parameter']:g}" if threshold else None,
+        "model": summary.get("model", {}).get("name"),
+        "warnings": len(summary["warnings"]) if "warnings" in summary else None,
+    }
+    return {column: values.get(column) for column in WMH_COLUMNS}
+
+
+def site_columns(participants: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """The data dictionary of the columns that come from ``participants.tsv``."""
+    names = dict.fromkeys(name for row in participants.values() for name in row)
+    return {name: {"Description": "From participants.tsv."} for name in names}
+
+
+def read_participants(directories: Sequence[Path]) -> dict[str, dict[str, str]]:
+    """Site and scanner of each participant, from the first ``participants.tsv`` there is.
+
+    Parameters
+    ----------
+    directories : sequence of Path
+        Datasets, which need not exist.
+
+    Returns
+    -------
+    dict
+        By ``participant_id``, the :data:`SITE_COLUMNS` present, named as in the file; empty
+        without a file, or one that is not a table.
+    """
+    for directory in directories:
+        path = directory / "participants.tsv"
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as stream:
+                rows = list(csv.DictReader(stream, delimiter="\t"))
+        except (OSError, ValueError, csv.Error):
+            continue
+        return {
+            row["participant_id"]: {
+                name: value for name, value in row.items() if name and name.lower() in SITE_COLUMNS and value
+            }
+            for row in rows
+            if row.get("participant_id")
+        }
+    return {}
+
+
+def for_each(
+    function: Callable[[Item], Result], items: Sequence[Item], config: RunConfig, seconds: float
+) -> list[Result]:
+    """Apply a picklable function to every session, on as many processes as ``--nprocs`` and the work allow.
+
+    Parameters
+    ----------
+    function : callable
+    items : sequence
+    config : RunConfig
+    seconds : float
+        What one session takes, roughly.
+    """
+    jobs = min(config.performance.nprocs, max(1, int(len(items) * seconds / PER_PROCESS)))
+    return process_map(function, items, jobs)

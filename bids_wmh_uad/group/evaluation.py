@@ -1,0 +1,346 @@
+"""The results of a cohort against reference masks, with the smoothed FLAIR z-score beside the model."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_wmh_uad.bids.results import read_volume, result_path
+from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.core.evaluation.overlap import (
+    SIZE_EDGES_ML,
+    avd_percent,
+    dice,
+    h95_mm,
+    lesion_detection,
+    lesion_recall_by_size,
+)
+from bids_wmh_uad.core.evaluation.ranking import Ranking
+from bids_wmh_uad.core.image.intensity import smooth_inside
+from bids_wmh_uad.core.image.volume import Orientation, Volume, check_same_grid, voxel_sizes
+from bids_wmh_uad.core.lesion.components import label_lesions
+from bids_wmh_uad.errors import (
+    NO_REFERENCE,
+    NO_SUCH_DIRECTORY,
+    REFERENCE_OUTSIDE,
+    RESAMPLE_HINT,
+    SEVERAL_REFERENCES,
+    UNREADABLE_SIDECAR,
+    BadDataError,
+    GridMismatchError,
+    MissingInputError,
+)
+from bids_wmh_uad.group.cohort import WMH_COLUMNS, for_each
+from bids_wmh_uad.imaging import tools
+
+LOGGER = logging.getLogger("bids_wmh_uad")
+SECONDS = 1.5
+"""Of work on one session, roughly."""
+LESION, OTHER_PATHOLOGY = 1, 2
+"""Labels of a reference; the WMH challenge leaves the second out of the evaluation."""
+LOW_FPR = 0.3
+"""Where the partial areas end."""
+OUTSIDE_LIMIT = 0.01
+"""Fraction of a reference outside the brain mask above which it is said."""
+RATIO_LIMIT = 5.0
+OCTAVE, OCTAVES = 32, 10
+"""Pooled curves look at scores of +-2 ** (k / 32) up to 2 ** 10: steps of 2 %."""
+
+EVALUATION_COLUMNS: dict[str, dict[str, Any]] = {
+    "participant_id": WMH_COLUMNS["participant_id"],
+    "session_id": WMH_COLUMNS["session_id"],
+    "reference_volume_ml": {"Description": "Volume of the reference inside the brain mask.", "Units": "mL"},
+    "wmh_volume_ml": {"Description": "Volume of the lesion mask, as compared.", "Units": "mL"},
+    "dice": {"Description": "Dice of the lesion mask and the reference."},
+    "h95_mm": {
+        "Description": "95th percentile of the distance between boundaries in axial slices, the larger of both ways; n/a when a mask is empty.",
+        "Units": "mm",
+    },
+    "avd_percent": {
+        "Description": "100 |V_reference - V_result| / V_reference; n/a without a reference lesion.",
+        "Units": "percent",
+    },
+    "lesion_recall": {
+        "Description": "Fraction of the reference's 26-connected lesions that the mask touches; 1 if it has none."
+    },
+    "lesion_precision": {
+        "Description": "Fraction of the mask's lesions that touch the reference; 1 if there are none."
+    },
+    "lesion_f1": {"Description": "Harmonic mean of lesion_recall and lesion_precision."},
+    "ap": {"Description": "Average precision of the anomaly map."},
+    "auroc": {"Description": "Area under the ROC curve of the anomaly map."},
+    "auroc30": {
+        "Description": "The same up to a false-positive rate of 0.3, divided by 0.3.",
+    },
+    "aupro": {
+        "Description": "Area under the per-region-overlap curve of the anomaly map: every reference lesion counts alike."
+    },
+    "aupro30": {
+        "Description": "The same up to a false-positive rate of 0.3, divided by 0.3.",
+    },
+    "best_dice": {
+        "Description": "Dice at the best threshold of the anomaly map (needs the reference: an upper bound)."
+    },
+    "best_threshold": {"Description": "That threshold."},
+    "baseline_ap": {"Description": "ap of the smoothed FLAIR z-score on the same voxels."},
+    "baseline_auroc": {"Description": "auroc of the smoothed FLAIR z-score."},
+    "baseline_aupro": {"Description": "aupro of the smoothed FLAIR z-score."},
+    "baseline_best_dice": {"Description": "best_dice of the smoothed FLAIR z-score."},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One session against its reference.
+
+    Attributes
+    ----------
+    row : dict
+        Measures, by their column.
+    curves : dict
+        For ``model`` and ``baseline``: ``roc`` and ``pro`` on `fpr_grid`, ``precision`` on
+        `recall_grid`, ``dice`` on `ratio_grid`, ``counts`` (2, T) of true and false positives on
+        `score_grid`.
+    sizes : (2, bands) int array
+        Reference lesions found, and all, by size.
+    lesion_voxels : int
+    warning : str
+        Empty when there is nothing to say.
+    """
+
+    row: dict[str, float]
+    curves: dict[str, dict[str, NDArray[Any]]]
+    sizes: NDArray[np.int64]
+    lesion_voxels: int
+    warning: str
+
+
+def fpr_grid() -> NDArray[np.float64]:
+    """False-positive rates of the cohort's curves, dense where they matter."""
+    return np.concatenate([np.linspace(0, 0.05, 51), np.linspace(0.06, 0.3, 25), np.linspace(0.35, 1, 14)])
+
+
+def recall_grid() -> NDArray[np.float64]:
+    """Recalls of the cohort's precision-recall curve."""
+    return np.linspace(0, 1, 51)
+
+
+def ratio_grid() -> NDArray[np.float64]:
+    """Multiples of a session's own threshold; 1 is among them."""
+    return np.geomspace(1 / RATIO_LIMIT, RATIO_LIMIT, 41)
+
+
+def score_grid() -> NDArray[np.float64]:
+    """Scores at which sessions are pooled, ascending."""
+    positive = 2.0 ** (np.arange(-OCTAVE * OCTAVES, OCTAVE * OCTAVES + 1) / OCTAVE)
+    return np.concatenate([-positive[::-1], [0.0], positive])
+
+
+def evaluate_cohort(
+    config: RunConfig,
+    reference: Path,
+    summaries: Mapping[Path, Mapping[str, Any]],
+    masks: Mapping[Path, Path],
+) -> tuple[list[dict[str, Any]], list[Evaluation | None]]:
+    """Evaluate every finished session that has a reference mask.
+
+    A session whose reference is absent is left out and said; one whose reference
+    cannot be used is said and has n/a in every measure.
+
+    Parameters
+    ----------
+    config : RunConfig
+    reference : Path
+        Derivatives dataset.
+    summaries : mapping
+        Of all sessions, by path.
+    masks : mapping
+        Lesion mask of each finished session, by its summary's path.
+
+    Returns
+    -------
+    rows : list of dict
+    evaluations : list of Evaluation or None
+        None where the reference could not be used.
+    """
+    if not reference.is_dir():
+        raise MissingInputError(NO_SUCH_DIRECTORY.format(path=reference))
+    pairs = []
+    for path in masks:
+        summary = summaries[path]
+        found = find_reference(reference, summary["participant_id"], summary["session_id"])
+        if found is None:
+            LOGGER.warning(NO_REFERENCE.format(where=path.name, path=reference))
+        else:
+            pairs.append((path, found))
+    LOGGER.info("Evaluating %d sessions", len(pairs))
+    tasks = [(path, found, masks[path], summaries[path]["threshold"]["value"]) for path, found in pairs]
+    outcomes = for_each(partial(_evaluate, resample=config.group.resample_reference), tasks, config, SECONDS)
+    rows: list[dict[str, Any]] = []
+    evaluations: list[Evaluation | None] = []
+    for (path, _), outcome in zip(pairs, outcomes, strict=True):
+        ids = {key: summaries[path][key] for key in ("participant_id", "session_id", "wmh_volume_ml")}
+        evaluation = None if isinstance(outcome, str) else outcome
+        if isinstance(outcome, str):
+            LOGGER.error("%s", outcome)
+        elif outcome.warning:
+            LOGGER.warning("%s", outcome.warning)
+        measures = evaluation.row if evaluation else {}
+        evaluations.append(evaluation)
+        rows.append({column: {**ids, **measures}.get(column) for column in EVALUATION_COLUMNS})
+    return rows, evaluations
+
+
+def find_reference(reference: Path, participant_id: str, session_id: str) -> Path | None:
+    """The session's ``*_label-{WMH,lesion}_mask.nii.gz``; of several the one with the shortest name, and that is said."""
+    directory = reference / participant_id
+    if session_id != "n/a":
+        directory /= session_id
+    found = [
+        path for label in ("WMH", "lesion") for path in directory.glob(f"anat/*_label-{label}_mask.nii.gz")
+    ]
+    if not found:
+        return None
+    first = min(found, key=lambda path: (len(path.name), path.name))
+    if len(found) > 1:
+        LOGGER.warning(SEVERAL_REFERENCES.format(path=first, n=len(found)))
+    return first
+
+
+def _evaluate(task: tuple[Path, Path, Path, float], resample: bool) -> Evaluation | str:
+    try:
+        return evaluate_session(*task, resample=resample)
+    except BadDataError as error:
+        return str(error)
+
+
+def evaluate_session(
+    summary: Path, reference: Path, mask: Path, threshold: float, *, resample: bool = False
+) -> Evaluation:
+    """Compare one session's mask and map, and the FLAIR z-score, with a reference mask.
+
+    Everything is computed inside the brain mask, without the reference's other pathology (label
+    2), on the FLAIR's own grid.
+
+    Parameters
+    ----------
+    summary, reference, mask : Path
+    threshold : float
+        Of the mask, in units of the anomaly map.
+    resample : bool
+        Bring a reference on another grid to the FLAIR's, nearest neighbour.
+
+    Raises
+    ------
+    GridMismatchError
+        If the reference is on another grid and is not to be resampled.
+    BadDataError
+        If the reference or a result cannot be read.
+    """
+    names = {name: result_path(summary, name) for name in ("brain", "anomaly", "flair")}
+    volumes = {name: read_volume(path) for name, path in names.items()}
+    result = read_volume(mask)
+    for name, volume in volumes.items():
+        check_same_grid(result, volume, (str(mask), str(names[name])))
+    truth = on_grid_of(result, read_volume(reference), (mask, reference), resample)
+    brain = volumes["brain"].data > 0
+    inside = brain & (truth != OTHER_PATHOLOGY)
+    lesion = (truth == LESION) & inside
+    found = (result.data > 0) & inside
+    voxel_ml = float(abs(np.linalg.det(result.affine[:3, :3]))) / 1000
+    axial = Orientation.from_affine(result.affine)  # the distance looks at boundaries in axial slices
+    detection = lesion_detection(found, lesion)
+    labels = label_lesions(lesion, result.affine)[inside]
+    scores = {
+        "model": volumes["anomaly"].data[inside],
+        "baseline": flair_z_baseline(names["flair"], volumes["flair"], brain)[inside],
+    }
+    rankings = {name: Ranking.of(score, labels) for name, score in scores.items()}
+    row = {
+        "reference_volume_ml": float(lesion.sum()) * voxel_ml,
+        "wmh_volume_ml": float(found.sum()) * voxel_ml,
+        "dice": dice(found, lesion),
+        "h95_mm": h95_mm(axial.forward(found), axial.forward(lesion), result.zooms[list(axial.axes)]),
+        "avd_percent": avd_percent(found, lesion),
+        "lesion_recall": detection.recall,
+        "lesion_precision": detection.precision,
+        "lesion_f1": detection.f1,
+        **_ranking_measures(rankings),
+    }
+    sizes = np.stack(lesion_recall_by_size(found, lesion, voxel_ml, SIZE_EDGES_ML))
+    curves = {name: _curves(ranking) for name, ranking in rankings.items()}
+    curves["model"]["dice"] = rankings["model"].dice_at(threshold * ratio_grid())
+    outside = int(((truth == LESION) & ~brain).sum())
+    total = int((truth == LESION).sum())
+    warning = ""
+    if outside > OUTSIDE_LIMIT * total:
+        warning = REFERENCE_OUTSIDE.format(path=reference, percent=100 * outside / total)
+    return Evaluation(row, curves, sizes, int(lesion.sum()), warning)
+
+
+def _ranking_measures(rankings: Mapping[str, Ranking]) -> dict[str, float]:
+    """Measures of the map, and with the prefix ``baseline_`` those of the FLAIR z-score."""
+    row: dict[str, float] = {}
+    for name, prefix in (("model", ""), ("baseline", "baseline_")):
+        ranking = rankings[name]
+        best, at = ranking.best_dice()
+        row |= {
+            f"{prefix}ap": ranking.average_precision(),
+            f"{prefix}auroc": ranking.auroc(),
+            f"{prefix}auroc30": ranking.auroc(LOW_FPR),
+            f"{prefix}aupro": ranking.aupro(),
+            f"{prefix}aupro30": ranking.aupro(LOW_FPR),
+            f"{prefix}best_dice": best,
+            f"{prefix}best_threshold": at,
+        }
+    return {key: value for key, value in row.items() if key in EVALUATION_COLUMNS}
+
+
+def _curves(ranking: Ranking) -> dict[str, NDArray[Any]]:
+    return {
+        "roc": ranking.roc(fpr_grid()),
+        "pro": ranking.pro(fpr_grid()),
+        "precision": ranking.precision(recall_grid()),
+        "counts": np.stack(ranking.counts_at(score_grid())),
+    }
+
+
+def on_grid_of(result: Volume, truth: Volume, names: tuple[Path, Path], resample: bool) -> NDArray[Any]:
+    """The reference's labels on the result's grid; `names` are the two files, for the error message.
+
+    Raises
+    ------
+    GridMismatchError
+        If the reference is on another grid and is not to be resampled.
+    """
+    first, second = map(str, names)
+    try:
+        check_same_grid(result, truth, (first, second))
+    except GridMismatchError as error:
+        if resample:
+            source = nib.Nifti1Image(np.asarray(truth.data, dtype=np.float32), truth.affine)
+            grid = nib.Nifti1Image(np.zeros(result.shape, dtype=np.uint8), result.affine)
+            return np.rint(tools.resample(source, grid, np.eye(4), interpolation="nearest"))
+        raise GridMismatchError(f"{error} {RESAMPLE_HINT}") from error
+    return truth.data
+
+
+def flair_z_baseline(path: Path, flair: Volume, brain: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The smoothed FLAIR z-score of a session, from its preprocessed FLAIR and sidecar."""
+    sidecar = path.with_name(path.name.replace(".nii.gz", ".json"))
+    try:
+        white_matter = json.loads(sidecar.read_text())["WhiteMatter"]
+        mode, scale = white_matter["mode"], white_matter["scale"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadDataError(UNREADABLE_SIDECAR.format(path=sidecar, reason=error)) from error
+    z = ((flair.data - mode) / scale).astype(np.float32)
+    return smooth_inside(z, brain, voxel_sizes(flair.affine))

@@ -1,0 +1,123 @@
+"""New lesion masks at another threshold, from the anomaly maps that are there: nothing is scored again."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_wmh_uad.bids import derivatives
+from bids_wmh_uad.bids.results import grey_matter, read_volume, result_path
+from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.core.image.volume import check_same_grid
+from bids_wmh_uad.core.lesion.segmentation import segment, warnings_at
+from bids_wmh_uad.core.lesion.threshold import parse_threshold
+from bids_wmh_uad.errors import BadDataError
+from bids_wmh_uad.files import dump_json, write_atomically
+from bids_wmh_uad.group.cohort import for_each
+
+LOGGER = logging.getLogger("bids_wmh_uad")
+SECONDS = 1.0
+"""Of work on one session, roughly."""
+MASK = "space-FLAIR_label-WMH_desc-{desc}_mask.nii.gz"
+
+
+def threshold_label(rule: str) -> str:
+    """The ``desc-`` of a threshold rule: letters and digits only; ``tail=2.5`` is ``tail2p5``.
+
+    Raises
+    ------
+    UsageError
+        From the parser.
+    """
+    name, parameter = parse_threshold(rule)
+    return name + f"{parameter:.6g}".replace("-", "m").replace(".", "p").replace("+", "")
+
+
+def rethreshold(
+    config: RunConfig, rule: str, summaries: Mapping[Path, Mapping[str, Any]]
+) -> tuple[dict[Path, dict[str, Any]], dict[Path, Path], int]:
+    """Write every finished session's mask at another threshold, beside its own.
+
+    Parameters
+    ----------
+    config : RunConfig
+        ``--min-lesion-volume`` and ``--nprocs``.
+    rule : str
+        ``NAME[=VALUE]``, see `core.threshold.parse_threshold`.
+    summaries : mapping
+        Of all sessions, by path.
+
+    Returns
+    -------
+    summaries : dict
+        With the new volumes, counts and thresholds.
+    masks : dict
+        The new masks.
+    failures : int
+        Sessions whose results could not be used; they are said, and are failed in the new table.
+    """
+    paths = [path for path, summary in summaries.items() if summary.get("status") == "done"]
+    work = partial(_rethreshold, rule=rule, min_lesion_volume=config.method.min_lesion_volume)
+    new, masks, failures = {path: dict(summary) for path, summary in summaries.items()}, {}, 0
+    for path, found in zip(paths, for_each(work, paths, config, SECONDS), strict=True):
+        if isinstance(found, str):
+            failures += 1
+            LOGGER.error("%s", found)
+            ids = {key: new[path][key] for key in ("participant_id", "session_id")}
+            new[path] = {**ids, "status": "failed", "reason": found}
+        else:
+            masks[path], measures = found
+            new[path] |= measures | {"warnings": warnings_at(measures, new[path].get("warnings", []))}
+            new[path]["wmh_percent_icv"] = _percent(measures["wmh_volume_ml"], new[path].get("icv_ml"))
+    return new, masks, failures
+
+
+def _percent(volume_ml: float, icv_ml: float | None) -> float | None:
+    return round(100 * volume_ml / icv_ml, 4) if icv_ml else None
+
+
+def _rethreshold(summary: Path, rule: str, min_lesion_volume: float) -> tuple[Path, dict[str, Any]] | str:
+    """One session's new mask and measures; what is wrong, when its files cannot be used."""
+    paths = {name: result_path(summary, name) for name in ("anomaly", "brain", "regions")}
+    try:
+        anomaly, brain, regions = (read_volume(path) for path in paths.values())
+        for other, name in ((brain, "brain"), (regions, "regions")):
+            check_same_grid(anomaly, other, (str(paths["anomaly"]), str(paths[name])))
+        found = segment(
+            anomaly.data,
+            brain.data > 0,
+            grey_matter(summary, anomaly),
+            anomaly.affine,
+            threshold=rule,
+            min_lesion_volume=min_lesion_volume,
+            regions=regions.data,
+        )
+    except BadDataError as error:
+        return str(error)
+    start = str(summary).removesuffix(derivatives.OUTPUTS["summary"])
+    path = Path(start + MASK.format(desc=threshold_label(rule)))
+    _write_mask(path, found.labels > 0, paths["anomaly"], found.measures)
+    return path, found.measures
+
+
+def _write_mask(path: Path, mask: NDArray[np.bool_], anomaly: Path, measures: Mapping[str, Any]) -> None:
+    """The mask with the header of the anomaly map, and its sidecar, from that of the session's own mask."""
+    import nibabel as nib
+
+    like = nib.load(anomaly)
+    image = nib.Nifti1Image(mask.astype(np.uint8), like.affine, like.header, dtype=np.uint8)
+    write_atomically(path, gzip.compress(image.to_bytes(), mtime=0))
+    own = anomaly.with_name(anomaly.name.replace(derivatives.OUTPUTS["anomaly"], derivatives.OUTPUTS["mask"]))
+    meta = derivatives.read_summary(derivatives.sidecar_path(own))
+    meta |= {
+        "Threshold": measures["threshold"],
+        "MinimumLesionVolume": measures["min_lesion_volume_mm3"],
+    }
+    write_atomically(derivatives.sidecar_path(path), dump_json(meta))

@@ -1,0 +1,111 @@
+"""The group level: one table and page of the cohort, and the evaluation against reference masks.
+
+Reads derivatives only; nothing is scored again and raw data may be absent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bids_wmh_uad.bids import derivatives, tables
+from bids_wmh_uad.bids.dataset import session_label
+from bids_wmh_uad.bids.results import result_path
+from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED
+from bids_wmh_uad.files import dump_json, write_atomically
+from bids_wmh_uad.group.cohort import (
+    WMH_COLUMNS,
+    cohort_table,
+    finished,
+    read_participants,
+    read_summaries,
+    site_columns,
+)
+
+LOGGER = logging.getLogger("bids_wmh_uad")
+
+
+def run_group(config: RunConfig) -> int:
+    """Collect the cohort's table, evaluate it where references are given, and write the page.
+
+    Returns
+    -------
+    int
+        0; 1 if a session's results or its reference could not be used.
+
+    Raises
+    ------
+    MissingInputError
+        If there are no results, or no such reference dataset.
+    """
+    from bids_wmh_uad.group.prevalence import write_prevalence
+    from bids_wmh_uad.reports.group import write_group_report
+
+    out = config.output_dir
+    summaries = read_summaries(out)
+    participants = read_participants([config.bids_dir, out])
+    if not (out / "dataset_description.json").is_file():  # it links the raw data
+        derivatives.write_dataset_files(out, None)
+    masks = {path: result_path(path, "mask") for path in finished(summaries)}
+    desc, failures = "", 0
+    if config.group.threshold is not None:
+        from bids_wmh_uad.group.rethreshold import rethreshold, threshold_label
+
+        desc = threshold_label(config.group.threshold)
+        summaries, masks, failures = rethreshold(config, config.group.threshold, summaries)
+    rows = cohort_table(summaries, participants)
+    start = f"group_desc-{desc}_" if desc else "group_"
+    tables.write_table(out / f"{start}wmh.tsv", rows, {**WMH_COLUMNS, **site_columns(participants)})
+    evaluation, summary, unusable = _evaluate(config, summaries, masks, participants, start)
+    page = write_group_report(
+        out,
+        rows,
+        evaluation=evaluation,
+        summary=summary,
+        prevalence=write_prevalence(config, masks, summaries, desc),
+        name=f"{start.rstrip('_')}.html",
+    )
+    LOGGER.info("%d sessions in %s", len(rows), out / f"{start}wmh.tsv")
+    LOGGER.info("Report: %s", page)
+    return EXIT_SESSION_FAILED if failures + unusable else EXIT_OK
+
+
+def _evaluate(
+    config: RunConfig,
+    summaries: Mapping[Path, Mapping[str, Any]],
+    masks: Mapping[Path, Path],
+    participants: Mapping[str, Mapping[str, str]],
+    start: str,
+) -> tuple[list[dict[str, Any]] | None, dict[str, Any] | None, int]:
+    """Write the evaluation's tables; their content, and the number of references that could not be used."""
+    if config.group.reference is None:
+        return None, None, 0
+    from bids_wmh_uad.group.evaluation import EVALUATION_COLUMNS, evaluate_cohort
+    from bids_wmh_uad.group.statistics import summarise
+
+    rows, evaluations = evaluate_cohort(config, config.group.reference, summaries, masks)
+    tables.write_table(config.output_dir / f"{start}evaluation.tsv", rows, EVALUATION_COLUMNS)
+    summary = summarise(rows, evaluations, participants, config.method.random_seed)
+    write_atomically(config.output_dir / f"{start}summary.json", dump_json(summary))
+    return rows, summary, evaluations.count(None)
+
+
+def rebuild_reports(config: RunConfig) -> int:
+    """Rebuild every page from the derivatives (``--reports-only``)."""
+    from bids_wmh_uad.participant.run import write_reports
+
+    if config.analysis_level == "group":
+        return run_group(config)
+    rows = cohort_table(read_summaries(config.output_dir), {})
+    wanted = config.selection.participant_label
+    subjects = {str(row["participant_id"])[4:] for row in rows}
+    failures = {
+        session_label(str(row["participant_id"])[4:], str(row["session_id"])[4:] or None): str(row["reason"])
+        for row in rows
+        if row["status"] == "failed"
+    }
+    write_reports(config, sorted(subjects.intersection(wanted) if wanted else subjects), failures)
+    return EXIT_OK

@@ -1,0 +1,1 @@
+"""Adapters of ANTs, deepbet and nilearn: images in, images out."""

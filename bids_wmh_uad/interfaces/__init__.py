@@ -1,0 +1,1 @@
+"""Every nipype node of this program, thin: load, call, save."""

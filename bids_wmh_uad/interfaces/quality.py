@@ -1,0 +1,82 @@
+"""The step that doubts whether this is a head's T1w and FLAIR, whole and aligned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from numpy.typing import NDArray
+
+from bids_wmh_uad.core.image import quality as checks
+from bids_wmh_uad.core.image.volume import voxel_sizes
+from bids_wmh_uad.interfaces.preprocess import Stage, load, load_data
+
+FROM_PREPROCESSING = (
+    "flair", "t1w", "brain_mask", "gm", "wm", "template", "scaling", "overlap", "flair_stripped", "t1w_stripped",
+    "t1w_to_template",
+)  # fmt: skip
+
+
+class _CheckInput(BaseInterfaceInputSpec):
+    flair = File(exists=True, mandatory=True, desc="bias-corrected")
+    t1w = File(exists=True, mandatory=True)
+    brain_mask = File(exists=True, mandatory=True)
+    gm = File(exists=True, mandatory=True)
+    wm = File(exists=True, mandatory=True)
+    template = File(exists=True, mandatory=True)
+    scaling = traits.Dict(mandatory=True)
+    overlap = traits.Float(mandatory=True)
+    flair_stripped = traits.Bool(mandatory=True)
+    t1w_stripped = traits.Bool(mandatory=True)
+    t1w_to_template = traits.List(traits.List(traits.Float), mandatory=True)
+
+
+class _CheckOutput(TraitedSpec):
+    numbers = traits.Dict(desc="from core.checks.measure")
+    warnings = traits.List(traits.Str)
+
+
+class CheckScans(Stage):
+    """Measure whether the scans are what they should be."""
+
+    input_spec = _CheckInput
+    output_spec = _CheckOutput
+
+    def _compute(self, directory: Path) -> None:  # noqa: ARG002
+        inputs = self.inputs
+        image = load(inputs.flair)
+        brain = checks.Brain(
+            self._scaled("flair"),
+            self._scaled("t1w"),
+            load_data(inputs.brain_mask) > 0,
+            load_data(inputs.gm),
+            load_data(inputs.wm),
+            load_data(inputs.template),
+            voxel_sizes(image.affine),
+        )
+        numbers = checks.measure(brain) | {"overlap": inputs.overlap}
+        stretches = np.linalg.svd(np.asarray(inputs.t1w_to_template)[:3, :3], compute_uv=False)
+        numbers |= {"scale_max": float(stretches[0]), "scale_min": float(stretches[-1])}
+        self._results["warnings"] = checks.doubts(
+            numbers, stripped=inputs.flair_stripped or inputs.t1w_stripped
+        )
+        self._results["numbers"] = {name: round(value, 4) for name, value in numbers.items()}
+
+    def _scaled(self, name: str) -> NDArray[np.float32]:
+        """A contrast in units of white matter's mode."""
+        data = load_data(getattr(self.inputs, name)) / self.inputs.scaling[name]["mode"]
+        return np.asarray(data, dtype=np.float32)
+
+
+def connect_checks(workflow: Any) -> None:
+    """Add the node ``checks`` between preprocessing and the summary."""
+    import nipype.pipeline.engine as pe
+
+    preprocess, describe = (workflow.get_node(name) for name in ("preprocess_wf", "describe"))
+    node = pe.Node(CheckScans(), name="checks", mem_gb=1.0)
+    workflow.connect([
+        (preprocess, node, [(f"outputnode.{name}", name) for name in FROM_PREPROCESSING]),
+        (node, describe, [("warnings", "warnings"), ("numbers", "checks")]),
+    ])  # fmt: skip

@@ -1,0 +1,1 @@
+"""The train level: learn from controls."""

@@ -1,0 +1,165 @@
+"""The train level: learn the encoder from controls.
+
+Controls are preprocessed like any session, brought to the working grid, and cut into
+pairs of patches at the same template location of two different participants. Of a
+participant with several sessions the first is used.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, Directory, File, TraitedSpec, traits
+
+from bids_wmh_uad.bids.dataset import Session, find_sessions
+from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, NOT_ENOUGH_CONTROLS, MissingInputError
+from bids_wmh_uad.imaging.controls import save_control
+from bids_wmh_uad.interfaces.preprocess import Stage, load, load_data
+from bids_wmh_uad.train.launch import Meeting, own_device, read_launch
+from bids_wmh_uad.train.learning import learn
+from bids_wmh_uad.train.normality import EXCLUDED, fit_normality
+from bids_wmh_uad.workflows import engine
+from bids_wmh_uad.workflows.reuse import datasets, find_lesions, find_preprocessed, read_lesions
+
+LOGGER = logging.getLogger("bids_wmh_uad")
+LAST_NODE = "prepare"
+CONTROL = "control"
+PREPARING = "%s: preprocessing %s; left out as lesion: %s"
+
+
+class _PrepareInput(BaseInterfaceInputSpec):
+    flair = File(exists=True, mandatory=True, desc="robust z")
+    t1w = File(exists=True, mandatory=True, desc="robust z")
+    brain_mask = File(exists=True, mandatory=True)
+    lesions = File(exists=True, desc="mask of what must not be learnt, on the grid of `scan`")
+    lesions_kind = traits.Str(mandatory=True)
+    scan = File(exists=True, mandatory=True, desc="the user's FLAIR")
+    resample = traits.Bool(False, usedefault=True, desc="bring a mask on another grid to the scan's")
+    flair_to_t1w = traits.List(traits.List(traits.Float), mandatory=True)
+    t1w_to_template = traits.List(traits.List(traits.Float), mandatory=True)
+
+
+class _PrepareOutput(TraitedSpec):
+    out_dir = Directory(desc="a prepared control (workflows.controls)")
+
+
+class PrepareControl(Stage):
+    """Bring one control to the working grid, as the network's input."""
+
+    input_spec = _PrepareInput
+    output_spec = _PrepareOutput
+
+    def _compute(self, directory: Path) -> None:
+        from bids_wmh_uad.core.image.volume import WorkingGrid
+        from bids_wmh_uad.core.network.patches import network_input
+
+        flair = load(self.inputs.flair)
+        grid = WorkingGrid.from_affine(flair.shape, flair.affine)
+        mask = grid.forward(load_data(self.inputs.brain_mask) > 0, order=0)
+        image = network_input(
+            grid.forward(np.asanyarray(flair.dataobj)), grid.forward(load_data(self.inputs.t1w)), mask
+        )
+        if isinstance(self.inputs.lesions, str):
+            lesions = read_lesions(
+                Path(self.inputs.lesions), Path(self.inputs.scan), resample=self.inputs.resample
+            )
+            mask &= ~grid.forward(lesions, order=0)
+        to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
+        mni_to_voxel = np.linalg.inv(to_template @ grid.affine)
+        control = save_control(directory / CONTROL, image, mask, mni_to_voxel)
+        (control / EXCLUDED).write_text(self.inputs.lesions_kind)
+        self._results["out_dir"] = str(control)
+
+
+def run_train(config: RunConfig) -> int:
+    """Train the siamese auto-encoder on the selected sessions and write a model directory.
+
+    Where torchrun or srun started several processes, the first one does all but the training
+    itself alone.
+
+    Returns
+    -------
+    int
+        0; 1 if a session could not be used (the model is written all the same).
+
+    Raises
+    ------
+    MissingInputError
+        If fewer than two participants can be used.
+    TrainingError
+        If training diverges, or cannot be resumed.
+    """
+    launch = read_launch(os.environ)
+    meeting = Meeting(launch)
+    if launch.rank > 0:
+        learn(meeting.await_controls(), config, meeting, own_device(config.performance.device, launch))
+        return EXIT_OK
+    engine.require_device(config.performance.device)
+    controls: dict[Session, Path] = {}
+    try:
+        controls, complete = _controls(config)
+    finally:
+        meeting.announce({session.label: path for session, path in controls.items()} or None)
+    device = own_device(config.performance.device, launch)  # now: workers are forked without it
+    learn({session.label: path for session, path in controls.items()}, config, meeting, device)
+    fit_normality(list(controls.values()), config)
+    LOGGER.info("Model: %s", config.training.output_model)
+    return EXIT_OK if complete else EXIT_SESSION_FAILED
+
+
+def _controls(config: RunConfig) -> tuple[dict[Session, Path], bool]:
+    """Prepare the selected controls, the first session of each participant; whether none was left out."""
+    sessions, unusable = find_sessions(config.bids_dir, config.selection)
+    sessions = list({session.subject: session for session in reversed(sessions)}.values())[::-1]
+    prepared = prepare_controls(sessions, config)
+    for entry in unusable:
+        LOGGER.error("%s: %s", entry.label, entry.error)
+    if len(prepared) < 2:
+        raise MissingInputError(NOT_ENOUGH_CONTROLS.format(path=config.bids_dir, n=len(prepared)))
+    return prepared, not unusable and len(prepared) == len(sessions)
+
+
+def prepare_controls(sessions: Sequence[Session], config: RunConfig) -> dict[Session, Path]:
+    """Preprocess the controls, to directories for `controls.open_control`; those that fail are said and left out."""
+    engine.configure_nipype(config)
+    import nipype.pipeline.engine as pe
+    from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+    from bids_wmh_uad.workflows.preprocess import init_preprocess_wf
+
+    given = datasets(config)
+    workflow = Workflow(name=engine.workflow_name("train"), base_dir=str(config.running.work_dir))
+    for session in sessions:
+        single = Workflow(name=session.workflow_name)
+        earlier = find_preprocessed(session, [*given, config.output_dir], config.method.random_seed)
+        kind, lesions = find_lesions(session, given, earlier)
+        LOGGER.info(PREPARING, session.label, "made anew" if earlier is None else "reused", kind)
+        prepare = pe.Node(
+            PrepareControl(lesions_kind=kind, scan=str(session.flair), resample=config.group.resample_reference),
+            name=LAST_NODE, mem_gb=1.0,
+        )  # fmt: skip
+        if lesions is not None:
+            prepare.inputs.lesions = str(lesions)
+        single.connect([
+            (init_preprocess_wf(session, config, earlier), prepare, [
+                ("outputnode.flair_z", "flair"), ("outputnode.t1w_z", "t1w"),
+                ("outputnode.brain_mask", "brain_mask"), ("outputnode.flair_to_t1w", "flair_to_t1w"),
+                ("outputnode.t1w_to_template", "t1w_to_template"),
+            ]),
+        ])  # fmt: skip
+        workflow.add_nodes([single])
+    progress = engine.Progress({session.workflow_name: session.label for session in sessions}, LAST_NODE)
+    try:
+        workflow.run(**engine.plugin_settings(config, progress))
+    except (RuntimeError, OSError):  # some nodes failed: said below
+        LOGGER.debug("", exc_info=True)
+    for crash in engine.read_crashes(config.log_dir):
+        LOGGER.error("%s", crash.reason)
+    root = Path(config.running.work_dir) / workflow.name
+    files = {session: root / session.workflow_name / LAST_NODE / CONTROL for session in sessions}
+    return {session: path for session, path in files.items() if path.is_dir()}

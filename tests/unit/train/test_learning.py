@@ -21,10 +21,10 @@ from bids_wmh_uad.train import learning
 from bids_wmh_uad.train.checkpoints import CHECKPOINT
 from bids_wmh_uad.train.launch import Launch, Meeting, read_launch
 from bids_wmh_uad.train.learning import held_out_labels, learn
-from tests.unit.training_run import make_config, make_controls
+from tests.unit.train.training_run import make_config, make_controls
 
-SCRIPT = [sys.executable, "-m", "tests.unit.training_run"]
-ROOT = Path(__file__).parents[2]
+SCRIPT = [sys.executable, "-m", "tests.unit.train.training_run"]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_two_processes_train_as_one_with_the_same_batch(controls, tmp_path, obje
     folder = next(iter(controls.values())).parent
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        "-m", "tests.unit.training_run", str(folder), str(tmp_path / "two"), *options,
+        "-m", "tests.unit.train.training_run", str(folder), str(tmp_path / "two"), *options,
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ from bids_wmh_uad import errors
 from bids_wmh_uad.cli.boutiques import RELEASE, descriptor
 from bids_wmh_uad.cli.parser import build_parser, parse_args
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def inputs():

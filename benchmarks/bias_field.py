@@ -27,16 +27,16 @@ def average_precisions(flair: Path, truth: Path) -> dict[str, float]:
 
     from bids_wmh_uad.core.evaluation.ranking import average_precision
     from bids_wmh_uad.core.image.intensity import robust_zscore, smooth_inside
-    from bids_wmh_uad.imaging import tools
+    from bids_wmh_uad.imaging import bias, resampling, scans, templates
 
-    image = tools.read_scan(flair)
+    image = scans.read_scan(flair)
     lesions = np.asanyarray(nib.as_closest_canonical(nib.load(truth)).dataobj) > 0
     data = np.asanyarray(image.dataobj)
     brain = binary_fill_holes(data != 0)
-    reference = brain & (tools.resample(tools.template("WM"), image, np.eye(4)) > 0.9)
+    reference = brain & (resampling.resample(templates.template("WM"), image, np.eye(4)) > 0.9)
     result = {}
     for levels in LEVELS:
-        corrected = tools.correct_bias(image, brain, levels=levels) if levels else data
+        corrected = bias.correct_bias(image, brain, levels=levels) if levels else data
         z, _ = robust_zscore(corrected, brain, reference)
         smoothed = smooth_inside(z, brain, image.header.get_zooms())
         result[str(levels)] = round(average_precision(smoothed[brain], lesions[brain]), 3)

@@ -31,7 +31,7 @@ from scipy import ndimage
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.files import dump_json
-from bids_wmh_uad.imaging import tools
+from bids_wmh_uad.imaging import registration, templates
 
 SESSIONS, TIMED, ALTERNATIONS = 1000, 40, 3
 SHAPE = (182, 218, 182)
@@ -64,7 +64,7 @@ def write_dataset(out: Path) -> list[Path]:
         }
         paths["mask"].parent.mkdir(parents=True)
         os.link(source / f"{k % MASKS}.nii.gz", paths["mask"])
-        paths["flair_to_template"].write_text(tools.itk_text(np.diag([1.05, 0.97, 1.02, 1.0])))
+        paths["flair_to_template"].write_text(registration.itk_text(np.diag([1.05, 0.97, 1.02, 1.0])))
         summary = {
             "participant_id": f"sub-{k:04d}", "session_id": "n/a", "status": "done", "wmh_volume_ml": 20.0 + k % 7,
             "lesion_count": 9, "largest_lesion_ml": 3.0, "icv_ml": 1400.0, "wmh_percent_icv": 1.4, "score": "directed",
@@ -110,7 +110,7 @@ def resampled(path: Path, affine: NDArray[np.float64], shape: tuple[int, ...]) -
 
 def main() -> None:
     """Print the JSON line."""
-    template = tools.template("T1w", 2)
+    template = templates.template("T1w", 2)
     cores = os.cpu_count() or 1
     jobs = Parallel(n_jobs=cores)
     times: dict[str, list[float]] = {"peer": [], "ours": []}

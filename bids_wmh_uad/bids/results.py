@@ -20,7 +20,7 @@ from bids_wmh_uad.errors import (
     BadDataError,
     BadImageError,
 )
-from bids_wmh_uad.imaging import tools
+from bids_wmh_uad.imaging import registration, resampling, scans, templates
 
 
 def result_path(summary: Path, output: str) -> Path:
@@ -63,12 +63,14 @@ def grey_matter(summary: Path, like: Volume) -> NDArray[np.bool_]:
         If the session's transform to the template cannot be read.
     """
     to_template = read_transform(result_path(summary, "flair_to_template"))
-    grid = tools.as_image(np.zeros(like.shape, dtype=np.uint8), like.affine)
-    return tools.resample(tools.template("GM"), grid, np.linalg.inv(to_template)) > tools.GM_LIKELY
+    grid = scans.as_image(np.zeros(like.shape, dtype=np.uint8), like.affine)
+    return (
+        resampling.resample(templates.template("GM"), grid, np.linalg.inv(to_template)) > templates.GM_LIKELY
+    )
 
 
 def read_transform(path: Path) -> NDArray[np.float64]:
-    """Read what ``tools.itk_text`` wrote: (4, 4), moves an image from source to target (RAS, mm).
+    """Read what ``registration.itk_text`` wrote: (4, 4), moves an image from source to target (RAS, mm).
 
     Raises
     ------
@@ -80,6 +82,8 @@ def read_transform(path: Path) -> NDArray[np.float64]:
         numbers = np.array(lines["Parameters"].split(), dtype=np.float64)
         pull = np.eye(4)
         pull[:3] = np.column_stack([numbers[:9].reshape(3, 3), numbers[9:]])
-        return np.asarray(tools.LPS_TO_RAS @ np.linalg.inv(pull) @ tools.LPS_TO_RAS, dtype=np.float64)
+        return np.asarray(
+            registration.LPS_TO_RAS @ np.linalg.inv(pull) @ registration.LPS_TO_RAS, dtype=np.float64
+        )
     except (OSError, ValueError, KeyError, np.linalg.LinAlgError) as error:
         raise BadDataError(UNREADABLE_SIDECAR.format(path=path, reason=error)) from error

@@ -40,7 +40,7 @@ from bids_wmh_uad.errors import (
     MissingInputError,
 )
 from bids_wmh_uad.group.cohort import WMH_COLUMNS, for_each
-from bids_wmh_uad.imaging import tools
+from bids_wmh_uad.imaging import resampling
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 SECONDS = 1.5
@@ -329,7 +329,7 @@ def on_grid_of(result: Volume, truth: Volume, names: tuple[Path, Path], resample
         if resample:
             source = nib.Nifti1Image(np.asarray(truth.data, dtype=np.float32), truth.affine)
             grid = nib.Nifti1Image(np.zeros(result.shape, dtype=np.uint8), result.affine)
-            return np.rint(tools.resample(source, grid, np.eye(4), interpolation="nearest"))
+            return np.rint(resampling.resample(source, grid, np.eye(4), interpolation="nearest"))
         raise GridMismatchError(f"{error} {RESAMPLE_HINT}") from error
     return truth.data
 

@@ -18,7 +18,7 @@ from bids_wmh_uad.config import TEMPLATE, RunConfig
 from bids_wmh_uad.errors import BadDataError
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.group.cohort import for_each
-from bids_wmh_uad.imaging import tools
+from bids_wmh_uad.imaging import scans, templates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,7 @@ def write_prevalence(
     Path or None
         None when no session's mask could be used.
     """
-    template = tools.template("T1w", RESOLUTION)
+    template = templates.template("T1w", RESOLUTION)
     place = partial(lesion_voxels, affine=template.affine, shape=template.shape)
     pairs = [(mask, result_path(path, "flair_to_template")) for path, mask in masks.items()]
     found = for_each(place, pairs, config, SECONDS)
@@ -67,7 +67,7 @@ def write_prevalence(
             prevalence.ravel()[voxels] += 1 / usable[name]
     if not usable:
         return None
-    image = tools.as_image((prevalence / len(usable)).astype(np.float32), template.affine)
+    image = scans.as_image((prevalence / len(usable)).astype(np.float32), template.affine)
     path = config.output_dir / ("group_" + PREVALENCE.format(desc=desc))
     write_atomically(path, gzip.compress(image.to_bytes(), mtime=0))
     meta = {

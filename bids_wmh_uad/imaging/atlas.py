@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from bids_wmh_uad.imaging import tools
+from bids_wmh_uad.imaging import templates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ DEEP_CENTRE, DEEP_RADII = (18.0, -6.0, 5.0), (17.0, 30.0, 16.0)
 
 def make_atlas() -> nib.Nifti1Image:
     """Derive the atlas: uint8 labels on the template at 2 mm."""
-    maps = [tools.template(name, resolution=2) for name in ("GM", "WM", "T1w")]
+    maps = [templates.template(name, resolution=2) for name in ("GM", "WM", "T1w")]
     affine = maps[0].affine
     grey, white, head = (np.asanyarray(image.dataobj, dtype=np.float32) for image in maps)
     brain = head > BRAIN

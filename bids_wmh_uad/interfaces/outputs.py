@@ -14,7 +14,7 @@ from bids_wmh_uad import __version__
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.sidecars import sidecars
 from bids_wmh_uad.files import dump_json
-from bids_wmh_uad.imaging import tools
+from bids_wmh_uad.imaging import registration, scans
 from bids_wmh_uad.interfaces.preprocess import Stage, load_data
 
 LOGGER = logging.getLogger("bids_wmh_uad.report")
@@ -86,7 +86,7 @@ class FinishImages(Stage):
                 else load_data(getattr(self.inputs, name))
             )
             path = directory / f"{name}.nii"
-            nib.save(tools.to_grid_of(data.astype(dtype), source), path)
+            nib.save(scans.to_grid_of(data.astype(dtype), source), path)
             self._results[name] = str(path)
         t1w_to_flair = np.linalg.inv(np.asarray(self.inputs.flair_to_t1w))
         t1w_to_template = np.asarray(self.inputs.t1w_to_template)
@@ -97,7 +97,7 @@ class FinishImages(Stage):
         }
         for name, matrix in matrices.items():
             path = directory / f"{name}.txt"
-            path.write_text(tools.itk_text(matrix))
+            path.write_text(registration.itk_text(matrix))
             self._results[name] = str(path)
 
 

@@ -24,7 +24,10 @@ from nipype.interfaces.base import (
 )
 from numpy.typing import NDArray
 
-from bids_wmh_uad.imaging import tools
+from bids_wmh_uad.core.device import torch_device
+from bids_wmh_uad.core.evaluation.overlap import dice
+from bids_wmh_uad.imaging import bias, registration, resampling, scans, templates
+from bids_wmh_uad.imaging.brain import brain_mask
 
 Array = NDArray[Any]
 MIN_OVERLAP = 0.3
@@ -87,7 +90,7 @@ class ReadScan(Stage):
     output_spec = _ReadOutput
 
     def _compute(self, directory: Path) -> None:
-        self._save("out_file", directory, tools.read_scan(Path(self.inputs.in_file)))
+        self._save("out_file", directory, scans.read_scan(Path(self.inputs.in_file)))
 
 
 class _BrainInput(BaseInterfaceInputSpec):
@@ -110,10 +113,10 @@ class ExtractBrain(Stage):
 
     def _compute(self, directory: Path) -> None:
         image = load(self.inputs.in_file)
-        mask, stripped = tools.brain_mask(
+        mask, stripped = brain_mask(
             image, Path(self.inputs.scan), threads=self.inputs.threads, device=self.inputs.device
         )
-        self._save("out_mask", directory, tools.as_image(mask.astype(np.uint8), image.affine))
+        self._save("out_mask", directory, scans.as_image(mask.astype(np.uint8), image.affine))
         self._results["stripped"] = bool(stripped)
 
 
@@ -131,8 +134,8 @@ class CorrectBias(Stage):
 
     def _compute(self, directory: Path) -> None:
         image = load(self.inputs.in_file)
-        corrected = tools.correct_bias(image, load_data(self.inputs.in_mask) > 0, levels=self.inputs.levels)
-        self._save("out_file", directory, tools.as_image(corrected, image.affine))
+        corrected = bias.correct_bias(image, load_data(self.inputs.in_mask) > 0, levels=self.inputs.levels)
+        self._save("out_file", directory, scans.as_image(corrected, image.affine))
 
 
 class _RegisterInput(BaseInterfaceInputSpec):
@@ -160,15 +163,15 @@ class Register(Stage):
         fixed = (
             _masked(self.inputs.fixed, self.inputs.fixed_mask)
             if isinstance(self.inputs.fixed, str)
-            else tools.template("T1w", resolution=2)
+            else templates.template("T1w", resolution=2)
         )
-        matrix = tools.register(fixed, moving, transform=self.inputs.transform, seed=self.inputs.seed)
+        matrix = registration.register(fixed, moving, transform=self.inputs.transform, seed=self.inputs.seed)
         self._results["matrix"] = matrix.tolist()
 
 
 def _masked(path: str, mask: str) -> nib.Nifti1Image:
     image = load(path)
-    return tools.as_image(np.asanyarray(image.dataobj) * (load_data(mask) > 0), image.affine)
+    return scans.as_image(np.asanyarray(image.dataobj) * (load_data(mask) > 0), image.affine)
 
 
 class _AlignInput(BaseInterfaceInputSpec):
@@ -201,14 +204,14 @@ class AlignToFLAIR(Stage):
         flair = load(self.inputs.flair)
         to_flair = np.linalg.inv(np.asarray(self.inputs.flair_to_t1w))
         from_template = to_flair @ np.linalg.inv(np.asarray(self.inputs.t1w_to_template))
-        t1w = tools.resample(load(self.inputs.t1w), flair, to_flair, interpolation="continuous")
-        t1w_mask = tools.resample(load(self.inputs.t1w_mask), flair, to_flair) > 0.5
+        t1w = resampling.resample(load(self.inputs.t1w), flair, to_flair, interpolation="continuous")
+        t1w_mask = resampling.resample(load(self.inputs.t1w_mask), flair, to_flair) > 0.5
         flair_mask = load_data(self.inputs.flair_mask) > 0
-        self._check_overlap(tools.dice(t1w_mask, flair_mask))
+        self._check_overlap(dice(t1w_mask, flair_mask))
         mask = flair_mask if self.inputs.flair_stripped else flair_mask | t1w_mask
         outputs = {"t1w": t1w, "brain_mask": mask.astype(np.uint8), **priors_on(flair, from_template)}
         for name, data in outputs.items():
-            self._save(name, directory, tools.as_image(data, flair.affine))
+            self._save(name, directory, scans.as_image(data, flair.affine))
 
     def _check_overlap(self, overlap: float) -> None:
         from bids_wmh_uad.errors import NO_OVERLAP, BadImageError
@@ -221,7 +224,10 @@ class AlignToFLAIR(Stage):
 def priors_on(flair: nib.Nifti1Image, from_template: Array) -> dict[str, Array]:
     """The template's tissue priors and T1w on a FLAIR's grid: ``wm``, ``gm``, ``template``."""
     which = {"wm": "WM", "gm": "GM", "template": "T1w"}
-    return {name: tools.resample(tools.template(key), flair, from_template) for name, key in which.items()}
+    return {
+        name: resampling.resample(templates.template(key), flair, from_template)
+        for name, key in which.items()
+    }
 
 
 class _NormaliseInput(BaseInterfaceInputSpec):
@@ -255,7 +261,7 @@ class NormaliseIntensity(Stage):
             _, scaling = robust_zscore(data, mask, reference, name=name)
             self._results["scaling"][name] = {"mode": scaling.location, "scale": scaling.scale}
             z = zscore(data, self._results["scaling"][name])
-            self._save(name, directory, tools.as_image(z, image.affine))
+            self._save(name, directory, scans.as_image(z, image.affine))
 
 
 def zscore(data: Array, scaling: dict[str, float]) -> NDArray[np.float32]:
@@ -322,19 +328,19 @@ class ScoreAnomaly(Stage):
             grid.forward(np.asanyarray(image.dataobj)),
             grid.forward(load_data(self.inputs.t1w)),
             inside,
-            grid.forward(load_data(self.inputs.gm)) > tools.GM_LIKELY,
+            grid.forward(load_data(self.inputs.gm)) > templates.GM_LIKELY,
             voxels=voxels,
             zooms=grid.zooms,
         )
         found = anomaly_map(
             model, scan, params, np.random.default_rng(self.inputs.seed),
-            one_class=one_class, device=tools.torch_device(self.inputs.device),
+            one_class=one_class, device=torch_device(self.inputs.device),
         )  # fmt: skip
         uncovered = 0.0 if voxels is None else 100 * float((voxels[inside] < 0).mean())
         said = [*found.warnings, *uncovered_warnings(uncovered)]
         self._results |= {"device": found.device, "warnings": said, "uncovered": round(uncovered, 2)}
         native = np.where(mask, grid.backward(found.scores), 0).astype(np.float32)
-        self._save("anomaly", directory, tools.as_image(native, image.affine))
+        self._save("anomaly", directory, scans.as_image(native, image.affine))
 
 
 class _SegmentInput(BaseInterfaceInputSpec):
@@ -367,13 +373,13 @@ class SegmentLesions(Stage):
         found = segment(
             np.asanyarray(image.dataobj),
             load_data(self.inputs.brain_mask) > 0,
-            load_data(self.inputs.gm) > tools.GM_LIKELY,
+            load_data(self.inputs.gm) > templates.GM_LIKELY,
             image.affine,
             threshold=self.inputs.threshold,
             min_lesion_volume=self.inputs.min_lesion_volume,
             regions=load_data(self.inputs.regions),
         )
-        self._save("lesions", directory, tools.as_image(found.labels, image.affine))
-        self._save("probability", directory, tools.as_image(found.probability, image.affine))
+        self._save("lesions", directory, scans.as_image(found.labels, image.affine))
+        self._save("probability", directory, scans.as_image(found.probability, image.affine))
         self._results["table"] = write_lesion_table(directory / "lesions.tsv", found.lesions, found.places)
         self._results["measures"] = found.measures

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bids_wmh_uad.core.image.volume import voxel_sizes
 from bids_wmh_uad.core.lesion import regions as core
 from bids_wmh_uad.errors import NO_VENTRICLES
-from bids_wmh_uad.imaging import atlas, tools
+from bids_wmh_uad.imaging import atlas, resampling, scans
 from bids_wmh_uad.interfaces.preprocess import Stage, load, load_data
 
 
@@ -27,7 +27,7 @@ def atlas_on(grid: nib.Nifti1Image, from_template: NDArray[np.float64]) -> dict[
         Moves the template to the grid's space, RAS mm.
     """
     image = atlas.make_atlas()
-    labels = tools.resample(image, grid, from_template, interpolation="nearest").astype(np.uint8)
+    labels = resampling.resample(image, grid, from_template, interpolation="nearest").astype(np.uint8)
     return {label: labels == label for label in (atlas.VENTRICLES, atlas.INFRATENTORIAL, atlas.DEEP_GREY)}
 
 
@@ -77,7 +77,7 @@ class FindRegions(Stage):
             load_data(self.inputs.gm),
         )
         labels, found = map_regions(tissue, image, np.linalg.inv(to_template))
-        self._save("regions", directory, tools.as_image(labels, image.affine))
+        self._save("regions", directory, scans.as_image(labels, image.affine))
         self._results["warnings"] = [] if found else [NO_VENTRICLES]
 
 

@@ -22,7 +22,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.core.network.patches import BatchSampler, PairSampler
 from bids_wmh_uad.errors import BAD_CHECKPOINT, BAD_VALUE, TRAINING_REPORT_FAILED, TrainingError, UsageError
-from bids_wmh_uad.imaging import tools
+from bids_wmh_uad.imaging import templates
 from bids_wmh_uad.imaging.controls import open_control
 from bids_wmh_uad.models import DESCRIPTION, save_model
 from bids_wmh_uad.train.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
@@ -341,7 +341,7 @@ def _description(
 
 def template_coordinates() -> NDArray[np.float64]:
     """Template brain locations in mm, shape (m, 3), on a regular grid."""
-    template = tools.template("T1w", resolution=TEMPLATE_STEP_MM)
-    voxels = np.argwhere(tools.template_brain(template))
+    template = templates.template("T1w", resolution=TEMPLATE_STEP_MM)
+    voxels = np.argwhere(templates.template_brain(template))
     coordinates: NDArray[np.float64] = voxels @ template.affine[:3, :3].T + template.affine[:3, 3]
     return coordinates

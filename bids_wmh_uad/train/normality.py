@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_wmh_uad.config import TEMPLATE, Method, RunConfig
+from bids_wmh_uad.core.device import torch_device
 from bids_wmh_uad.errors import FEW_CONTROLS, UNCOVERED
-from bids_wmh_uad.imaging import tools
+from bids_wmh_uad.imaging import templates
 from bids_wmh_uad.imaging.controls import open_control
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def fit_normality(controls: Sequence[Path], config: RunConfig) -> None:
 
     directory = config.training.output_model
     assert directory is not None  # the parser requires it
-    device = tools.torch_device(config.performance.device)
+    device = torch_device(config.performance.device)
     encoder = load_model(directory)[0].to(device)
     fits = {"pooled": _add_pooled, "voxel": _add_voxelwise}
     about: dict[str, Any] = {}
@@ -224,8 +225,8 @@ def template_grid(step_mm: int) -> TemplateGrid:
     """The template's brain and one voxel around it: other brains are not its shape exactly."""
     from scipy import ndimage
 
-    template = tools.template("T1w", resolution=step_mm)
-    mask = ndimage.binary_dilation(tools.template_brain(template))
+    template = templates.template("T1w", resolution=step_mm)
+    mask = ndimage.binary_dilation(templates.template_brain(template))
     return TemplateGrid(step_mm, mask, template.affine)
 
 

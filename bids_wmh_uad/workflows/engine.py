@@ -57,7 +57,7 @@ def require_device(name: str) -> None:
     TemporaryError
     """
     if name.startswith("cuda"):
-        from bids_wmh_uad.imaging.tools import torch_device
+        from bids_wmh_uad.core.device import torch_device
 
         torch_device(name)
 

@@ -27,7 +27,7 @@ from bids_wmh_uad.errors import (
     MissingInputError,
 )
 from bids_wmh_uad.group.evaluation import find_reference, on_grid_of
-from bids_wmh_uad.imaging import tools
+from bids_wmh_uad.imaging import registration, scans
 from bids_wmh_uad.interfaces.preprocess import Stage, priors_on, zscore
 
 LOGGER = logging.getLogger("bids_wmh_uad")
@@ -258,21 +258,21 @@ class ReusePreprocessed(Stage):
 
     def _compute(self, directory: Path) -> None:
         i = self.inputs
-        flair = tools.read_scan(Path(i.flair))
+        flair = scans.read_scan(Path(i.flair))
         data: dict[str, Any] = {"flair": np.asanyarray(flair.dataobj)}
-        data["t1w"] = np.asanyarray(tools.read_scan(Path(i.t1w)).dataobj)
+        data["t1w"] = np.asanyarray(scans.read_scan(Path(i.t1w)).dataobj)
         mask = read_volume(Path(i.brain))
         canonical = nib.as_closest_canonical(nib.Nifti1Image((mask.data > 0).astype(np.uint8), mask.affine))
         data["brain_mask"] = np.asanyarray(canonical.dataobj)
         flair_to_t1w, t1w_to_template = (
-            np.linalg.inv(read_transform(Path(i.t1w_to_flair))).round(tools.DECIMALS),
-            read_transform(Path(i.t1w_to_template)).round(tools.DECIMALS),
+            np.linalg.inv(read_transform(Path(i.t1w_to_flair))).round(registration.DECIMALS),
+            read_transform(Path(i.t1w_to_template)).round(registration.DECIMALS),
         )
         from_template = np.linalg.inv(flair_to_t1w) @ np.linalg.inv(t1w_to_template)
         data |= priors_on(flair, from_template)
         data |= {f"{name}_z": zscore(data[name], i.scaling[name]) for name in ("flair", "t1w")}
         for name, values in data.items():
-            self._save(name, directory, tools.as_image(values, flair.affine))
+            self._save(name, directory, scans.as_image(values, flair.affine))
         self._results |= {
             "scaling": i.scaling,
             "overlap": i.overlap,

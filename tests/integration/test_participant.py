@@ -142,7 +142,7 @@ def test_the_order_of_storage_changes_next_to_nothing(first: Run) -> None:
 
 
 def test_the_transforms_compose(first: Run) -> None:
-    from bids_wmh_uad.imaging.tools import _read_itk
+    from bids_wmh_uad.imaging.registration import _read_itk
 
     pull = {name: _read_itk(str(first.path("sub-01", name))) for name in
             ("t1w_to_flair", "t1w_to_template", "flair_to_template")}  # fmt: skip
@@ -151,7 +151,7 @@ def test_the_transforms_compose(first: Run) -> None:
 
 
 def test_the_registration_finds_the_phantoms_motion(first: Run, phantom: PhantomSubject) -> None:
-    from bids_wmh_uad.imaging.tools import _read_itk
+    from bids_wmh_uad.imaging.registration import _read_itk
 
     found = np.linalg.inv(_read_itk(str(first.path("sub-01", "t1w_to_flair"))))
     corners = np.array([[x, y, z, 1] for x in (-60, 60) for y in (-90, 60) for z in (-40, 60)], float).T

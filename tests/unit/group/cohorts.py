@@ -14,7 +14,7 @@ from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import Group, Method, RunConfig, Running
 from bids_wmh_uad.core.lesion.regions import VENTRICLES
-from bids_wmh_uad.imaging import tools
+from bids_wmh_uad.imaging import registration
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,7 +82,7 @@ def write_session(
     sidecar = derivatives.sidecar_path(Path(start + derivatives.OUTPUTS["flair"]))
     sidecar.write_text(json.dumps({"WhiteMatter": {"mode": 100.0, "scale": 10.0}}))
     to_template = Path(start + derivatives.OUTPUTS["flair_to_template"])
-    to_template.write_text(tools.itk_text(np.eye(4)))
+    to_template.write_text(registration.itk_text(np.eye(4)))
     return path
 
 

@@ -20,7 +20,7 @@ from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, BadDataError, Usag
 from bids_wmh_uad.group import run as group
 from bids_wmh_uad.group.prevalence import RESOLUTION, lesion_voxels
 from bids_wmh_uad.group.rethreshold import MASK, threshold_label
-from bids_wmh_uad.imaging import tools
+from bids_wmh_uad.imaging import registration
 
 
 def table(path: Path) -> pd.DataFrame:
@@ -107,7 +107,7 @@ def test_transforms_are_read_as_they_were_written(tmp_path: Path) -> None:
     matrix = np.eye(4)
     matrix[:3] += np.random.default_rng(0).normal(size=(3, 4)) * [0.1, 0.1, 0.1, 20]
     path = tmp_path / "xfm.txt"
-    path.write_text(tools.itk_text(matrix))
+    path.write_text(registration.itk_text(matrix))
     np.testing.assert_allclose(read_transform(path), matrix, atol=1e-9)
     for wrong in ("", "Parameters: 1 2 3\n", "Parameters: " + "0 " * 12):
         path.write_text(wrong)
@@ -128,7 +128,7 @@ def test_lesions_keep_their_volume_and_place_in_the_template(
     ball = ((world - 35) ** 2).sum(-1) < 20**2
     matrix = np.array([[0, -1.1, 0, 60], [1, 0, 0, -40], [0, 0, 0.9, 5], [0, 0, 0, 1.0]])
     mask = save(tmp_path / "mask.nii.gz", ball.astype(np.uint8), affine)
-    (tmp_path / "xfm.txt").write_text(tools.itk_text(matrix))
+    (tmp_path / "xfm.txt").write_text(registration.itk_text(matrix))
     grid = np.diag([2.0, 2, 2, 1])
     grid[:3, 3] = [-40, -60, -20]
     found = np.zeros((60, 60, 60), dtype=bool)

@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy import ndimage
 
+from bids_wmh_uad.core.device import torch_device
 from bids_wmh_uad.errors import (
     BAD_AFFINE,
     EMPTY_IMAGE,
@@ -27,7 +28,8 @@ from bids_wmh_uad.errors import (
     BadImageError,
     TemporaryError,
 )
-from bids_wmh_uad.imaging import tools
+from bids_wmh_uad.imaging import bias, registration, resampling, scans
+from bids_wmh_uad.imaging.brain import brain_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,7 +76,7 @@ def test_the_order_of_storage_does_not_matter(tmp_path: Path, order: str) -> Non
     image = nib.Nifti1Image(voxels(), OBLIQUE)
     path = save(tmp_path / "x.nii", reoriented(image, order))
     assert "".join(nib.aff2axcodes(nib.load(path).affine)) == order
-    read = tools.read_scan(path)
+    read = scans.read_scan(path)
     np.testing.assert_array_equal(np.asanyarray(read.dataobj), voxels())
     np.testing.assert_allclose(read.affine, OBLIQUE, atol=1e-4)
     np.testing.assert_allclose(read.get_qform(), read.get_sform(), atol=1e-6)
@@ -88,7 +90,7 @@ def test_the_way_back_is_exact(tmp_path: Path, order: str, codes: tuple[int, int
     image.set_sform(affine, code=codes[1])
     image.set_qform(affine if codes[1] == 0 or codes[0] != 1 else turn(3) @ affine, code=codes[0])
     source = nib.load(save(tmp_path / "x.nii.gz", image))
-    back = tools.to_grid_of(np.asanyarray(tools.read_scan(tmp_path / "x.nii.gz").dataobj), source)
+    back = scans.to_grid_of(np.asanyarray(scans.read_scan(tmp_path / "x.nii.gz").dataobj), source)
     back = nib.load(save(tmp_path / "back.nii.gz", back))
     np.testing.assert_array_equal(np.asanyarray(back.dataobj), np.asanyarray(source.dataobj))
     np.testing.assert_array_equal(back.affine, source.affine)
@@ -117,14 +119,14 @@ def test_scale_factors_are_applied(
         block = image.header.structarr.copy()
         block["scl_slope"], block["scl_inter"], block["vox_offset"] = slope, inter, 352
         handle.write(gzip.compress(block.tobytes() + bytes(4) + data.tobytes(order="F")))
-    read = tools.read_scan(path)
+    read = scans.read_scan(path)
     np.testing.assert_allclose(np.asanyarray(read.dataobj), data * np.float64(slope) + inter, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
 def test_the_data_type_does_not_matter(tmp_path: Path, dtype: type) -> None:
     data = np.clip(voxels(), 1, 250).astype(np.uint8)
-    read = tools.read_scan(
+    read = scans.read_scan(
         save(tmp_path / "x.nii.gz", nib.Nifti1Image(data.astype(dtype), OBLIQUE, dtype=dtype))
     )
     assert read.get_data_dtype() == np.float32
@@ -135,21 +137,21 @@ def test_what_is_not_a_number_is_background(tmp_path: Path) -> None:
     data = voxels()
     bad = np.random.default_rng(1).random(SHAPE) < 0.3
     data[bad] = np.random.default_rng(2).choice([np.nan, np.inf, -np.inf], bad.sum())
-    read = np.asanyarray(tools.read_scan(save(tmp_path / "x.nii", nib.Nifti1Image(data, OBLIQUE))).dataobj)
+    read = np.asanyarray(scans.read_scan(save(tmp_path / "x.nii", nib.Nifti1Image(data, OBLIQUE))).dataobj)
     np.testing.assert_array_equal(read, np.where(bad, 0, voxels()))
 
 
 @pytest.mark.parametrize("tail", [(1,), (1, 1)])
 def test_trailing_axes_of_length_1_are_dropped(tmp_path: Path, tail: tuple[int, ...]) -> None:
     path = save(tmp_path / "x.nii", nib.Nifti1Image(voxels().reshape(SHAPE + tail), OBLIQUE))
-    np.testing.assert_array_equal(np.asanyarray(tools.read_scan(path).dataobj), voxels())
+    np.testing.assert_array_equal(np.asanyarray(scans.read_scan(path).dataobj), voxels())
 
 
 def test_a_header_with_only_a_qform_is_enough(tmp_path: Path) -> None:
     image = nib.Nifti1Image(voxels(), None)
     image.set_qform(OBLIQUE, code=1)
     image.set_sform(None, code=0)
-    read = tools.read_scan(save(tmp_path / "x.nii", image))
+    read = scans.read_scan(save(tmp_path / "x.nii", image))
     np.testing.assert_allclose(read.affine, OBLIQUE, atol=1e-4)
 
 
@@ -171,21 +173,21 @@ def test_what_is_not_a_volume_is_refused(tmp_path: Path, shape: tuple[int, ...],
     data = np.random.default_rng(0).random(shape).astype(np.float32)
     path = save(tmp_path / "x.nii.gz", nib.Nifti1Image(data, np.eye(4)))
     with pytest.raises(BadImageError) as raised:
-        tools.read_scan(path)
+        scans.read_scan(path)
     assert str(raised.value) == message.format(path=path, shape=shape)
 
 
 def test_the_smallest_grid_may_lie_in_any_order(tmp_path: Path) -> None:
-    for shape in permutations(tools.MIN_GRID):
+    for shape in permutations(scans.MIN_GRID):
         data = np.random.default_rng(0).random(shape).astype(np.float32)
-        assert tools.read_scan(save(tmp_path / "x.nii", nib.Nifti1Image(data, np.eye(4)))).shape == shape
+        assert scans.read_scan(save(tmp_path / "x.nii", nib.Nifti1Image(data, np.eye(4)))).shape == shape
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, np.nan])
 def test_a_constant_image_is_refused(tmp_path: Path, value: float) -> None:
     path = save(tmp_path / "x.nii.gz", nib.Nifti1Image(np.full(SHAPE, value, np.float32), np.eye(4)))
     with pytest.raises(BadImageError) as raised:
-        tools.read_scan(path)
+        scans.read_scan(path)
     assert str(raised.value) == EMPTY_IMAGE.format(path=path, value=np.nan_to_num(value))
 
 
@@ -195,7 +197,7 @@ def test_a_truncated_file_is_said_in_one_line(tmp_path: Path, name: str, share: 
     path = save(tmp_path / name, nib.Nifti1Image(voxels(), OBLIQUE))
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(BadImageError) as raised:
-        tools.read_scan(path)
+        scans.read_scan(path)
     text = str(raised.value)
     assert text.startswith(says(TRUNCATED_IMAGE, path=path))
     assert text.endswith(TRUNCATED_IMAGE.split(").")[1])
@@ -208,7 +210,7 @@ def test_what_is_no_nifti_is_refused(tmp_path: Path, name: str, content: bytes) 
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(BadImageError) as raised:
-        tools.read_scan(path)
+        scans.read_scan(path)
     assert str(raised.value).startswith(says(UNREADABLE_IMAGE, path=path))
     assert "\n" not in str(raised.value)
 
@@ -219,7 +221,7 @@ def test_values_that_are_no_intensities_are_refused(tmp_path: Path, kind: str) -
     data = voxels().astype(np.complex64) if kind == "complex" else np.zeros(SHAPE, colour)
     path = save(tmp_path / "x.nii", nib.Nifti1Image(data, OBLIQUE))
     with pytest.raises(BadImageError, match=str(path)):
-        tools.read_scan(path)
+        scans.read_scan(path)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
@@ -237,23 +239,23 @@ def test_an_impossible_affine_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "x.nii"
     path.write_bytes(header.binaryblock + bytes(4) + voxels().tobytes(order="F"))
     with pytest.raises(BadImageError) as raised:
-        tools.read_scan(path)
-    assert str(raised.value) == BAD_AFFINE.format(path=path, limit=tools.MAX_SHEAR)
+        scans.read_scan(path)
+    assert str(raised.value) == BAD_AFFINE.format(path=path, limit=scans.MAX_SHEAR)
 
 
 def test_a_rounding_error_is_no_shear(tmp_path: Path) -> None:
     affine = OBLIQUE.copy()
     affine[:3, :3] *= 1 + 0.002 * np.random.default_rng(0).standard_normal((3, 3))
     path = save(tmp_path / "x.nii", nib.Nifti1Image(voxels(), affine))
-    read = tools.read_scan(path)
+    read = scans.read_scan(path)
     directions = read.affine[:3, :3] / np.linalg.norm(read.affine[:3, :3], axis=0)
     np.testing.assert_allclose(directions.T @ directions, np.eye(3), atol=1e-6)
-    np.testing.assert_array_equal(tools.to_grid_of(voxels(), nib.load(path)).affine, nib.load(path).affine)
+    np.testing.assert_array_equal(scans.to_grid_of(voxels(), nib.load(path)).affine, nib.load(path).affine)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadImageError, match="affine_none"):
-        tools.read_scan(tmp_path / "affine_none.nii.gz")
+        scans.read_scan(tmp_path / "affine_none.nii.gz")
 
 
 # ------------------------------------------------------------- transforms
@@ -271,8 +273,8 @@ def test_an_itk_file_holds_the_inverse_of_the_image_transform(
     matrix[:3, :3] += linear
     matrix[:3, 3] = shift
     path = tmp_path_factory.mktemp("itk") / "xfm.txt"
-    path.write_text(tools.itk_text(matrix))
-    np.testing.assert_allclose(tools._read_itk(str(path)) @ matrix, np.eye(4), atol=1e-4)
+    path.write_text(registration.itk_text(matrix))
+    np.testing.assert_allclose(registration._read_itk(str(path)) @ matrix, np.eye(4), atol=1e-4)
 
 
 def test_a_centre_of_rotation_is_honoured(tmp_path: Path) -> None:
@@ -284,22 +286,22 @@ def test_a_centre_of_rotation_is_honoured(tmp_path: Path) -> None:
     lps = np.array([11.0, 20, 30])  # one mm from the centre, turned by 90 degrees, then shifted
     expected = [13, 25, 35]
     flip = np.array([-1, -1, 1])
-    found = tools._read_itk(str(path)) @ np.append(lps * flip, 1)
+    found = registration._read_itk(str(path)) @ np.append(lps * flip, 1)
     np.testing.assert_allclose(found[:3] * flip, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "continuous", "nearest"])
 def test_resampling_by_the_identity_changes_nothing(interpolation: str) -> None:
-    image = tools.as_image(smooth(), OBLIQUE)
-    same = tools.resample(image, image, np.eye(4), interpolation=interpolation)
+    image = scans.as_image(smooth(), OBLIQUE)
+    same = resampling.resample(image, image, np.eye(4), interpolation=interpolation)
     np.testing.assert_allclose(same, smooth(), atol=1e-3)
 
 
 def test_resampling_by_whole_voxels_is_a_shift() -> None:
-    image = tools.as_image(smooth(), np.diag([2.0, 2, 2, 1]))
+    image = scans.as_image(smooth(), np.diag([2.0, 2, 2, 1]))
     move = np.eye(4)
     move[:3, 3] = 4, -2, 0  # moves the image by +2 and -1 voxels
-    moved = tools.resample(image, image, move)
+    moved = resampling.resample(image, image, move)
     np.testing.assert_allclose(moved[2:, :-1], smooth()[:-2, 1:], atol=1e-3)
     assert not moved[:2].any()  # nothing comes from outside
 
@@ -308,15 +310,15 @@ def test_resampling_by_whole_voxels_is_a_shift() -> None:
 def test_itk_resamples_as_we_do(tmp_path: Path, kind: str) -> None:
     import ants
 
-    image = tools.as_image(smooth(), OBLIQUE)
-    target = tools.as_image(np.zeros((26, 30, 22), np.float32), turn(5, 1) @ OBLIQUE)
+    image = scans.as_image(smooth(), OBLIQUE)
+    target = scans.as_image(np.zeros((26, 30, 22), np.float32), turn(5, 1) @ OBLIQUE)
     matrix = turn(9) @ turn(4, 1)
     matrix[:3, 3] = 3, -4, 6
     if kind == "Affine":
         matrix = matrix @ np.diag([1.1, 0.93, 1.02, 1])
-    (tmp_path / "xfm.txt").write_text(tools.itk_text(matrix))
-    ours = tools.resample(image, target, matrix)
-    fixed, moving = (tools._to_ants(np.asanyarray(x.dataobj), x.affine) for x in (target, image))
+    (tmp_path / "xfm.txt").write_text(registration.itk_text(matrix))
+    ours = resampling.resample(image, target, matrix)
+    fixed, moving = (registration._to_ants(np.asanyarray(x.dataobj), x.affine) for x in (target, image))
     theirs = ants.apply_transforms(fixed, moving, [str(tmp_path / "xfm.txt")], interpolator="linear").numpy()
     inside = ndimage.binary_erosion((ours > 0) & (theirs > 0), iterations=2)
     assert inside.sum() > 1000
@@ -325,14 +327,14 @@ def test_itk_resamples_as_we_do(tmp_path: Path, kind: str) -> None:
 
 def test_registration_finds_a_known_motion(phantom: PhantomSubject) -> None:
     t1w = nib.as_closest_canonical(phantom.t1w)
-    fixed = tools.as_image(np.asanyarray(t1w.dataobj, dtype=np.float32), t1w.affine)
+    fixed = scans.as_image(np.asanyarray(t1w.dataobj, dtype=np.float32), t1w.affine)
     motion = turn(4) @ turn(-3, 0)
     motion[:3, 3] = 3, -2, 4
-    moving = tools.as_image(tools.resample(fixed, fixed, np.linalg.inv(motion)), fixed.affine)
-    found = tools.register(fixed, moving, transform="Rigid", seed=1)
+    moving = scans.as_image(resampling.resample(fixed, fixed, np.linalg.inv(motion)), fixed.affine)
+    found = registration.register(fixed, moving, transform="Rigid", seed=1)
     corners = np.array([[x, y, z, 1] for x in (-60, 60) for y in (-90, 60) for z in (-40, 60)], float).T
     assert np.linalg.norm(((found - motion) @ corners)[:3], axis=0).max() < 0.5  # mm
-    again = tools.register(fixed, moving, transform="Rigid", seed=1)
+    again = registration.register(fixed, moving, transform="Rigid", seed=1)
     np.testing.assert_array_equal(found, again)
 
 
@@ -340,12 +342,12 @@ def test_registration_finds_a_known_motion(phantom: PhantomSubject) -> None:
 
 
 def canonical(image: Any, path: Path) -> nib.Nifti1Image:
-    return tools.read_scan(save(path, image))
+    return scans.read_scan(save(path, image))
 
 
 def test_a_stripped_brain_keeps_its_outline(phantom: PhantomSubject, tmp_path: Path) -> None:
     image = canonical(phantom.t1w, tmp_path / "t1w.nii")
-    mask, stripped = tools.brain_mask(image, tmp_path / "t1w.nii", threads=1, device="cpu")
+    mask, stripped = brain_mask(image, tmp_path / "t1w.nii", threads=1, device="cpu")
     assert stripped
     brain = np.asanyarray(image.dataobj) != 0
     assert not (brain & ~mask).any()
@@ -354,9 +356,9 @@ def test_a_stripped_brain_keeps_its_outline(phantom: PhantomSubject, tmp_path: P
 
 def test_noise_is_no_brain(tmp_path: Path) -> None:
     data = np.random.default_rng(0).random((40, 40, 40)).astype(np.float32)
-    image = tools.as_image(data, np.diag([0.5, 0.5, 0.5, 1]))  # 8 mL: less than any brain
+    image = scans.as_image(data, np.diag([0.5, 0.5, 0.5, 1]))  # 8 mL: less than any brain
     with pytest.raises(BadImageError) as raised:
-        tools.brain_mask(image, tmp_path / "noise.nii", threads=1, device="cpu")
+        brain_mask(image, tmp_path / "noise.nii", threads=1, device="cpu")
     assert str(raised.value).startswith(NO_BRAIN.split("{volume")[0].format(path=tmp_path / "noise.nii"))
 
 
@@ -365,7 +367,7 @@ def test_bias_correction_flattens_a_known_bias(phantom: PhantomSubject, tmp_path
     data, brain = np.asanyarray(image.dataobj), np.asanyarray(image.dataobj) != 0
     ramp = np.exp(np.linspace(-0.3, 0.3, image.shape[0]))[:, None, None].astype(np.float32)
     plain, biased = (
-        tools.correct_bias(tools.as_image(x, image.affine), brain, levels=3) for x in (data, data * ramp)
+        bias.correct_bias(scans.as_image(x, image.affine), brain, levels=3) for x in (data, data * ramp)
     )
     ratio_before, ratio_after = (
         np.log((data * ramp)[brain] / data[brain]),
@@ -374,20 +376,13 @@ def test_bias_correction_flattens_a_known_bias(phantom: PhantomSubject, tmp_path
     assert ratio_after.std() < 0.35 * ratio_before.std()
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "expected"), [("1100", "0110", 0.5), ("0000", "0000", 0.0), ("1010", "1010", 1.0)]
-)
-def test_dice(first: str, second: str, expected: float) -> None:
-    assert tools.dice(*(np.array([c == "1" for c in text]) for text in (first, second))) == expected
-
-
 def test_a_gpu_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert tools.torch_device("auto") == tools.torch_device("cpu") == "cpu"
+    assert torch_device("auto") == torch_device("cpu") == "cpu"
     with pytest.raises(TemporaryError, match="--device cuda:1"):
-        tools.torch_device("cuda:1")
+        torch_device("cuda:1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert tools.torch_device("auto") == "cuda"
-    assert tools.torch_device("cpu") == "cpu"
+    assert torch_device("auto") == "cuda"
+    assert torch_device("cpu") == "cpu"

@@ -45,12 +45,12 @@ TYPED = """\
 \tThe above exception was the direct cause of the following exception:
 
 \tTraceback (most recent call last):
-\t  File "/venv/bids_wmh_uad/workflows/tools.py", line 70, in read_scan
+\t  File "/venv/bids_wmh_uad/imaging/scans.py", line 70, in read_scan
 \t    raise BadImageError(TRUNCATED_IMAGE.format(path=path, reason=error)) from error
 \tbids_wmh_uad.errors.{name}: {message}
 """
 UNTYPED = """\
-\t  File "/venv/bids_wmh_uad/workflows/tools.py", line 170, in correct_bias
+\t  File "/venv/bids_wmh_uad/imaging/scans.py", line 170, in correct_bias
 \t    raise RuntimeError("itk::ERROR")
 \tRuntimeError: itk::ERROR: mask is empty
 """

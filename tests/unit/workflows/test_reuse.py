@@ -21,7 +21,7 @@ from bids_wmh_uad.errors import (
     GridMismatchError,
     MissingInputError,
 )
-from bids_wmh_uad.imaging import tools
+from bids_wmh_uad.imaging import registration
 from bids_wmh_uad.workflows import reuse
 from bids_wmh_uad.workflows.reuse import (
     LABEL_FREE_MASKS,
@@ -61,7 +61,7 @@ def finished(tmp_path, session):
             about = {"WhiteMatter": SCALING, "SkullStripped": name == "t1w"}
             derivatives.sidecar_path(path).write_text(json.dumps(about))
     for name in reuse.TRANSFORMS:
-        derivatives.output_path(out, session, name).write_text(tools.itk_text(np.eye(4)))
+        derivatives.output_path(out, session, name).write_text(registration.itk_text(np.eye(4)))
     image(derivatives.output_path(out, session, "mask"), np.zeros(SHAPE, np.uint8))
     summary = derivatives.output_path(out, session, "summary")
     signature = derivatives.preprocessing_signature(session, 5)
@@ -135,12 +135,14 @@ def test_transforms_come_back_exactly(tmp_path):
         matrix = np.eye(4)
         matrix[:3, :3] += rng.normal(0, 0.2, (3, 3))
         matrix[:3, 3] = rng.normal(0, 80, 3)
-        matrix = matrix.round(tools.DECIMALS)
-        (tmp_path / "one.txt").write_text(tools.itk_text(matrix))
-        (tmp_path / "two.txt").write_text(tools.itk_text(np.linalg.inv(matrix)))
-        np.testing.assert_array_equal(read_transform(tmp_path / "one.txt").round(tools.DECIMALS), matrix)
+        matrix = matrix.round(registration.DECIMALS)
+        (tmp_path / "one.txt").write_text(registration.itk_text(matrix))
+        (tmp_path / "two.txt").write_text(registration.itk_text(np.linalg.inv(matrix)))
+        np.testing.assert_array_equal(
+            read_transform(tmp_path / "one.txt").round(registration.DECIMALS), matrix
+        )
         inverse = read_transform(tmp_path / "two.txt")
-        np.testing.assert_array_equal(np.linalg.inv(inverse).round(tools.DECIMALS), matrix)
+        np.testing.assert_array_equal(np.linalg.inv(inverse).round(registration.DECIMALS), matrix)
 
 
 def test_reference_masks_come_before_the_programs_own(session, finished, tmp_path):

@@ -113,7 +113,7 @@ def test_every_lesion_has_one_region_and_order_does_not_matter(seed: int) -> Non
 @pytest.fixture(scope="module")
 def scan() -> tuple[Tissue, nib.Nifti1Image, np.ndarray]:
     """A phantom whose scans share a grid, and the truth of its ventricles."""
-    from bids_wmh_uad.imaging import tools
+    from bids_wmh_uad.imaging import resampling, templates
     from bids_wmh_uad.phantom import PhantomSpec, make_subject
     from bids_wmh_uad.phantom.anatomy import make_brain
 
@@ -133,9 +133,9 @@ def scan() -> tuple[Tissue, nib.Nifti1Image, np.ndarray]:
     anatomy = make_brain(np.random.default_rng([3, 0]))
     place = np.eye(4)
     place[:3, 3] = anatomy.origin
-    near = tools.resample(nib.Nifti1Image(anatomy.periventricular, place), flair, np.eye(4))
+    near = resampling.resample(nib.Nifti1Image(anatomy.periventricular, place), flair, np.eye(4))
     mask = nib.as_closest_canonical(subject.brain).get_fdata() > 0
-    grey, white = (tools.resample(tools.template(name), flair, SHRINK) for name in ("GM", "WM"))
+    grey, white = (resampling.resample(templates.template(name), flair, SHRINK) for name in ("GM", "WM"))
     z = [
         robust_zscore(image.get_fdata(dtype=np.float32), mask, mask & (white > 0.9))[0]
         for image in (flair, t1w)

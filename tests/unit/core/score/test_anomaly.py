@@ -211,7 +211,7 @@ def test_grids_and_tiny_masks(model):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: CPU and GPU maps not compared")
 @pytest.mark.parametrize("name", ["directed", "faithful"])
 def test_the_gpu_makes_the_same_map(model, name, monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # as workflows.tools does
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # as core.device does
     flair, t1w, mask, _ = scene()
     params, rng = replace(PARAMS, score=name), np.random.default_rng
     here, there = (

@@ -1,0 +1,103 @@
+"""Linear registration by ANTs, and transforms as ITK's text files.
+
+Transforms are 4x4 matrices in RAS world millimetres that move an *image* from one space to the
+other: a point at ``x`` in the source is at ``M @ x`` in the target. Why these settings:
+``docs/preprocessing.md``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import ants
+
+Array = NDArray[Any]
+DECIMALS = 6
+"""Of a transform's matrix."""
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def _to_ants(data: Array, affine: Array) -> ants.ANTsImage:
+    import ants
+
+    lps = LPS_TO_RAS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    return ants.from_numpy(
+        np.ascontiguousarray(data, dtype=np.float32),
+        origin=lps[:3, 3].tolist(),
+        spacing=spacing.tolist(),
+        direction=lps[:3, :3] / spacing,
+    )
+
+
+def register(
+    fixed: nib.Nifti1Image, moving: nib.Nifti1Image, *, transform: str, seed: int
+) -> NDArray[np.float64]:
+    """Register two brain images (background 0) linearly with ANTs, Mattes mutual information.
+
+    Parameters
+    ----------
+    fixed, moving : Nifti1Image
+        Skull-stripped.
+    transform : {"Rigid", "Affine"}
+        ``Affine`` starts from a rigid and a similarity step of its own.
+    seed : int
+        Of the metric's sampling; reproducible bit for bit with one ITK thread.
+
+    Returns
+    -------
+    ndarray, shape (4, 4)
+        Takes a point of `moving` to `fixed`, RAS world mm. Rounded to six decimals (a nanometre),
+        so that what is read back from the transform's file is the very same.
+    """
+    import ants
+
+    os.environ["ANTS_RANDOM_SEED"] = str(seed)  # antspyx ignores registration(random_seed=)
+    result = ants.registration(
+        fixed=_to_ants(np.asanyarray(fixed.dataobj), fixed.affine),
+        moving=_to_ants(np.asanyarray(moving.dataobj), moving.affine),
+        type_of_transform=transform,
+        aff_iterations=(500, 250, 100, 0),
+    )
+    paths = result["fwdtransforms"]
+    try:
+        return np.asarray(np.linalg.inv(_read_itk(paths[0])).round(DECIMALS), dtype=np.float64)
+    finally:
+        for path in {*paths, *result["invtransforms"]}:
+            Path(path).unlink(missing_ok=True)
+
+
+def _read_itk(path: str) -> NDArray[np.float64]:
+    """An ITK affine as a RAS matrix; ITK's points from fixed to moving."""
+    import ants
+
+    transform = ants.read_transform(path)
+    parameters, centre = np.asarray(transform.parameters), np.asarray(transform.fixed_parameters)
+    matrix = np.eye(4)
+    matrix[:3, :3] = parameters[:9].reshape(3, 3)
+    matrix[:3, 3] = parameters[9:] + centre - matrix[:3, :3] @ centre
+    return np.asarray(LPS_TO_RAS @ matrix @ LPS_TO_RAS)
+
+
+def itk_text(matrix: Array) -> str:
+    """An image transform as ITK's text format, for ``antsApplyTransforms`` and SimpleITK.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (4, 4)
+        Moves an image from source to target (points source to target, RAS).
+        ITK stores the inverse: where in the source a target point looks.
+    """
+    pull = LPS_TO_RAS @ np.linalg.inv(matrix) @ LPS_TO_RAS
+    numbers = " ".join(f"{value:.12g}" for value in (*pull[:3, :3].ravel(), *pull[:3, 3]))
+    return (
+        "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
+        f"Parameters: {numbers}\nFixedParameters: 0 0 0\n"
+    )

@@ -1,0 +1,47 @@
+"""The template that nilearn ships, its tissue priors, and both on a scan's grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_wmh_uad.imaging.scans import as_image
+
+Array = NDArray[Any]
+
+
+BRAIN = 0.1
+"""Of the template's brightest voxel."""
+
+GM_LIKELY = 0.5
+"""Grey-matter prior above which a voxel is taken for grey matter."""
+
+
+def template_brain(template: nib.Nifti1Image) -> Array:
+    """Where the skull-stripped T1w template has brain: resampled to a coarse grid, its background ripples above 0."""
+    data = np.asanyarray(template.dataobj)
+    return np.asarray(data > BRAIN * data.max())
+
+
+def template(which: str, resolution: int = 1) -> nib.Nifti1Image:
+    """The template that nilearn ships (ICBM 2009a symmetric), brain only.
+
+    Parameters
+    ----------
+    which : {"T1w", "WM", "GM"}
+        The T1w average, or a tissue's probability in [0, 1].
+    resolution : int
+        Isotropic voxel size in mm.
+    """
+    from nilearn import datasets
+
+    load = {
+        "T1w": datasets.load_mni152_template,
+        "WM": datasets.load_mni152_wm_template,
+        "GM": datasets.load_mni152_gm_template,
+    }[which]
+    image = load(resolution=resolution)
+    return as_image(np.asanyarray(image.dataobj, dtype=np.float32), image.affine)

@@ -48,8 +48,11 @@ from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.lesion.components import label_lesions, total_volume_ml
 from bids_wmh_uad.core.lesion.threshold import calibrated_probability, operating_point
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
-from bids_wmh_uad.core.score.anomaly import Scan, ScoreParams, anomaly_map, latent_excess
+from bids_wmh_uad.core.score.anomaly import anomaly_map
 from bids_wmh_uad.core.score.brightness import brightness_maps
+from bids_wmh_uad.core.score.latent import latent_excess
+from bids_wmh_uad.core.score.parameters import ScoreParams
+from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.models import load_model, model_digest
 from bids_wmh_uad.phantom.dataset import main as write_phantoms
 

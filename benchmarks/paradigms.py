@@ -32,13 +32,16 @@ from detection import CACHE
 from scans import Case
 from training import flair_z, patients, prepared_controls, train
 
-from bids_wmh_uad.bids.results import read_transform, result_path
+from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.cli.parser import parse_args
 from bids_wmh_uad.core.evaluation.ranking import average_precision
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
-from bids_wmh_uad.core.score.anomaly import SCORES, ScoreParams, anomaly_map
+from bids_wmh_uad.core.score.anomaly import anomaly_map
+from bids_wmh_uad.core.score.parameters import SCORES, ScoreParams
+from bids_wmh_uad.core.svm.voxelwise import model_numbers
+from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.models import ONE_CLASS, load_model, load_one_class, save_model
-from bids_wmh_uad.train.normality import fit_normality, model_numbers
+from bids_wmh_uad.train.normality import fit_normality
 
 PARADIGMS = ("patient", "pooled", "voxel")
 

@@ -51,7 +51,7 @@ def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def fit(method: str, count: int, seed: int) -> dict[str, float]:
     """Fit one model and measure it."""
-    from bids_wmh_uad.core.svm.estimator import fit_pooled
+    from bids_wmh_uad.core.svm.paradigms import fit_pooled
 
     train, test, odd = draw(count, seed)
     gamma = 1.0 / WIDTH

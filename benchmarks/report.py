@@ -26,8 +26,8 @@ TARGET_MB, TARGET_S = 5.0, 15.0
 
 def draw_session(figures: Path, prefix: str, subject: object) -> tuple[float, float]:
     """Draw one session's figures; return the seconds, and those that the CPU worked on it."""
-    from bids_wmh_uad.core.score.anomaly import Scan
     from bids_wmh_uad.core.score.explain import explain
+    from bids_wmh_uad.core.score.scan import Scan
     from bids_wmh_uad.models import load_model
     from bids_wmh_uad.reports.figures import charts
     from bids_wmh_uad.reports.figures import scans as draw

@@ -29,7 +29,8 @@ from scipy import ndimage
 
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.core.network.patches import BatchSampler, PairSampler, TrainingSubject, change_contrast
-from bids_wmh_uad.core.network.training import Plan, Trainer
+from bids_wmh_uad.core.network.plan import Plan
+from bids_wmh_uad.core.network.training import Trainer
 from bids_wmh_uad.imaging.controls import open_control, save_control
 from bids_wmh_uad.train.learning import template_coordinates
 

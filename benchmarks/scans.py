@@ -18,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_wmh_uad.bids.results import grey_matter, read_volume, result_path
+from bids_wmh_uad.bids.references import find_reference
+from bids_wmh_uad.bids.results import finished, read_summaries, result_path
 from bids_wmh_uad.core.image.volume import Volume, WorkingGrid
 from bids_wmh_uad.core.lesion.components import label_lesions
-from bids_wmh_uad.core.score.anomaly import Scan
-from bids_wmh_uad.group.cohort import finished, read_summaries
-from bids_wmh_uad.group.evaluation import OTHER_PATHOLOGY, find_reference
+from bids_wmh_uad.core.score.scan import Scan
+from bids_wmh_uad.group.evaluation import OTHER_PATHOLOGY
+from bids_wmh_uad.imaging.registration import read_transform
+from bids_wmh_uad.imaging.scans import read_volume
+from bids_wmh_uad.imaging.templates import grey_matter
 
 BANDS_ML = ((0.3, 2.0), (2.0, 10.0), (10.0, 30.0), (30.0, 75.0))
 CONTRASTS = (0.7, 1.0, 1.4)
@@ -109,7 +112,8 @@ def read_case(summary: Path, truth: Volume, name: str, kind: str) -> Case:
         z = (read_volume(path).data.astype(np.float32) - white["mode"]) / white["scale"]
         contrasts.append(grid.forward(z.astype(np.float32)))
     mask = grid.forward(brain.data > 0, order=0)
-    grey = grid.forward(grey_matter(summary, brain).astype(np.float32)) > 0.5
+    to_template = read_transform(result_path(summary, "flair_to_template"))
+    grey = grid.forward(grey_matter(brain, to_template).astype(np.float32)) > 0.5
     labels = grid.forward(np.asarray(truth.data, dtype=np.int16), order=0)
     lesion = (labels == 1) & mask
     kind = "control" if kind == "phantom" and not lesion.any() else kind

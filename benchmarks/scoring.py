@@ -26,7 +26,7 @@ from joblib import Parallel, delayed
 from machine import kernel_seconds
 from sklearn.svm import OneClassSVM
 
-from bids_wmh_uad.core.svm.estimator import Standardiser, fit_patient
+from bids_wmh_uad.core.svm.paradigms import Standardiser, fit_patient
 
 VOXELS, SAMPLES, WIDTH, NU = 1_500_000, 2000, 16, 0.03
 ALTERNATIONS = 5
@@ -34,7 +34,9 @@ ALTERNATIONS = 5
 
 def head() -> None:
     """Score one large head in this process; print its peak memory and time."""
-    from bids_wmh_uad.core.score.anomaly import Scan, ScoreParams, anomaly_map
+    from bids_wmh_uad.core.score.anomaly import anomaly_map
+    from bids_wmh_uad.core.score.parameters import ScoreParams
+    from bids_wmh_uad.core.score.scan import Scan
     from bids_wmh_uad.models import load_model
 
     shape = (256, 256, 180)

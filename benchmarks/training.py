@@ -44,7 +44,8 @@ from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder, build_autoencoder
 from bids_wmh_uad.core.network.embedding import embed_dense, embed_patches
 from bids_wmh_uad.core.network.patches import extract_patches
-from bids_wmh_uad.core.svm.estimator import POOLED_TOLERANCE, OneClassSVM, fit_pooled
+from bids_wmh_uad.core.svm.estimator import OneClassSVM
+from bids_wmh_uad.core.svm.paradigms import POOLED_TOLERANCE, fit_pooled
 from bids_wmh_uad.imaging.controls import open_control
 from bids_wmh_uad.models import load_model
 from bids_wmh_uad.phantom.dataset import main as write_phantoms

@@ -34,7 +34,7 @@ from machine import kernel_seconds
 from numpy.typing import NDArray
 from sklearn.svm import OneClassSVM
 
-from bids_wmh_uad.core.svm.estimator import Standardiser
+from bids_wmh_uad.core.svm.paradigms import Standardiser
 from bids_wmh_uad.core.svm.voxelwise import VoxelwiseOneClassSVM, fit_voxelwise
 
 MODELS, SAMPLES, WIDTH = 100_000, 75, 16

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bids_wmh_uad.core.svm.kernel import KernelSum
     from bids_wmh_uad.core.svm.voxelwise import VoxelwiseOneClassSVM
 
+
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 ONE_CLASS = {"pooled": "pooled.safetensors", "voxel": "voxelwise.safetensors"}
@@ -311,3 +312,8 @@ def _versions() -> dict[str, str]:
     from bids_wmh_uad import __version__
 
     return {"bids-wmh-uad": __version__, "numpy": np.__version__, "torch": str(torch.__version__)}
+
+
+def load_normality(model: str, paradigm: str) -> KernelSum | VoxelwiseOneClassSVM | None:
+    """The controls' One-Class SVMs of a model; None for the *patient* paradigm."""
+    return None if paradigm == "patient" else load_one_class(model, paradigm)

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
+from collections.abc import Mapping
 from pathlib import Path
-
-import nibabel as nib
-import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from numpy.typing import NDArray
+from typing import Any
 
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.core.image.volume import Volume
-from bids_wmh_uad.errors import (
-    NOT_3D_IMAGE,
-    UNREADABLE_IMAGE,
-    UNREADABLE_SIDECAR,
-    BadDataError,
-    BadImageError,
-)
-from bids_wmh_uad.imaging import registration, resampling, scans, templates
+from bids_wmh_uad.errors import NO_RESULTS, MissingInputError
 
 
 def result_path(summary: Path, output: str) -> Path:
@@ -29,61 +16,40 @@ def result_path(summary: Path, output: str) -> Path:
     return Path(start + derivatives.OUTPUTS[output])
 
 
-def read_volume(path: Path) -> Volume:
-    """Read a 3D image as it is stored; trailing axes of length 1 are dropped.
+def find_summaries(output_dir: Path) -> list[Path]:
+    """The summary files of all sessions, failed ones included."""
+    patterns = ("sub-*/anat/*_summary.json", "sub-*/ses-*/anat/*_summary.json")
+    return sorted(path for pattern in patterns for path in output_dir.glob(pattern))
+
+
+def read_summaries(output_dir: Path) -> dict[Path, dict[str, Any]]:
+    """The readable summaries of all sessions, sorted by participant and session; one for each session.
+
+    A failed session's is left out when the session has a result as well.
 
     Raises
     ------
-    BadImageError
-        If it cannot be read, or is not 3D.
+    MissingInputError
+        If there is none.
     """
-    try:
-        image = nib.load(path)
-        data = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, ImageFileError, HeaderDataError, zlib.error) as error:
-        reason = " ".join(str(error).split())
-        raise BadImageError(UNREADABLE_IMAGE.format(path=path, reason=reason)) from error
-    if data.ndim < 3 or data.size != np.prod(data.shape[:3]):
-        raise BadImageError(NOT_3D_IMAGE.format(path=path, shape=data.shape))
-    return Volume(data.reshape(data.shape[:3]), image.affine)
+    read = {path: derivatives.read_summary(path) for path in find_summaries(output_dir)}
+    found = {path: summary for path, summary in read.items() if "participant_id" in summary}
+    done = {identity(summary) for summary in found.values() if summary.get("status") == "done"}
+    kept = [
+        (path, summary)
+        for path, summary in found.items()
+        if summary.get("status") == "done" or identity(summary) not in done
+    ]
+    if not kept:
+        raise MissingInputError(NO_RESULTS.format(path=output_dir))
+    return dict(sorted(kept, key=lambda item: identity(item[1])))
 
 
-def grey_matter(summary: Path, like: Volume) -> NDArray[np.bool_]:
-    """The template's grey matter on a session's grid, as the participant level takes it.
-
-    Parameters
-    ----------
-    summary : Path
-    like : Volume
-        Any image of the session.
-
-    Raises
-    ------
-    BadDataError
-        If the session's transform to the template cannot be read.
-    """
-    to_template = read_transform(result_path(summary, "flair_to_template"))
-    grid = scans.as_image(np.zeros(like.shape, dtype=np.uint8), like.affine)
-    return (
-        resampling.resample(templates.template("GM"), grid, np.linalg.inv(to_template)) > templates.GM_LIKELY
-    )
+def finished(summaries: Mapping[Path, Mapping[str, Any]]) -> dict[Path, Mapping[str, Any]]:
+    """Those of the sessions that have results."""
+    return {path: summary for path, summary in summaries.items() if summary.get("status") == "done"}
 
 
-def read_transform(path: Path) -> NDArray[np.float64]:
-    """Read what ``registration.itk_text`` wrote: (4, 4), moves an image from source to target (RAS, mm).
-
-    Raises
-    ------
-    BadDataError
-        If the file is absent or says something else.
-    """
-    try:
-        lines = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
-        numbers = np.array(lines["Parameters"].split(), dtype=np.float64)
-        pull = np.eye(4)
-        pull[:3] = np.column_stack([numbers[:9].reshape(3, 3), numbers[9:]])
-        return np.asarray(
-            registration.LPS_TO_RAS @ np.linalg.inv(pull) @ registration.LPS_TO_RAS, dtype=np.float64
-        )
-    except (OSError, ValueError, KeyError, np.linalg.LinAlgError) as error:
-        raise BadDataError(UNREADABLE_SIDECAR.format(path=path, reason=error)) from error
+def identity(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Participant and session of a summary or row."""
+    return str(row["participant_id"]), str(row["session_id"])

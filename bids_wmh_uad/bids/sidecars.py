@@ -91,3 +91,33 @@ def sidecars(
     for name in ("t1w_to_template", "flair_to_template"):
         described[name]["Template"] = TEMPLATE
     return described
+
+
+SIDECAR_KEYS = {
+    "nu": "Nu",
+    "gamma": "Gamma",
+    "samples": "Samples",
+    "latents": "Samples",
+    "seed": "Seed",
+    "controls": "Controls",
+    "models": "Models",
+    "step_mm": "GridStep",
+    "template": "Template",
+}
+"""What a model's description says of its One-Class SVMs, and what the anomaly map's sidecar calls it."""
+
+
+def sidecar_one_class(method: Method) -> dict[str, Any]:
+    """What the anomaly map's sidecar says of the One-Class SVMs."""
+    from bids_wmh_uad.models import about_one_class
+
+    about = about_one_class(method.model, method.paradigm)
+    about = about or {
+        "nu": method.nu,
+        "gamma": method.gamma,
+        "samples": method.n_samples,
+        "seed": method.random_seed,
+    }
+    return {"Paradigm": method.paradigm} | {
+        name: about[key] for key, name in SIDECAR_KEYS.items() if key in about
+    }

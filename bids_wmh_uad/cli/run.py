@@ -46,14 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(config: RunConfig) -> int:
-    if config.running.reports_only:
-        from bids_wmh_uad.group.run import rebuild_reports
-
-        return rebuild_reports(config)
-    if config.analysis_level == "group":
+    if config.analysis_level == "group":  # its page is rebuilt with its tables
         from bids_wmh_uad.group.run import run_group
 
         return run_group(config)
+    if config.running.reports_only:
+        from bids_wmh_uad.participant.reports import rebuild_reports
+
+        return rebuild_reports(config)
     if config.analysis_level == "train":
         from bids_wmh_uad.train.run import run_train
 
@@ -108,7 +108,7 @@ def _dry_run(config: RunConfig) -> int:
     from bids_wmh_uad.bids.dataset import find_sessions
 
     if config.analysis_level == "group":
-        from bids_wmh_uad.group.cohort import find_summaries
+        from bids_wmh_uad.bids.results import find_summaries
 
         found = find_summaries(config.output_dir)
         sys.stdout.write("\n".join([*map(str, found), f"{len(found)} sessions would be collected."]) + "\n")

@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.core.lesion.regions import REGIONS
 from bids_wmh_uad.core.parallel import process_map
-from bids_wmh_uad.errors import NO_RESULTS, MissingInputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -55,45 +53,6 @@ WMH_COLUMNS: dict[str, dict[str, Any]] = {
     "warnings": {"Description": "Number of warnings; their texts are on the participant's page."},
     "reason": {"Description": "Why a failed session failed."},
 }
-
-
-def find_summaries(output_dir: Path) -> list[Path]:
-    """The summary files of all sessions, failed ones included."""
-    patterns = ("sub-*/anat/*_summary.json", "sub-*/ses-*/anat/*_summary.json")
-    return sorted(path for pattern in patterns for path in output_dir.glob(pattern))
-
-
-def read_summaries(output_dir: Path) -> dict[Path, dict[str, Any]]:
-    """The readable summaries of all sessions, sorted by participant and session; one for each session.
-
-    A failed session's is left out when the session has a result as well.
-
-    Raises
-    ------
-    MissingInputError
-        If there is none.
-    """
-    read = {path: derivatives.read_summary(path) for path in find_summaries(output_dir)}
-    found = {path: summary for path, summary in read.items() if "participant_id" in summary}
-    done = {identity(summary) for summary in found.values() if summary.get("status") == "done"}
-    kept = [
-        (path, summary)
-        for path, summary in found.items()
-        if summary.get("status") == "done" or identity(summary) not in done
-    ]
-    if not kept:
-        raise MissingInputError(NO_RESULTS.format(path=output_dir))
-    return dict(sorted(kept, key=lambda item: identity(item[1])))
-
-
-def finished(summaries: Mapping[Path, Mapping[str, Any]]) -> dict[Path, Mapping[str, Any]]:
-    """Those of the sessions that have results."""
-    return {path: summary for path, summary in summaries.items() if summary.get("status") == "done"}
-
-
-def identity(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Participant and session of a summary or row."""
-    return str(row["participant_id"]), str(row["session_id"])
 
 
 def cohort_table(

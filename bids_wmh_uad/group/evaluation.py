@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_wmh_uad.bids.results import read_volume, result_path
+from bids_wmh_uad.bids.references import find_reference
+from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.core.evaluation.overlap import (
     SIZE_EDGES_ML,
@@ -32,15 +32,13 @@ from bids_wmh_uad.errors import (
     NO_REFERENCE,
     NO_SUCH_DIRECTORY,
     REFERENCE_OUTSIDE,
-    RESAMPLE_HINT,
-    SEVERAL_REFERENCES,
     UNREADABLE_SIDECAR,
     BadDataError,
-    GridMismatchError,
     MissingInputError,
 )
 from bids_wmh_uad.group.cohort import WMH_COLUMNS, for_each
-from bids_wmh_uad.imaging import resampling
+from bids_wmh_uad.imaging.resampling import on_grid_of
+from bids_wmh_uad.imaging.scans import read_volume
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 SECONDS = 1.5
@@ -200,22 +198,6 @@ def evaluate_cohort(
     return rows, evaluations
 
 
-def find_reference(reference: Path, participant_id: str, session_id: str) -> Path | None:
-    """The session's ``*_label-{WMH,lesion}_mask.nii.gz``; of several the one with the shortest name, and that is said."""
-    directory = reference / participant_id
-    if session_id != "n/a":
-        directory /= session_id
-    found = [
-        path for label in ("WMH", "lesion") for path in directory.glob(f"anat/*_label-{label}_mask.nii.gz")
-    ]
-    if not found:
-        return None
-    first = min(found, key=lambda path: (len(path.name), path.name))
-    if len(found) > 1:
-        LOGGER.warning(SEVERAL_REFERENCES.format(path=first, n=len(found)))
-    return first
-
-
 def _evaluate(task: tuple[Path, Path, Path, float], resample: bool) -> Evaluation | str:
     try:
         return evaluate_session(*task, resample=resample)
@@ -312,26 +294,6 @@ def _curves(ranking: Ranking) -> dict[str, NDArray[Any]]:
         "precision": ranking.precision(recall_grid()),
         "counts": np.stack(ranking.counts_at(score_grid())),
     }
-
-
-def on_grid_of(result: Volume, truth: Volume, names: tuple[Path, Path], resample: bool) -> NDArray[Any]:
-    """The reference's labels on the result's grid; `names` are the two files, for the error message.
-
-    Raises
-    ------
-    GridMismatchError
-        If the reference is on another grid and is not to be resampled.
-    """
-    first, second = map(str, names)
-    try:
-        check_same_grid(result, truth, (first, second))
-    except GridMismatchError as error:
-        if resample:
-            source = nib.Nifti1Image(np.asarray(truth.data, dtype=np.float32), truth.affine)
-            grid = nib.Nifti1Image(np.zeros(result.shape, dtype=np.uint8), result.affine)
-            return np.rint(resampling.resample(source, grid, np.eye(4), interpolation="nearest"))
-        raise GridMismatchError(f"{error} {RESAMPLE_HINT}") from error
-    return truth.data
 
 
 def flair_z_baseline(path: Path, flair: Volume, brain: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.bids.results import read_transform, read_volume, result_path
+from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.config import TEMPLATE, RunConfig
 from bids_wmh_uad.errors import BadDataError
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.group.cohort import for_each
 from bids_wmh_uad.imaging import scans, templates
+from bids_wmh_uad.imaging.registration import read_transform
+from bids_wmh_uad.imaging.scans import read_volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.bids.results import grey_matter, read_volume, result_path
+from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.core.image.volume import check_same_grid
 from bids_wmh_uad.core.lesion.segmentation import segment, warnings_at
@@ -21,6 +21,9 @@ from bids_wmh_uad.core.lesion.threshold import parse_threshold
 from bids_wmh_uad.errors import BadDataError
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.group.cohort import for_each
+from bids_wmh_uad.imaging.registration import read_transform
+from bids_wmh_uad.imaging.scans import read_volume
+from bids_wmh_uad.imaging.templates import grey_matter
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 SECONDS = 1.0
@@ -90,10 +93,11 @@ def _rethreshold(summary: Path, rule: str, min_lesion_volume: float) -> tuple[Pa
         anomaly, brain, regions = (read_volume(path) for path in paths.values())
         for other, name in ((brain, "brain"), (regions, "regions")):
             check_same_grid(anomaly, other, (str(paths["anomaly"]), str(paths[name])))
+        to_template = read_transform(result_path(summary, "flair_to_template"))
         found = segment(
             anomaly.data,
             brain.data > 0,
-            grey_matter(summary, anomaly),
+            grey_matter(anomaly, to_template),
             anomaly.affine,
             threshold=rule,
             min_lesion_volume=min_lesion_volume,

@@ -11,19 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from bids_wmh_uad.bids import derivatives, tables
-from bids_wmh_uad.bids.dataset import session_label
-from bids_wmh_uad.bids.results import result_path
+from bids_wmh_uad.bids.results import finished, read_summaries, result_path
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED
 from bids_wmh_uad.files import dump_json, write_atomically
-from bids_wmh_uad.group.cohort import (
-    WMH_COLUMNS,
-    cohort_table,
-    finished,
-    read_participants,
-    read_summaries,
-    site_columns,
-)
+from bids_wmh_uad.group.cohort import WMH_COLUMNS, cohort_table, read_participants, site_columns
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 
@@ -91,21 +83,3 @@ def _evaluate(
     summary = summarise(rows, evaluations, participants, config.method.random_seed)
     write_atomically(config.output_dir / f"{start}summary.json", dump_json(summary))
     return rows, summary, evaluations.count(None)
-
-
-def rebuild_reports(config: RunConfig) -> int:
-    """Rebuild every page from the derivatives (``--reports-only``)."""
-    from bids_wmh_uad.participant.run import write_reports
-
-    if config.analysis_level == "group":
-        return run_group(config)
-    rows = cohort_table(read_summaries(config.output_dir), {})
-    wanted = config.selection.participant_label
-    subjects = {str(row["participant_id"])[4:] for row in rows}
-    failures = {
-        session_label(str(row["participant_id"])[4:], str(row["session_id"])[4:] or None): str(row["reason"])
-        for row in rows
-        if row["status"] == "failed"
-    }
-    write_reports(config, sorted(subjects.intersection(wanted) if wanted else subjects), failures)
-    return EXIT_OK

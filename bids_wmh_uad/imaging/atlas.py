@@ -14,15 +14,13 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from bids_wmh_uad.imaging import templates
+from bids_wmh_uad.core.lesion.landmarks import Landmark
+from bids_wmh_uad.imaging import resampling, templates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-VENTRICLES, INFRATENTORIAL, DEEP_GREY = 1, 2, 3
-"""Labels of the atlas: lateral and third ventricles; cerebellum and brainstem; basal nuclei and thalamus."""
 
 BRAIN = 0.15
 """Template intensity above which a voxel is brain (its interpolation spills beyond the edge)."""
@@ -47,10 +45,10 @@ def make_atlas() -> nib.Nifti1Image:
     world = np.stack(np.meshgrid(*map(np.arange, brain.shape), indexing="ij"), axis=-1) @ affine[:3, :3].T
     world += affine[:3, 3]
     labels = np.zeros(brain.shape, dtype=np.uint8)
-    labels[_infratentorial(tissue, brain, world, affine)] = INFRATENTORIAL
+    labels[_infratentorial(tissue, brain, world, affine)] = Landmark.INFRATENTORIAL
     free = brain & (labels == 0)
-    labels[free & _deep_grey(grey, world)] = DEEP_GREY
-    labels[free & _ventricles(tissue, brain, world)] = VENTRICLES
+    labels[free & _deep_grey(grey, world)] = Landmark.DEEP_GREY
+    labels[free & _ventricles(tissue, brain, world)] = Landmark.VENTRICLES
     return nib.Nifti1Image(labels, affine)
 
 
@@ -146,3 +144,18 @@ def _geodesic(
         found[brain] = dijkstra(graph, directed=False, indices=number[seed], min_only=True)
         distances.append(found)
     return distances
+
+
+def atlas_on(grid: nib.Nifti1Image, from_template: NDArray[np.float64]) -> dict[Landmark, NDArray[np.bool_]]:
+    """The atlas's regions on a session's grid, by label.
+
+    Parameters
+    ----------
+    grid : Nifti1Image
+    from_template : (4, 4) array
+        Moves the template to the grid's space, RAS mm.
+    """
+    image = make_atlas()
+    labels = resampling.resample(image, grid, from_template, interpolation="nearest").astype(np.uint8)
+    held = (Landmark.VENTRICLES, Landmark.INFRATENTORIAL, Landmark.DEEP_GREY)
+    return {label: labels == label for label in held}

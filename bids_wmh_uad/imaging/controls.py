@@ -16,13 +16,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bids_wmh_uad.core.network.patches import BACKGROUND, PATCH_SIZE, TrainingSubject
 from bids_wmh_uad.errors import BAD_CONTROL, BadDataError
+
+if TYPE_CHECKING:
+    from bids_wmh_uad.core.network.patches import TrainingSubject
+
 
 IMAGE, MASK, MATRIX = "image.npy", "mask.npy", "mni_to_voxel.npy"
 
@@ -95,3 +99,7 @@ def open_control(directory: Path) -> TrainingSubject:
     except (OSError, ValueError, EOFError) as error:
         raise BadDataError(BAD_CONTROL.format(path=directory, reason=error)) from error
     return TrainingSubject(image.transpose(1, 2, 3, 0), mask.transpose(1, 2, 0), matrix)
+
+
+EXCLUDED = "excluded.txt"
+"""Beside a prepared control: which lesions were left out of it (`reuse.find_lesions`)."""

@@ -15,8 +15,14 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_wmh_uad.errors import (
+    UNREADABLE_SIDECAR,
+    BadDataError,
+)
+
 if TYPE_CHECKING:
     import ants
+
 
 Array = NDArray[Any]
 DECIMALS = 6
@@ -101,3 +107,21 @@ def itk_text(matrix: Array) -> str:
         "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
         f"Parameters: {numbers}\nFixedParameters: 0 0 0\n"
     )
+
+
+def read_transform(path: Path) -> NDArray[np.float64]:
+    """Read what ``registration.itk_text`` wrote: (4, 4), moves an image from source to target (RAS, mm).
+
+    Raises
+    ------
+    BadDataError
+        If the file is absent or says something else.
+    """
+    try:
+        lines = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+        numbers = np.array(lines["Parameters"].split(), dtype=np.float64)
+        pull = np.eye(4)
+        pull[:3] = np.column_stack([numbers[:9].reshape(3, 3), numbers[9:]])
+        return np.asarray(LPS_TO_RAS @ np.linalg.inv(pull) @ LPS_TO_RAS, dtype=np.float64)
+    except (OSError, ValueError, KeyError, np.linalg.LinAlgError) as error:
+        raise BadDataError(UNREADABLE_SIDECAR.format(path=path, reason=error)) from error

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+
+from bids_wmh_uad.core.image.volume import Volume, check_same_grid
+from bids_wmh_uad.errors import (
+    RESAMPLE_HINT,
+    GridMismatchError,
+)
 
 Array = NDArray[Any]
 
@@ -38,3 +45,23 @@ def resample(
         force_resample=True,
     )
     return np.asanyarray(out.dataobj, dtype=np.float32)
+
+
+def on_grid_of(result: Volume, truth: Volume, names: tuple[Path, Path], may_resample: bool) -> NDArray[Any]:
+    """The reference's labels on the result's grid; `names` are the two files, for the error message.
+
+    Raises
+    ------
+    GridMismatchError
+        If the reference is on another grid and is not to be resampled.
+    """
+    first, second = map(str, names)
+    try:
+        check_same_grid(result, truth, (first, second))
+    except GridMismatchError as error:
+        if may_resample:
+            source = nib.Nifti1Image(np.asarray(truth.data, dtype=np.float32), truth.affine)
+            grid = nib.Nifti1Image(np.zeros(result.shape, dtype=np.uint8), result.affine)
+            return np.rint(resample(source, grid, np.eye(4), interpolation="nearest"))
+        raise GridMismatchError(f"{error} {RESAMPLE_HINT}") from error
+    return truth.data

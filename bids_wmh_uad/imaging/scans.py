@@ -13,6 +13,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from bids_wmh_uad.core.image.volume import Volume
 from bids_wmh_uad.errors import (
     BAD_AFFINE,
     EMPTY_IMAGE,
@@ -123,3 +124,22 @@ def to_grid_of(data: Array, source: nib.Nifti1Image) -> nib.Nifti1Image:
         getattr(image, f"set_{kind}")(form if code else source.affine, code=int(code) or 1)
     image.header.set_xyzt_units("mm")
     return image
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a 3D image as it is stored; trailing axes of length 1 are dropped.
+
+    Raises
+    ------
+    BadImageError
+        If it cannot be read, or is not 3D.
+    """
+    try:
+        image = nib.load(path)
+        data = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError, ImageFileError, HeaderDataError, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise BadImageError(UNREADABLE_IMAGE.format(path=path, reason=reason)) from error
+    if data.ndim < 3 or data.size != np.prod(data.shape[:3]):
+        raise BadImageError(NOT_3D_IMAGE.format(path=path, shape=data.shape))
+    return Volume(data.reshape(data.shape[:3]), image.affine)

@@ -8,6 +8,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_wmh_uad.core.image.volume import Volume
+from bids_wmh_uad.imaging.resampling import resample
 from bids_wmh_uad.imaging.scans import as_image
 
 Array = NDArray[Any]
@@ -45,3 +47,23 @@ def template(which: str, resolution: int = 1) -> nib.Nifti1Image:
     }[which]
     image = load(resolution=resolution)
     return as_image(np.asanyarray(image.dataobj, dtype=np.float32), image.affine)
+
+
+def priors_on(flair: nib.Nifti1Image, from_template: Array) -> dict[str, Array]:
+    """The template's tissue priors and T1w on a FLAIR's grid: ``wm``, ``gm``, ``template``."""
+    which = {"wm": "WM", "gm": "GM", "template": "T1w"}
+    return {name: resample(template(key), flair, from_template) for name, key in which.items()}
+
+
+def grey_matter(like: Volume, to_template: Array) -> NDArray[np.bool_]:
+    """The template's likely grey matter on a session's grid, as the participant level takes it.
+
+    Parameters
+    ----------
+    like : Volume
+        Any image of the session.
+    to_template : (4, 4) array
+        Moves the session's images to the template, RAS mm.
+    """
+    grid = as_image(np.zeros(like.shape, dtype=np.uint8), like.affine)
+    return resample(template("GM"), grid, np.linalg.inv(to_template)) > GM_LIKELY

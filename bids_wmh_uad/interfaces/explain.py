@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from bids_wmh_uad.core.lesion import regions
-from bids_wmh_uad.interfaces.preprocess import WM_CERTAIN, Stage, load, load_data
+from bids_wmh_uad.core.lesion.landmarks import Landmark
+from bids_wmh_uad.interfaces.base import Stage, load, load_data
+from bids_wmh_uad.interfaces.preprocess import WM_CERTAIN
 
 GM_CERTAIN = 0.8
 
@@ -41,8 +42,8 @@ class ExplainModel(Stage):
         from dataclasses import asdict
 
         from bids_wmh_uad.core.image.volume import WorkingGrid
-        from bids_wmh_uad.core.score.anomaly import Scan
         from bids_wmh_uad.core.score.explain import explain
+        from bids_wmh_uad.core.score.scan import Scan
         from bids_wmh_uad.models import load_model
 
         inputs = self.inputs
@@ -53,7 +54,7 @@ class ExplainModel(Stage):
         kinds = {
             "white matter": load_data(inputs.wm) > WM_CERTAIN,
             "grey matter": load_data(inputs.gm) > GM_CERTAIN,
-            "ventricles": load_data(inputs.regions) == regions.VENTRICLES,
+            "ventricles": load_data(inputs.regions) == Landmark.VENTRICLES,
         }
         kinds = {name: where & ~lesions for name, where in kinds.items()} | {"lesions": lesions}
         scan = Scan(

@@ -15,7 +15,7 @@ from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.sidecars import sidecars
 from bids_wmh_uad.files import dump_json
 from bids_wmh_uad.imaging import registration, scans
-from bids_wmh_uad.interfaces.preprocess import Stage, load_data
+from bids_wmh_uad.interfaces.base import Stage, load_data
 
 LOGGER = logging.getLogger("bids_wmh_uad.report")
 PACKAGES = (

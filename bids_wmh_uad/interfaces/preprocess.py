@@ -6,11 +6,7 @@ memory of that step, which the run collects in its log.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import warnings
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import nibabel as nib
@@ -18,61 +14,22 @@ import numpy as np
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     File,
-    SimpleInterface,
     TraitedSpec,
     traits,
 )
 from numpy.typing import NDArray
 
-from bids_wmh_uad.core.device import torch_device
 from bids_wmh_uad.core.evaluation.overlap import dice
+from bids_wmh_uad.core.image.intensity import zscore
 from bids_wmh_uad.imaging import bias, registration, resampling, scans, templates
 from bids_wmh_uad.imaging.brain import brain_mask
+from bids_wmh_uad.imaging.templates import priors_on
+from bids_wmh_uad.interfaces.base import Stage, load, load_data
 
 Array = NDArray[Any]
 MIN_OVERLAP = 0.3
 WM_CERTAIN = 0.9
 """White-matter prior above which a voxel serves as intensity reference."""
-
-
-class Stage(SimpleInterface):
-    """An interface whose wall time and peak memory are recorded."""
-
-    def _run_interface(self, runtime: Any) -> Any:
-        with contextlib.suppress(OSError):  # not every kernel or sandbox has it
-            Path("/proc/self/clear_refs").write_text("5")  # resets this process's peak memory
-        start = perf_counter()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Resampling binary images")
-            self._compute(Path(runtime.cwd))
-        stage = {"seconds": round(perf_counter() - start, 2), "peak_gb": round(_peak_memory_gb(), 2)}
-        (Path(runtime.cwd) / "stage.json").write_text(json.dumps(stage))
-        return runtime
-
-    def _compute(self, directory: Path) -> None:
-        raise NotImplementedError
-
-    def _save(self, output: str, directory: Path, image: nib.Nifti1Image) -> None:
-        path = directory / f"{output}.nii"
-        nib.save(image, path)
-        self._results[output] = str(path)
-
-
-def _peak_memory_gb() -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 2**20
-    return float("nan")
-
-
-def load(path: str) -> nib.Nifti1Image:
-    """Open an image."""
-    return nib.load(path)
-
-
-def load_data(path: str) -> Array:
-    """Read an image's values."""
-    return np.asanyarray(nib.load(path).dataobj)
 
 
 class _ReadInput(BaseInterfaceInputSpec):
@@ -221,15 +178,6 @@ class AlignToFLAIR(Stage):
         self._results["overlap"] = round(overlap, 4)
 
 
-def priors_on(flair: nib.Nifti1Image, from_template: Array) -> dict[str, Array]:
-    """The template's tissue priors and T1w on a FLAIR's grid: ``wm``, ``gm``, ``template``."""
-    which = {"wm": "WM", "gm": "GM", "template": "T1w"}
-    return {
-        name: resampling.resample(templates.template(key), flair, from_template)
-        for name, key in which.items()
-    }
-
-
 class _NormaliseInput(BaseInterfaceInputSpec):
     flair = File(exists=True, mandatory=True)
     t1w = File(exists=True, mandatory=True)
@@ -262,124 +210,3 @@ class NormaliseIntensity(Stage):
             self._results["scaling"][name] = {"mode": scaling.location, "scale": scaling.scale}
             z = zscore(data, self._results["scaling"][name])
             self._save(name, directory, scans.as_image(z, image.affine))
-
-
-def zscore(data: Array, scaling: dict[str, float]) -> NDArray[np.float32]:
-    """Robust z of a whole field of view, from white matter's ``mode`` and ``scale``."""
-    return ((data - scaling["mode"]) / scaling["scale"]).astype(np.float32)
-
-
-class _ScoreInput(BaseInterfaceInputSpec):
-    flair = File(exists=True, mandatory=True, desc="robust z")
-    t1w = File(exists=True, mandatory=True, desc="robust z")
-    brain_mask = File(exists=True, mandatory=True)
-    gm = File(exists=True, mandatory=True, desc="grey-matter prior, [0, 1]")
-    model = traits.Str(mandatory=True, desc="name or directory", nohash=True)
-    model_digest = traits.Str(mandatory=True, desc="makes the cache follow the model's content")
-    paradigm = traits.Str(mandatory=True)
-    flair_to_t1w = traits.List(traits.List(traits.Float), mandatory=True)
-    t1w_to_template = traits.List(traits.List(traits.Float), mandatory=True)
-    score = traits.Str(mandatory=True)
-    nu = traits.Float(mandatory=True)
-    gamma = traits.Either(traits.Float(), traits.Str(), mandatory=True)
-    n_samples = traits.Int(mandatory=True)
-    seed = traits.Int(mandatory=True)
-    device = traits.Str("cpu", usedefault=True, nohash=True)
-    threads = traits.Int(1, usedefault=True, nohash=True)
-
-
-class _ScoreOutput(TraitedSpec):
-    anomaly = File(desc="anomaly map, float32, larger = more abnormal")
-    device = traits.Str(desc="where it was computed in the end")
-    warnings = traits.List(traits.Str)
-    uncovered = traits.Float(desc="percent of the brain without a model")
-
-
-class ScoreAnomaly(Stage):
-    """Embed every voxel's patch and score it with a One-Class SVM: the patient's own, or of controls."""
-
-    input_spec = _ScoreInput
-    output_spec = _ScoreOutput
-
-    def _compute(self, directory: Path) -> None:
-        import torch
-
-        from bids_wmh_uad.core.image.volume import WorkingGrid
-        from bids_wmh_uad.core.score.anomaly import Scan, ScoreParams, anomaly_map
-        from bids_wmh_uad.models import load_model
-        from bids_wmh_uad.train.normality import load_normality, model_numbers, uncovered_warnings
-
-        torch.set_num_threads(self.inputs.threads)
-        model, _ = load_model(self.inputs.model)
-        image = load(self.inputs.flair)
-        grid = WorkingGrid.from_affine(image.shape, image.affine)
-        params = ScoreParams(
-            score=self.inputs.score,
-            nu=self.inputs.nu,
-            gamma=self.inputs.gamma,
-            n_samples=self.inputs.n_samples,
-        )
-        mask = load_data(self.inputs.brain_mask) > 0
-        inside = grid.forward(mask, order=0)
-        to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
-        one_class = load_normality(self.inputs.model, self.inputs.paradigm)
-        voxels = model_numbers(one_class, inside, to_template @ grid.affine)
-        scan = Scan(
-            grid.forward(np.asanyarray(image.dataobj)),
-            grid.forward(load_data(self.inputs.t1w)),
-            inside,
-            grid.forward(load_data(self.inputs.gm)) > templates.GM_LIKELY,
-            voxels=voxels,
-            zooms=grid.zooms,
-        )
-        found = anomaly_map(
-            model, scan, params, np.random.default_rng(self.inputs.seed),
-            one_class=one_class, device=torch_device(self.inputs.device),
-        )  # fmt: skip
-        uncovered = 0.0 if voxels is None else 100 * float((voxels[inside] < 0).mean())
-        said = [*found.warnings, *uncovered_warnings(uncovered)]
-        self._results |= {"device": found.device, "warnings": said, "uncovered": round(uncovered, 2)}
-        native = np.where(mask, grid.backward(found.scores), 0).astype(np.float32)
-        self._save("anomaly", directory, scans.as_image(native, image.affine))
-
-
-class _SegmentInput(BaseInterfaceInputSpec):
-    anomaly = File(exists=True, mandatory=True)
-    brain_mask = File(exists=True, mandatory=True)
-    gm = File(exists=True, mandatory=True)
-    regions = File(exists=True, mandatory=True, desc="from FindRegions")
-    threshold = traits.Str(mandatory=True, desc="NAME[=VALUE]")
-    min_lesion_volume = traits.Float(mandatory=True, desc="mm3")
-
-
-class _SegmentOutput(TraitedSpec):
-    lesions = File(desc="label image, int32, 1 = largest")
-    probability = File(desc="float32 in [0, 1], 0.5 at the threshold")
-    table = File(desc="one row per lesion")
-    measures = traits.Dict(desc="volumes, counts and the operating point")
-
-
-class SegmentLesions(Stage):
-    """Threshold the anomaly map, label the lesions and measure them."""
-
-    input_spec = _SegmentInput
-    output_spec = _SegmentOutput
-
-    def _compute(self, directory: Path) -> None:
-        from bids_wmh_uad.bids.tables import write_lesion_table
-        from bids_wmh_uad.core.lesion.segmentation import segment
-
-        image = load(self.inputs.anomaly)
-        found = segment(
-            np.asanyarray(image.dataobj),
-            load_data(self.inputs.brain_mask) > 0,
-            load_data(self.inputs.gm) > templates.GM_LIKELY,
-            image.affine,
-            threshold=self.inputs.threshold,
-            min_lesion_volume=self.inputs.min_lesion_volume,
-            regions=load_data(self.inputs.regions),
-        )
-        self._save("lesions", directory, scans.as_image(found.labels, image.affine))
-        self._save("probability", directory, scans.as_image(found.probability, image.affine))
-        self._results["table"] = write_lesion_table(directory / "lesions.tsv", found.lesions, found.places)
-        self._results["measures"] = found.measures

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bids_wmh_uad.core.image import quality as checks
 from bids_wmh_uad.core.image.volume import voxel_sizes
-from bids_wmh_uad.interfaces.preprocess import Stage, load, load_data
+from bids_wmh_uad.interfaces.base import Stage, load, load_data
 
 FROM_PREPROCESSING = (
     "flair", "t1w", "brain_mask", "gm", "wm", "template", "scaling", "overlap", "flair_stripped", "t1w_stripped",

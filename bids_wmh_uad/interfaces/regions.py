@@ -5,46 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
-from numpy.typing import NDArray
 
 from bids_wmh_uad.core.image.volume import voxel_sizes
-from bids_wmh_uad.core.lesion import regions as core
+from bids_wmh_uad.core.lesion.landmarks import Tissue, map_landmarks
 from bids_wmh_uad.errors import NO_VENTRICLES
-from bids_wmh_uad.imaging import atlas, resampling, scans
-from bids_wmh_uad.interfaces.preprocess import Stage, load, load_data
-
-
-def atlas_on(grid: nib.Nifti1Image, from_template: NDArray[np.float64]) -> dict[int, NDArray[np.bool_]]:
-    """The atlas's regions on a session's grid, by label.
-
-    Parameters
-    ----------
-    grid : Nifti1Image
-    from_template : (4, 4) array
-        Moves the template to the grid's space, RAS mm.
-    """
-    image = atlas.make_atlas()
-    labels = resampling.resample(image, grid, from_template, interpolation="nearest").astype(np.uint8)
-    return {label: labels == label for label in (atlas.VENTRICLES, atlas.INFRATENTORIAL, atlas.DEEP_GREY)}
-
-
-def map_regions(
-    tissue: core.Tissue, grid: nib.Nifti1Image, from_template: NDArray[np.float64]
-) -> tuple[NDArray[np.uint8], bool]:
-    """Label ventricles, posterior fossa and cortex; whether the ventricles are the scan's own."""
-    spacing = voxel_sizes(grid.affine)
-    expected = atlas_on(grid, from_template)
-    below = expected[atlas.INFRATENTORIAL]
-    ventricles, found = core.find_ventricles(tissue, expected[atlas.VENTRICLES], spacing)
-    labels = np.zeros(tissue.mask.shape, dtype=np.uint8)
-    cortex = core.find_cortex(tissue, below | expected[atlas.DEEP_GREY], ventricles, spacing)
-    labels[cortex] = core.CORTEX
-    labels[tissue.mask & below] = core.INFRATENTORIAL
-    labels[ventricles & ~below] = core.VENTRICLES
-    return labels, found
+from bids_wmh_uad.imaging import scans
+from bids_wmh_uad.imaging.atlas import atlas_on
+from bids_wmh_uad.interfaces.base import Stage, load, load_data
 
 
 class _RegionInput(BaseInterfaceInputSpec):
@@ -57,7 +26,7 @@ class _RegionInput(BaseInterfaceInputSpec):
 
 
 class _RegionOutput(TraitedSpec):
-    regions = File(desc="uint8, labels of core.regions")
+    regions = File(desc="uint8, labels of `core.lesion.landmarks.Landmark`")
     warnings = traits.List(traits.Str)
 
 
@@ -70,13 +39,14 @@ class FindRegions(Stage):
     def _compute(self, directory: Path) -> None:
         image = load(self.inputs.flair)
         to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
-        tissue = core.Tissue(
+        tissue = Tissue(
             np.asanyarray(image.dataobj),
             load_data(self.inputs.t1w),
             load_data(self.inputs.brain_mask) > 0,
             load_data(self.inputs.gm),
         )
-        labels, found = map_regions(tissue, image, np.linalg.inv(to_template))
+        atlas = atlas_on(image, np.linalg.inv(to_template))
+        labels, found = map_landmarks(tissue, atlas, voxel_sizes(image.affine))
         self._save("regions", directory, scans.as_image(labels, image.affine))
         self._results["warnings"] = [] if found else [NO_VENTRICLES]
 

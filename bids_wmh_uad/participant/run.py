@@ -5,58 +5,23 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from time import time
 from typing import Any
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session, UnusableSession, find_sessions
-from bids_wmh_uad.config import Method, RunConfig
+from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, NOT_STARTED, SESSION_CRASHED, WmhUadError
 from bids_wmh_uad.files import dump_json, write_atomically
+from bids_wmh_uad.participant.reports import write_reports
+from bids_wmh_uad.reports.methods import describe_method
 from bids_wmh_uad.workflows import engine
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 ALREADY_DONE = "%s: finished before, nothing to do"
 FAILED = "%s: FAILED. %s"
-PAGE_FAILED = "sub-%s: the page could not be written (%s); the results are not affected."
 LAST_NODE = "publish"
-
-DESCRIPTION = """
-White matter hyperintensities. Following Pinon et al. [@pinon], every voxel's 15 x 15 axial patch (1 mm in plane) of
-the two contrasts was embedded by a siamese patch auto-encoder. {paradigm} {score} The score was thresholded without
-labels (rule '{threshold}'), and 26-connected components of at least {min_lesion_volume} mm3 were kept. Ventricles and cortex were found from the intensities of
-both contrasts near where the template has them, and the posterior fossa from a region map derived of the template's tissue
-maps and the points of Seitzman et al. [@seitzman]. Lesions within 3 mm of a ventricle are called periventricular, others
-within 2 mm of cortex juxtacortical, those mostly below the tentorium infratentorial, and the rest deep; the volume within 10 mm
-of the ventricles is given too, for the division is a convention [@decarli].
-"""
-PARADIGM_DESCRIPTION = {
-    "patient": (
-        "One-Class SVMs [@ocsvm] with a radial basis function kernel (nu {nu}, gamma {gamma}), each trained on"
-        " {n_samples} of the same patient's patches, scored in its latent space how unusual a voxel is."
-    ),
-    "pooled": (
-        "A One-Class SVM [@ocsvm] with a radial basis function kernel (nu {nu}, gamma {gamma}), trained on"
-        " {latents} patches of {controls} controls, scored in its latent space how unusual a voxel is."
-    ),
-    "voxel": (
-        "One-Class SVMs [@ocsvm] with a radial basis function kernel (nu {nu}, gamma {gamma}), one for each voxel of"
-        " a {step_mm} mm grid in the template's space and trained on the patches of {controls} controls there, scored"
-        " in its latent space how unusual a voxel is."
-    ),
-}
-SCORE_DESCRIPTION = {
-    "directed": (
-        "A voxel's score is how bright"
-        " its FLAIR is, against white matter and against the brain's tissue of the same T1w, there and around it, with"
-        " less weight at the brain's rim, weighted by how much of"
-        " its patch's surprise goes away when FLAIR is cut where it is brighter than usual."
-    ),
-    "faithful": "A voxel's score is minus the mean decision function.",
-}
-TRIMMED = " The brightest tenth of the brain's FLAIR was left out of the training sample."
 
 
 def run_participant(config: RunConfig) -> int:
@@ -202,8 +167,9 @@ def init_session_wf(session: Session, config: RunConfig, digest: str, root: Path
     import nipype.pipeline.engine as pe
     from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
-    from bids_wmh_uad.interfaces.preprocess import ScoreAnomaly, SegmentLesions
+    from bids_wmh_uad.interfaces.lesions import SegmentLesions
     from bids_wmh_uad.interfaces.regions import connect_regions
+    from bids_wmh_uad.interfaces.score import ScoreAnomaly
     from bids_wmh_uad.workflows.preprocess import init_preprocess_wf
     from bids_wmh_uad.workflows.reuse import datasets, find_preprocessed
 
@@ -240,17 +206,6 @@ def init_session_wf(session: Session, config: RunConfig, digest: str, root: Path
     return workflow
 
 
-def describe_method(method: Method) -> str:
-    """The methods text of scoring and segmentation."""
-    from bids_wmh_uad.models import about_one_class
-
-    settings = {**asdict(method), **about_one_class(method.model, method.paradigm)}
-    paradigm = PARADIGM_DESCRIPTION[method.paradigm].format(**settings)
-    if method.paradigm == "patient" and method.score == "directed":
-        paradigm += TRIMMED
-    return DESCRIPTION.format(**{**settings, "paradigm": paradigm, "score": SCORE_DESCRIPTION[method.score]})
-
-
 def _connect_outputs(
     workflow: Any, session: Session, config: RunConfig, digest: str, directory: Path
 ) -> None:
@@ -258,11 +213,11 @@ def _connect_outputs(
     import nipype.interfaces.utility as niu
     import nipype.pipeline.engine as pe
 
+    from bids_wmh_uad.bids.sidecars import sidecar_one_class
     from bids_wmh_uad.interfaces.explain import connect_explain
     from bids_wmh_uad.interfaces.outputs import Describe, DrawFigures, FinishImages, Publish
     from bids_wmh_uad.interfaces.quality import connect_checks
     from bids_wmh_uad.interfaces.sinks import connect_sinks
-    from bids_wmh_uad.train.normality import sidecar_one_class
 
     preprocess, score, segment, regions = (
         workflow.get_node(name) for name in ("preprocess_wf", "score", "segment", "regions")
@@ -349,29 +304,3 @@ def write_citation(workflow: Any, output_dir: Path) -> None:
     description = workflow.get_node(session).visit_desc()
     write_atomically(output_dir / "CITATION.md", methods_text(description).encode())
     write_atomically(output_dir / "CITATION.bib", bibliography(description).encode())
-
-
-def write_reports(config: RunConfig, subjects: Sequence[str], failures: dict[str, str]) -> None:
-    """Write the page of each subject; one that fails is said and changes nothing else.
-
-    Parameters
-    ----------
-    config : RunConfig
-    subjects : sequence of str
-        Labels without prefix.
-    failures : dict
-        Reasons by session label (``sub-X/ses-Y``).
-    """
-    from bids_wmh_uad.reports.subject import write_subject_report
-
-    for subject in subjects:
-        own = {
-            label.partition("/")[2]: reason
-            for label, reason in failures.items()
-            if label.partition("/")[0] == f"sub-{subject}"
-        }
-        try:
-            write_subject_report(config.output_dir, subject, failures=own, model=Path(config.method.model))
-        except Exception as error:
-            LOGGER.warning(PAGE_FAILED, subject, error)
-            LOGGER.debug("", exc_info=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from bids_wmh_uad import __version__
+from bids_wmh_uad.config import Method
 
 TITLE = """\
 # Methods
@@ -105,3 +106,53 @@ def bibliography(description: str) -> str:
 def cited(text: str) -> list[str]:
     """Keys of the works that a text cites, in order, each once."""
     return list(dict.fromkeys(_KEY.findall(text)))
+
+
+DESCRIPTION = """
+White matter hyperintensities. Following Pinon et al. [@pinon], every voxel's 15 x 15 axial patch (1 mm in plane) of
+the two contrasts was embedded by a siamese patch auto-encoder. {paradigm} {score} The score was thresholded without
+labels (rule '{threshold}'), and 26-connected components of at least {min_lesion_volume} mm3 were kept. Ventricles and cortex were found from the intensities of
+both contrasts near where the template has them, and the posterior fossa from a region map derived of the template's tissue
+maps and the points of Seitzman et al. [@seitzman]. Lesions within 3 mm of a ventricle are called periventricular, others
+within 2 mm of cortex juxtacortical, those mostly below the tentorium infratentorial, and the rest deep; the volume within 10 mm
+of the ventricles is given too, for the division is a convention [@decarli].
+"""
+
+PARADIGM_DESCRIPTION = {
+    "patient": (
+        "One-Class SVMs [@ocsvm] with a radial basis function kernel (nu {nu}, gamma {gamma}), each trained on"
+        " {n_samples} of the same patient's patches, scored in its latent space how unusual a voxel is."
+    ),
+    "pooled": (
+        "A One-Class SVM [@ocsvm] with a radial basis function kernel (nu {nu}, gamma {gamma}), trained on"
+        " {latents} patches of {controls} controls, scored in its latent space how unusual a voxel is."
+    ),
+    "voxel": (
+        "One-Class SVMs [@ocsvm] with a radial basis function kernel (nu {nu}, gamma {gamma}), one for each voxel of"
+        " a {step_mm} mm grid in the template's space and trained on the patches of {controls} controls there, scored"
+        " in its latent space how unusual a voxel is."
+    ),
+}
+
+SCORE_DESCRIPTION = {
+    "directed": (
+        "A voxel's score is how bright"
+        " its FLAIR is, against white matter and against the brain's tissue of the same T1w, there and around it, with"
+        " less weight at the brain's rim, weighted by how much of"
+        " its patch's surprise goes away when FLAIR is cut where it is brighter than usual."
+    ),
+    "faithful": "A voxel's score is minus the mean decision function.",
+}
+
+TRIMMED = " The brightest tenth of the brain's FLAIR was left out of the training sample."
+
+
+def describe_method(method: Method) -> str:
+    """The methods text of scoring and segmentation."""
+    from bids_wmh_uad.models import about_one_class
+
+    settings = {**asdict(method), **about_one_class(method.model, method.paradigm)}
+    paradigm = PARADIGM_DESCRIPTION[method.paradigm].format(**settings)
+    if method.paradigm == "patient" and method.score == "directed":
+        paradigm += TRIMMED
+    return DESCRIPTION.format(**{**settings, "paradigm": paradigm, "score": SCORE_DESCRIPTION[method.score]})

@@ -31,7 +31,8 @@ from bids_wmh_uad.train.launch import Meeting
 if TYPE_CHECKING:
     import torch
 
-    from bids_wmh_uad.core.network.training import EpochResult, Pair, Plan, Trainer
+    from bids_wmh_uad.core.network.plan import Plan
+    from bids_wmh_uad.core.network.training import EpochResult, Pair, Trainer
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 TEMPLATE_STEP_MM = 2
@@ -164,7 +165,7 @@ def _finished(directory: Path, settings: Mapping[str, Any]) -> bool:
 
 def make_plan(config: RunConfig) -> Plan:
     """Translate the settings for `core.training`."""
-    from bids_wmh_uad.core.network.training import Plan
+    from bids_wmh_uad.core.network.plan import Plan
 
     training = config.training
     return Plan(

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from bids_wmh_uad.config import TEMPLATE, Method, RunConfig
 from bids_wmh_uad.core.device import torch_device
-from bids_wmh_uad.errors import FEW_CONTROLS, UNCOVERED
+from bids_wmh_uad.errors import FEW_CONTROLS
 from bids_wmh_uad.imaging import templates
-from bids_wmh_uad.imaging.controls import open_control
+from bids_wmh_uad.imaging.controls import EXCLUDED, open_control
 
 if TYPE_CHECKING:
     from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("bids_wmh_uad")
 FITTED = "%s One-Class SVM of the controls: %s"
 NOT_WANTED = "the train level was not asked for it (--paradigm)"
-EXCLUDED = "excluded.txt"
-"""Beside a prepared control: which lesions were left out of it (`reuse.find_lesions`)."""
 POOLED_LATENTS = 20_000
 """Of all controls together: the time of a fit, and of every score, grows with it."""
 MINIMUM_CONTROLS = 8
@@ -44,19 +42,6 @@ STEPS_MM = (3, 4, 5, 6)
 a finer one has no more to tell."""
 TABLE_BYTES = 2**30
 PATCHES_TOGETHER = 8192
-UNCOVERED_PERCENT = 5.0
-SIDECAR_KEYS = {
-    "nu": "Nu",
-    "gamma": "Gamma",
-    "samples": "Samples",
-    "latents": "Samples",
-    "seed": "Seed",
-    "controls": "Controls",
-    "models": "Models",
-    "step_mm": "GridStep",
-    "template": "Template",
-}
-"""What a model's description says of its One-Class SVMs, and what the anomaly map's sidecar calls it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +175,7 @@ def fit_pooled_controls(
     model : KernelSum
     per_control : int
     """
-    from bids_wmh_uad.core.svm.estimator import fit_pooled
+    from bids_wmh_uad.core.svm.paradigms import fit_pooled
 
     latents = pooled_latents(encoder, controls, max(1, POOLED_LATENTS // len(controls)), rng)
     return fit_pooled(latents, nu=method.nu, gamma=method.gamma, device=device), len(latents) // len(controls)
@@ -338,55 +323,3 @@ def next_with(has: NDArray[np.bool_]) -> NDArray[np.int32]:
         row = step % count
         donors[row] = np.where(has[row], row, donors[(row + 1) % count])
     return donors
-
-
-def load_normality(model: str, paradigm: str) -> KernelSum | VoxelwiseOneClassSVM | None:
-    """The controls' One-Class SVMs of a model; None for the *patient* paradigm."""
-    from bids_wmh_uad.models import load_one_class
-
-    return None if paradigm == "patient" else load_one_class(model, paradigm)
-
-
-def model_numbers(
-    model: KernelSum | VoxelwiseOneClassSVM | None,
-    mask: NDArray[np.bool_],
-    to_template: NDArray[np.float64],
-) -> NDArray[np.int32] | None:
-    """Which voxel-wise model scores which voxel of a scan: see `scoring.Scan`; None if there is one for all.
-
-    Parameters
-    ----------
-    model : KernelSum, VoxelwiseOneClassSVM or None
-    mask : (X, Y, Z) bool array
-        The brain, on the working grid.
-    to_template : (4, 4) array
-        Its voxels to template mm.
-    """
-    from bids_wmh_uad.core.svm.voxelwise import VoxelwiseOneClassSVM
-
-    if not isinstance(model, VoxelwiseOneClassSVM):
-        return None
-    numbers = np.full(mask.shape, -1, dtype=np.int32)
-    numbers[mask] = model.locate(np.argwhere(mask) @ to_template[:3, :3].T + to_template[:3, 3])
-    return numbers
-
-
-def uncovered_warnings(percent: float) -> list[str]:
-    """What to say when part of the brain has no voxel-wise model."""
-    return [UNCOVERED.format(percent=percent)] if percent > UNCOVERED_PERCENT else []
-
-
-def sidecar_one_class(method: Method) -> dict[str, Any]:
-    """What the anomaly map's sidecar says of the One-Class SVMs."""
-    from bids_wmh_uad.models import about_one_class
-
-    about = about_one_class(method.model, method.paradigm)
-    about = about or {
-        "nu": method.nu,
-        "gamma": method.gamma,
-        "samples": method.n_samples,
-        "seed": method.random_seed,
-    }
-    return {"Paradigm": method.paradigm} | {
-        name: about[key] for key, name in SIDECAR_KEYS.items() if key in about
-    }

@@ -6,19 +6,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import nibabel as nib
-import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
-from bids_wmh_uad.bids.results import read_transform, read_volume, result_path
+from bids_wmh_uad.bids.references import find_reference
+from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.config import RunConfig
-from bids_wmh_uad.core.image.volume import Volume, check_same_grid, voxel_sizes
+from bids_wmh_uad.core.image.volume import check_same_grid
 from bids_wmh_uad.errors import (
     NO_SUCH_DIRECTORY,
     NOT_REUSED,
@@ -26,12 +20,11 @@ from bids_wmh_uad.errors import (
     BadDataError,
     MissingInputError,
 )
-from bids_wmh_uad.group.evaluation import find_reference, on_grid_of
-from bids_wmh_uad.imaging import registration, scans
-from bids_wmh_uad.interfaces.preprocess import Stage, priors_on, zscore
+from bids_wmh_uad.imaging.registration import read_transform
+from bids_wmh_uad.imaging.scans import read_volume
+from bids_wmh_uad.interfaces.reuse import ReusePreprocessed
 
 LOGGER = logging.getLogger("bids_wmh_uad")
-MARGIN_MM = 2.0
 IMAGES = ("flair", "t1w", "brain")
 TRANSFORMS = ("t1w_to_flair", "t1w_to_template")
 CHANGED = "it is of other scans, of another --random-seed, or of a version that preprocessed differently"
@@ -149,12 +142,6 @@ def _read(summary: Path, session: Session, seed: int) -> Preprocessed:
     return Preprocessed(summary, scaling, stripped, overlap)
 
 
-def _grid(path: Path) -> Volume:
-    """The grid of an image, without its voxels."""
-    image = nib.load(path)
-    return Volume(np.broadcast_to(np.uint8(0), image.shape[:3]), image.affine)
-
-
 def find_lesions(
     session: Session, where: Sequence[Path], earlier: Preprocessed | None
 ) -> tuple[str, Path | None]:
@@ -185,99 +172,3 @@ def _is_own(mask: Path) -> bool:
     return Path(
         str(mask).removesuffix(derivatives.OUTPUTS["mask"]) + derivatives.OUTPUTS["summary"]
     ).is_file()
-
-
-def read_lesions(path: Path, scan: Path, *, resample: bool) -> NDArray[np.bool_]:
-    """A lesion mask with its surroundings, in the canonical order of the scan's axes.
-
-    Every label counts, a reference's other pathology too. `MARGIN_MM` are added: raters differ by
-    about a voxel at a lesion's border, and the voxels there hold both tissues. Patches that see
-    a lesion at their edge stay: most of the periventricular white matter would go with them, and
-    a patient's healthy voxels beside a lesion should be known as normal.
-
-    Parameters
-    ----------
-    path, scan : Path
-        The mask, and the user's FLAIR.
-    resample : bool
-        Bring a mask on another grid to the scan's, nearest neighbour.
-
-    Raises
-    ------
-    GridMismatchError
-        If it is on another grid and is not to be resampled.
-    BadImageError
-        If it cannot be read.
-    """
-    grid = _grid(scan)
-    mask = on_grid_of(grid, read_volume(path), (scan, path), resample) > 0
-    image = nib.as_closest_canonical(nib.Nifti1Image(mask.astype(np.uint8), grid.affine))
-    lesions: NDArray[np.bool_] = np.asanyarray(image.dataobj) > 0
-    if not lesions.any():
-        return lesions
-    distance = ndimage.distance_transform_edt(~lesions, sampling=voxel_sizes(image.affine))
-    grown: NDArray[np.bool_] = np.asarray(distance <= MARGIN_MM)
-    return grown
-
-
-class _ReuseInput(BaseInterfaceInputSpec):
-    flair = File(exists=True, mandatory=True)
-    t1w = File(exists=True, mandatory=True)
-    brain = File(exists=True, mandatory=True)
-    t1w_to_flair = File(exists=True, mandatory=True)
-    t1w_to_template = File(exists=True, mandatory=True)
-    scaling = traits.Dict(mandatory=True)
-    stripped = traits.Dict(mandatory=True)
-    overlap = traits.Float(mandatory=True)
-
-
-class _ReuseOutput(TraitedSpec):
-    """`preprocess.OUTPUT_FIELDS`."""
-
-    flair = File()
-    t1w = File()
-    flair_z = File()
-    t1w_z = File()
-    scaling = traits.Dict()
-    brain_mask = File()
-    wm = File()
-    gm = File()
-    template = File()
-    flair_to_t1w = traits.List(traits.List(traits.Float))
-    t1w_to_template = traits.List(traits.List(traits.Float))
-    overlap = traits.Float()
-    flair_stripped = traits.Bool()
-    t1w_stripped = traits.Bool()
-
-
-class ReusePreprocessed(Stage):
-    """Read what an earlier run left, as the preprocessing would have made it."""
-
-    input_spec = _ReuseInput
-    output_spec = _ReuseOutput
-
-    def _compute(self, directory: Path) -> None:
-        i = self.inputs
-        flair = scans.read_scan(Path(i.flair))
-        data: dict[str, Any] = {"flair": np.asanyarray(flair.dataobj)}
-        data["t1w"] = np.asanyarray(scans.read_scan(Path(i.t1w)).dataobj)
-        mask = read_volume(Path(i.brain))
-        canonical = nib.as_closest_canonical(nib.Nifti1Image((mask.data > 0).astype(np.uint8), mask.affine))
-        data["brain_mask"] = np.asanyarray(canonical.dataobj)
-        flair_to_t1w, t1w_to_template = (
-            np.linalg.inv(read_transform(Path(i.t1w_to_flair))).round(registration.DECIMALS),
-            read_transform(Path(i.t1w_to_template)).round(registration.DECIMALS),
-        )
-        from_template = np.linalg.inv(flair_to_t1w) @ np.linalg.inv(t1w_to_template)
-        data |= priors_on(flair, from_template)
-        data |= {f"{name}_z": zscore(data[name], i.scaling[name]) for name in ("flair", "t1w")}
-        for name, values in data.items():
-            self._save(name, directory, scans.as_image(values, flair.affine))
-        self._results |= {
-            "scaling": i.scaling,
-            "overlap": i.overlap,
-            "flair_to_t1w": flair_to_t1w.tolist(),
-            "t1w_to_template": t1w_to_template.tolist(),
-            "flair_stripped": i.stripped["flair"],
-            "t1w_stripped": i.stripped["t1w"],
-        }

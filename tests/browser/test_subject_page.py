@@ -11,8 +11,8 @@ import pytest
 from scipy import ndimage
 
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
-from bids_wmh_uad.core.score.anomaly import Scan
 from bids_wmh_uad.core.score.explain import explain
+from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.reports.figures import charts
 from bids_wmh_uad.reports.figures import scans as figures
 from bids_wmh_uad.reports.subject import MOST_SESSIONS, write_subject_report

@@ -18,8 +18,8 @@ from bids_wmh_uad.core.image.volume import WorkingGrid
 from bids_wmh_uad.errors import NOT_REUSED, ModelError
 from bids_wmh_uad.files import dump_json
 from bids_wmh_uad.imaging.controls import open_control
+from bids_wmh_uad.imaging.masks import read_lesions
 from bids_wmh_uad.train.normality import MINIMUM_CONTROLS
-from bids_wmh_uad.workflows.reuse import read_lesions
 
 pytestmark = pytest.mark.slow
 REFERENCED = "31"

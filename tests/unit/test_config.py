@@ -112,6 +112,6 @@ def test_the_machine_has_a_cpu_and_memory() -> None:
 
 def test_the_scores_are_those_that_core_knows() -> None:
     from bids_wmh_uad import config
-    from bids_wmh_uad.core.score import anomaly as scoring
+    from bids_wmh_uad.core.score import parameters
 
-    assert config.SCORES == scoring.SCORES  # written twice: importing core would slow down --help
+    assert config.SCORES == parameters.SCORES  # written twice: importing core would slow down --help

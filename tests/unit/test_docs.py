@@ -155,10 +155,10 @@ def test_every_key_of_sidecars_and_summary_is_documented(nipype_offline):
     import numpy as np
 
     from bids_wmh_uad.bids.dataset import Session
+    from bids_wmh_uad.bids.sidecars import SIDECAR_KEYS, sidecar_one_class
     from bids_wmh_uad.config import Method
     from bids_wmh_uad.core.lesion.segmentation import segment
     from bids_wmh_uad.interfaces.outputs import sidecars
-    from bids_wmh_uad.train.normality import SIDECAR_KEYS, sidecar_one_class
 
     score = np.ones((4, 4, 4), np.float32)
     found = segment(score, score > 0, score, np.eye(4), threshold="value=0.5", min_lesion_volume=0.0)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_wmh_uad.errors import EMPTY_IMAGE, TOO_FEW_VOXELS, BadDataError, BadImageError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
 
 MINIMUM_VOXELS = 1000
 """Fewer usable reference voxels than this cannot carry a mode (a litre of brain has 10^5 to 10^6)."""
@@ -182,3 +184,8 @@ def smooth_inside(
     smoothed = np.zeros(values.shape, dtype=np.float32)
     np.divide(numerator, weight, out=smoothed, where=mask.astype(bool) & (weight > 0))
     return smoothed
+
+
+def zscore(data: NDArray[Any], scaling: dict[str, float]) -> NDArray[np.float32]:
+    """Robust z of a whole field of view, from white matter's ``mode`` and ``scale``."""
+    return ((data - scaling["mode"]) / scaling["scale"]).astype(np.float32)

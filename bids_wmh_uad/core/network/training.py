@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from bids_wmh_uad.core.network.autoencoder import focus_window, siamese_loss
 from bids_wmh_uad.core.network.distributed import gather_rows, spread_batch_norm, world
 from bids_wmh_uad.core.network.guided import guidance
+from bids_wmh_uad.core.network.plan import Plan
 from bids_wmh_uad.errors import TRAINING_DIVERGED, TrainingError
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 OBJECTIVES = ("siamese", "ocsvm-guided")
-LEARNING_RATE = 3e-3
 READ_AHEAD = 2
 """Batches drawn while the network works on another."""
 State = tuple[dict[str, Tensor], dict[str, Any]]
@@ -39,48 +39,6 @@ class Batches(Protocol):
 
     def __call__(self, step: int) -> Pair:
         """Return this process's share of a step's pairs: two (n, C, s, s) float32 arrays."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is trained for how long.
-
-    Parameters
-    ----------
-    epochs, steps : int
-        At most so many epochs, of so many steps each.
-    alpha : float
-        Weight of the cosine term; 0 = plain auto-encoder.
-    focus : float
-        Of `autoencoder.focus_window`, voxels; 0 = the whole patch alike.
-    objective : {"siamese", "ocsvm-guided"}
-        The second adds `guided.guidance`.
-    nu, guidance : float
-        Of the guiding One-Class SVM, and its weight.
-    patience : int
-        Stop after so many epochs without a lower held-out loss.
-    lr : float
-        Learning rate of Adam at the beginning; it falls to 0 along a half cosine.
-    """
-
-    epochs: int
-    steps: int
-    alpha: float = 0.005
-    focus: float = 1.5
-    objective: str = "siamese"
-    nu: float = 0.03
-    guidance: float = 1.0
-    patience: int = 3
-    lr: float = LEARNING_RATE
-
-    @property
-    def total(self) -> int:
-        """Steps of all epochs."""
-        return self.epochs * self.steps
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step, from 0."""
-        return 0.5 * self.lr * (1.0 + math.cos(math.pi * step / self.total))
 
 
 @dataclass(frozen=True)

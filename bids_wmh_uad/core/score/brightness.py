@@ -16,7 +16,8 @@ from bids_wmh_uad.core.score.expected import expected_flair, flair_ceiling, rim_
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bids_wmh_uad.core.score.anomaly import Scan, ScoreParams
+    from bids_wmh_uad.core.score.parameters import ScoreParams
+    from bids_wmh_uad.core.score.scan import Scan
 
 SMOOTHEST_MM = 1.5
 """Beyond this small lesions are lost with the noise."""

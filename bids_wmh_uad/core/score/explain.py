@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
-    from bids_wmh_uad.core.score.anomaly import Scan
+    from bids_wmh_uad.core.score.scan import Scan
 
 POINTS, EXAMPLES = 150, 3
 """Voxels of each kind in the plane, and patches of each kind that are shown."""

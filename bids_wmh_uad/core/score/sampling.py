@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
-    from bids_wmh_uad.core.score.anomaly import Scan, ScoreParams
+    from bids_wmh_uad.core.score.parameters import ScoreParams
+    from bids_wmh_uad.core.score.scan import Scan
 
 SPREAD_SAMPLES = 20_000
 """Voxels from which the spread of normal surprise is estimated."""

@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_wmh_uad.core.parallel import parallel_map, process_map
-from bids_wmh_uad.core.svm.estimator import Standardiser, require_nu, resolve_gamma
+from bids_wmh_uad.core.svm.estimator import require_nu, resolve_gamma
+from bids_wmh_uad.core.svm.paradigms import Standardiser
 from bids_wmh_uad.core.svm.solver import LOG2_E, DualSolution, solve_dual
 from bids_wmh_uad.errors import BAD_LATENTS, GRID_MISMATCH, GridMismatchError, LatentsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from bids_wmh_uad.core.svm.kernel import KernelSum
+
 
 MODELS_TOGETHER = 4096
 """Models in one piece of work: about 20 MB of latents for a hundred subjects of 16 features."""
@@ -356,3 +360,25 @@ class _Dual:
             width = part.new_full((len(part),), resolve_gamma(self.gamma, part[0].cpu().numpy()))
         features *= (width * LOG2_E).sqrt()[:, None, None]
         return width, solve_dual(features, self.nu * part.shape[1], tol=self.tol)
+
+
+def model_numbers(
+    model: KernelSum | VoxelwiseOneClassSVM | None,
+    mask: NDArray[np.bool_],
+    to_template: NDArray[np.float64],
+) -> NDArray[np.int32] | None:
+    """Which voxel-wise model scores which voxel of a scan: see `scoring.Scan`; None if there is one for all.
+
+    Parameters
+    ----------
+    model : KernelSum, VoxelwiseOneClassSVM or None
+    mask : (X, Y, Z) bool array
+        The brain, on the working grid.
+    to_template : (4, 4) array
+        Its voxels to template mm.
+    """
+    if not isinstance(model, VoxelwiseOneClassSVM):
+        return None
+    numbers = np.full(mask.shape, -1, dtype=np.int32)
+    numbers[mask] = model.locate(np.argwhere(mask) @ to_template[:3, :3].T + to_template[:3, 3])
+    return numbers

@@ -13,7 +13,7 @@ from bids_wmh_uad import files
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import Group, Method, RunConfig, Running
-from bids_wmh_uad.core.lesion.regions import VENTRICLES
+from bids_wmh_uad.core.lesion.landmarks import Landmark
 from bids_wmh_uad.imaging import registration
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def truth_mask() -> NDArray[np.uint8]:
 def region_map() -> NDArray[np.uint8]:
     """Ventricles that touch the lesion of `truth_mask`."""
     regions = np.zeros(SHAPE, np.uint8)
-    regions[9:11, 4:9, 2:4] = VENTRICLES
+    regions[9:11, 4:9, 2:4] = Landmark.VENTRICLES
     return regions
 
 

@@ -23,6 +23,7 @@ from cohorts import (
 )
 
 from bids_wmh_uad.bids import derivatives
+from bids_wmh_uad.bids.references import find_reference
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.core.evaluation.overlap import h95_mm
 from bids_wmh_uad.core.evaluation.ranking import average_precision, best_dice
@@ -38,13 +39,7 @@ from bids_wmh_uad.errors import (
     MissingInputError,
 )
 from bids_wmh_uad.group import run as group
-from bids_wmh_uad.group.evaluation import (
-    EVALUATION_COLUMNS,
-    evaluate_session,
-    find_reference,
-    ratio_grid,
-    score_grid,
-)
+from bids_wmh_uad.group.evaluation import EVALUATION_COLUMNS, evaluate_session, ratio_grid, score_grid
 from bids_wmh_uad.group.statistics import summarise
 
 THRESHOLD = 0.9  # the made-up maps are above 1 in lesions and below 0.5 elsewhere

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -20,14 +19,14 @@ from cohorts import (
 )
 
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.config import Selection
+from bids_wmh_uad.bids.results import read_summaries
 from bids_wmh_uad.errors import (
     EXIT_OK,
     NO_RESULTS,
     MissingInputError,
 )
 from bids_wmh_uad.group import run as group
-from bids_wmh_uad.group.cohort import WMH_COLUMNS, cohort_table, read_participants, read_summaries
+from bids_wmh_uad.group.cohort import WMH_COLUMNS, cohort_table, read_participants
 from bids_wmh_uad.group.prevalence import PREVALENCE
 
 # ---------------------------------------------------------------- the table
@@ -104,22 +103,3 @@ def test_a_second_run_changes_no_table(tmp_path: Path) -> None:
     prevalence = PREVALENCE.format(desc="")
     names = {*tables, prevalence, prevalence.replace(".nii.gz", ".json")}
     assert set(stamps[0]) == {f"group_{name}" for name in names}
-
-
-def test_reports_are_rebuilt_for_the_participants_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for subject in ("1", "2"):
-        write_summary(tmp_path, summary(subject))
-    write_failure(tmp_path, "2", "9", "it broke")
-    asked: list[tuple[list[str], dict[str, str]]] = []
-    monkeypatch.setattr(
-        "bids_wmh_uad.participant.run.write_reports",
-        lambda _, subjects, failures: asked.append((list(subjects), failures)),
-    )
-    plain = replace(config(tmp_path), analysis_level="participant")
-    group.rebuild_reports(plain)
-    group.rebuild_reports(replace(plain, selection=Selection(participant_label=("2", "none"))))
-    assert asked == [(["1", "2"], {"sub-2/ses-9": "it broke"}), (["2"], {"sub-2/ses-9": "it broke"})]
-    assert group.rebuild_reports(config(tmp_path)) == EXIT_OK
-    assert (tmp_path / "group.html").is_file()

@@ -13,7 +13,7 @@ import pytest
 from cohorts import AFFINE, SHAPE, VOXEL_ML, config, reference_path, save, truth_mask, write_session
 
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.bids.results import read_transform, result_path
+from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.config import Method
 from bids_wmh_uad.core.lesion.segmentation import HIGH_LOAD
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, BadDataError, UsageError
@@ -21,6 +21,7 @@ from bids_wmh_uad.group import run as group
 from bids_wmh_uad.group.prevalence import RESOLUTION, lesion_voxels
 from bids_wmh_uad.group.rethreshold import MASK, threshold_label
 from bids_wmh_uad.imaging import registration
+from bids_wmh_uad.imaging.registration import read_transform
 
 
 def table(path: Path) -> pd.DataFrame:

@@ -14,13 +14,15 @@ from safetensors.torch import load_file, save_file
 from scipy import ndimage
 from sklearn.svm import OneClassSVM as Libsvm
 
+from bids_wmh_uad.bids.sidecars import sidecar_one_class
 from bids_wmh_uad.config import Method, RunConfig, Running, Training
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.core.network.embedding import embed_patches
 from bids_wmh_uad.core.network.patches import extract_patches
-from bids_wmh_uad.core.svm.estimator import Standardiser
+from bids_wmh_uad.core.svm.paradigms import Standardiser
+from bids_wmh_uad.core.svm.voxelwise import model_numbers
 from bids_wmh_uad.errors import FEW_CONTROLS, ModelError
-from bids_wmh_uad.imaging.controls import open_control, save_control
+from bids_wmh_uad.imaging.controls import EXCLUDED, open_control, save_control
 from bids_wmh_uad.models import (
     DESCRIPTION,
     ONE_CLASS,
@@ -33,19 +35,16 @@ from bids_wmh_uad.models import (
 )
 from bids_wmh_uad.train import normality
 from bids_wmh_uad.train.normality import (
-    EXCLUDED,
     MINIMUM_CONTROLS,
     TemplateGrid,
     colocated_latents,
     fit_normality,
     fit_pooled_controls,
     fit_voxelwise_controls,
-    model_numbers,
     nearest_voxels,
     next_with,
     plan_voxelwise,
     pooled_latents,
-    sidecar_one_class,
     template_grid,
 )
 

@@ -11,7 +11,6 @@ import pytest
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
-from bids_wmh_uad.bids.results import read_transform
 from bids_wmh_uad.cli.parser import parse_args
 from bids_wmh_uad.cli.run import main
 from bids_wmh_uad.errors import (
@@ -22,16 +21,16 @@ from bids_wmh_uad.errors import (
     MissingInputError,
 )
 from bids_wmh_uad.imaging import registration
+from bids_wmh_uad.imaging.masks import MARGIN_MM, read_lesions
+from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.workflows import reuse
 from bids_wmh_uad.workflows.reuse import (
     LABEL_FREE_MASKS,
-    MARGIN_MM,
     NO_MASKS,
     REFERENCE_MASKS,
     datasets,
     find_lesions,
     find_preprocessed,
-    read_lesions,
 )
 
 SHAPE, AFFINE = (12, 14, 5), np.diag([1.0, 1.0, 4.0, 1.0])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import nibabel as nib
 import numpy as np
 import pytest
@@ -12,25 +10,21 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from bids_wmh_uad.core.image.intensity import robust_zscore
-from bids_wmh_uad.core.lesion import regions
-from bids_wmh_uad.core.lesion.regions import (
-    CORTEX,
-    INFRATENTORIAL,
-    REGIONS,
-    VENTRICLES,
-    Tissue,
-    place_lesions,
-)
+from bids_wmh_uad.core.image.volume import voxel_sizes
+from bids_wmh_uad.core.lesion import landmarks
+from bids_wmh_uad.core.lesion.landmarks import Landmark, Tissue, map_landmarks
+from bids_wmh_uad.core.lesion.regions import REGIONS, place_lesions
 from bids_wmh_uad.errors import BadDataError
-
-if TYPE_CHECKING:
-    pass
 
 SPACING = (1.0, 1.0, 3.0)
 
 
 def volume(**boxes: tuple[slice, slice, slice]) -> np.ndarray:
-    labels = {"ventricles": VENTRICLES, "infratentorial": INFRATENTORIAL, "cortex": CORTEX}
+    labels = {
+        "ventricles": Landmark.VENTRICLES,
+        "infratentorial": Landmark.INFRATENTORIAL,
+        "cortex": Landmark.CORTEX,
+    }
     drawn = np.zeros((60, 20, 12), np.uint8)
     for name, box in boxes.items():
         drawn[box] = labels[name]
@@ -86,12 +80,12 @@ def test_distances_are_those_of_the_distance_transform(seed: int) -> None:
     rng = np.random.default_rng(seed)
     points, targets = rng.random((2, 9, 8, 7)) < rng.uniform(0.01, 0.5, (2, 1, 1, 1))
     spacing = rng.uniform(0.5, 5, 3)
-    found = regions.distances(points, targets, spacing)
+    found = landmarks.distances(points, targets, spacing)
     if targets.any():
         expected = ndimage.distance_transform_edt(~targets, sampling=spacing)[points]
         np.testing.assert_allclose(found, expected, rtol=1e-6)
         bound = 1.000001 * float(np.median(expected)) if expected.size else 1.0  # no tie
-        near = regions.distances(points, targets, spacing, bound) <= bound
+        near = landmarks.distances(points, targets, spacing, bound) <= bound
         np.testing.assert_array_equal(near, expected <= bound)
     else:
         assert np.isinf(found).all()
@@ -151,31 +145,31 @@ SHRINK = np.diag([0.95, 0.95, 0.95, 1.0])
 
 
 def test_ventricles_are_the_phantoms(scan: tuple[Tissue, nib.Nifti1Image, np.ndarray]) -> None:
-    from bids_wmh_uad.imaging.atlas import VENTRICLES as ATLAS
-    from bids_wmh_uad.interfaces.regions import atlas_on, map_regions
+    from bids_wmh_uad.imaging.atlas import atlas_on
 
     tissue, grid, truth = scan
-    labels, found = map_regions(tissue, grid, SHRINK)
+    atlas = atlas_on(grid, SHRINK)
+    labels, found = map_landmarks(tissue, atlas, voxel_sizes(grid.affine))
     assert found
-    ventricles = labels == VENTRICLES
+    ventricles = labels == Landmark.VENTRICLES
 
     def overlap(mask: np.ndarray) -> float:
         return 2 * np.count_nonzero(mask & truth) / (np.count_nonzero(mask) + np.count_nonzero(truth))
 
     assert overlap(ventricles) > 0.8
-    assert overlap(ventricles) > overlap(atlas_on(grid, SHRINK)[ATLAS]) + 0.2  # worth the effort
-    away = regions.distances(ventricles, truth, grid.header.get_zooms())
+    assert overlap(ventricles) > overlap(atlas[Landmark.VENTRICLES]) + 0.2  # worth the effort
+    away = landmarks.distances(ventricles, truth, grid.header.get_zooms())
     assert np.percentile(away, 95) < 6  # no leak into fissures
 
 
 def test_where_nothing_is_dark_the_atlas_is_taken(scan: tuple[Tissue, nib.Nifti1Image, np.ndarray]) -> None:
-    from bids_wmh_uad.interfaces.regions import map_regions
+    from bids_wmh_uad.imaging.atlas import atlas_on
 
     tissue, grid, _ = scan
     inverted = Tissue(-tissue.flair_z, tissue.t1w_z, tissue.mask, tissue.grey)
-    labels, found = map_regions(inverted, grid, SHRINK)
+    labels, found = map_landmarks(inverted, atlas_on(grid, SHRINK), voxel_sizes(grid.affine))
     assert not found
-    assert np.count_nonzero(labels == VENTRICLES)
+    assert np.count_nonzero(labels == Landmark.VENTRICLES)
 
 
 def test_no_grey_matter_is_said(scan: tuple[Tissue, nib.Nifti1Image, np.ndarray]) -> None:
@@ -185,8 +179,7 @@ def test_no_grey_matter_is_said(scan: tuple[Tissue, nib.Nifti1Image, np.ndarray]
 
 
 def test_the_atlas_has_the_landmarks_of_the_template() -> None:
-    from bids_wmh_uad.imaging.atlas import DEEP_GREY, make_atlas
-    from bids_wmh_uad.imaging.atlas import INFRATENTORIAL as BELOW
+    from bids_wmh_uad.imaging.atlas import make_atlas
 
     atlas = make_atlas()
 
@@ -195,7 +188,11 @@ def test_the_atlas_has_the_landmarks_of_the_template() -> None:
         return int(np.asanyarray(atlas.dataobj)[tuple(index)])
 
     # landmarks of MNI space
-    assert {at(-24, -64, -30), at(30, -60, -44), at(0, -26, -34), at(2, -20, -12)} == {BELOW}
-    assert {at(-12, -18, 8), at(26, 2, 2)} == {DEEP_GREY}
-    assert {at(-14, -20, 24), at(26, -48, 8)} == {1}
-    assert {at(-40, -70, -10), at(-24, -80, 0), at(0, -14, 0), at(-50, -20, -24)}.isdisjoint({BELOW})
+    assert {at(-24, -64, -30), at(30, -60, -44), at(0, -26, -34), at(2, -20, -12)} == {
+        Landmark.INFRATENTORIAL
+    }
+    assert {at(-12, -18, 8), at(26, 2, 2)} == {Landmark.DEEP_GREY}
+    assert {at(-14, -20, 24), at(26, -48, 8)} == {Landmark.VENTRICLES}
+    assert {at(-40, -70, -10), at(-24, -80, 0), at(0, -14, 0), at(-50, -20, -24)}.isdisjoint(
+        {Landmark.INFRATENTORIAL}
+    )

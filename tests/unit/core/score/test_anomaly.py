@@ -16,11 +16,14 @@ from bids_wmh_uad.core.lesion.threshold import operating_point
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.core.network.embedding import embed_patches
 from bids_wmh_uad.core.network.patches import extract_patches
-from bids_wmh_uad.core.score.anomaly import Scan, ScoreParams, anomaly_map, latent_excess
+from bids_wmh_uad.core.score.anomaly import anomaly_map
 from bids_wmh_uad.core.score.brightness import SMOOTHEST_MM, brightness_maps, smoothing_mm
 from bids_wmh_uad.core.score.expected import expected_flair, flair_ceiling, rim_weight
+from bids_wmh_uad.core.score.latent import latent_excess
+from bids_wmh_uad.core.score.parameters import ScoreParams
 from bids_wmh_uad.core.score.sampling import draw_sample
-from bids_wmh_uad.core.svm.estimator import fit_patient
+from bids_wmh_uad.core.score.scan import Scan
+from bids_wmh_uad.core.svm.paradigms import fit_patient
 from bids_wmh_uad.core.svm.voxelwise import fit_voxelwise
 from bids_wmh_uad.errors import BadDataError, GridMismatchError, UsageError
 

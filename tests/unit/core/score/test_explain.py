@@ -9,8 +9,8 @@ import torch
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.core.network.embedding import embed_patches
 from bids_wmh_uad.core.network.patches import extract_patches
-from bids_wmh_uad.core.score.anomaly import Scan
 from bids_wmh_uad.core.score.explain import EXAMPLES, POINTS, explain
+from bids_wmh_uad.core.score.scan import Scan
 
 SHAPE = (30, 28, 6)
 

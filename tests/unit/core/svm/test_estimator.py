@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sklearn.svm import OneClassSVM as Libsvm
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from bids_wmh_uad.core.svm.estimator import OneClassSVM, Standardiser, fit_patient, fit_pooled
+from bids_wmh_uad.core.svm.estimator import OneClassSVM
+from bids_wmh_uad.core.svm.paradigms import Standardiser, fit_patient, fit_pooled
 from bids_wmh_uad.core.svm.solver import kernel_block, scale_features, solve_dual
 from bids_wmh_uad.errors import BadDataError, LatentsError
 

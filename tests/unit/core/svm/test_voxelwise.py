@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.svm import OneClassSVM as Libsvm
 
-from bids_wmh_uad.core.svm.estimator import Standardiser
+from bids_wmh_uad.core.svm.paradigms import Standardiser
 from bids_wmh_uad.core.svm.voxelwise import (
     MODELS_TOGETHER,
     VoxelwiseOneClassSVM,

@@ -1,0 +1,28 @@
+"""Reference masks that users bring, in a derivatives dataset of theirs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from bids_wmh_uad.errors import (
+    SEVERAL_REFERENCES,
+)
+
+LOGGER = logging.getLogger("bids_wmh_uad")
+
+
+def find_reference(reference: Path, participant_id: str, session_id: str) -> Path | None:
+    """The session's ``*_label-{WMH,lesion}_mask.nii.gz``; of several the one with the shortest name, and that is said."""
+    directory = reference / participant_id
+    if session_id != "n/a":
+        directory /= session_id
+    found = [
+        path for label in ("WMH", "lesion") for path in directory.glob(f"anat/*_label-{label}_mask.nii.gz")
+    ]
+    if not found:
+        return None
+    first = min(found, key=lambda path: (len(path.name), path.name))
+    if len(found) > 1:
+        LOGGER.warning(SEVERAL_REFERENCES.format(path=first, n=len(found)))
+    return first

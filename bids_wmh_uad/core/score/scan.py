@@ -1,0 +1,64 @@
+"""One session on its working grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_wmh_uad.core.network.patches import network_input
+from bids_wmh_uad.errors import (
+    GRID_MISMATCH,
+    GridMismatchError,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One session on its working grid.
+
+    Parameters
+    ----------
+    flair_z, t1w_z : (X, Y, Z) array
+        Robust z-scores against white matter.
+    mask : (X, Y, Z) bool array
+        Brain.
+    grey_matter : (X, Y, Z) bool array, optional
+        From a registered prior; the brain when not given.
+    voxels : (X, Y, Z) integer array, optional
+        For voxel-wise models: which one scores which voxel, -1 = none.
+    zooms : three floats
+        Voxel edges, mm.
+
+    Raises
+    ------
+    GridMismatchError
+        `errors.GRID_MISMATCH`, when the arrays differ in shape.
+    """
+
+    flair_z: NDArray[Any]
+    t1w_z: NDArray[Any]
+    mask: NDArray[np.bool_]
+    grey_matter: NDArray[np.bool_] | None = None
+    voxels: NDArray[np.integer[Any]] | None = None
+    zooms: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        arrays = (self.flair_z, self.t1w_z, self.mask, self.grey_matter, self.voxels)
+        shapes = {array.shape for array in arrays if array is not None}
+        if len(shapes) > 1:
+            detail = f"shapes {sorted(shapes)}"
+            raise GridMismatchError(GRID_MISMATCH.format(first="FLAIR", second="T1w or mask", detail=detail))
+
+    def network_input(
+        self, slab: slice = slice(None), most: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Network input of some axial slices, FLAIR cut where it is above `most` (X, Y, Z): (2, X, Y, S)."""
+        flair = self.flair_z[..., slab]
+        flair = flair if most is None else np.minimum(flair, most[..., slab])
+        return network_input(flair, self.t1w_z[..., slab], self.mask[..., slab])

@@ -1,0 +1,58 @@
+"""The node that prepares a control for training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, Directory, File, TraitedSpec, traits
+
+from bids_wmh_uad.imaging.controls import EXCLUDED, save_control
+from bids_wmh_uad.imaging.masks import read_lesions
+from bids_wmh_uad.interfaces.base import Stage, load, load_data
+
+CONTROL = "control"
+
+
+class _PrepareInput(BaseInterfaceInputSpec):
+    flair = File(exists=True, mandatory=True, desc="robust z")
+    t1w = File(exists=True, mandatory=True, desc="robust z")
+    brain_mask = File(exists=True, mandatory=True)
+    lesions = File(exists=True, desc="mask of what must not be learnt, on the grid of `scan`")
+    lesions_kind = traits.Str(mandatory=True)
+    scan = File(exists=True, mandatory=True, desc="the user's FLAIR")
+    resample = traits.Bool(False, usedefault=True, desc="bring a mask on another grid to the scan's")
+    flair_to_t1w = traits.List(traits.List(traits.Float), mandatory=True)
+    t1w_to_template = traits.List(traits.List(traits.Float), mandatory=True)
+
+
+class _PrepareOutput(TraitedSpec):
+    out_dir = Directory(desc="a prepared control (workflows.controls)")
+
+
+class PrepareControl(Stage):
+    """Bring one control to the working grid, as the network's input."""
+
+    input_spec = _PrepareInput
+    output_spec = _PrepareOutput
+
+    def _compute(self, directory: Path) -> None:
+        from bids_wmh_uad.core.image.volume import WorkingGrid
+        from bids_wmh_uad.core.network.patches import network_input
+
+        flair = load(self.inputs.flair)
+        grid = WorkingGrid.from_affine(flair.shape, flair.affine)
+        mask = grid.forward(load_data(self.inputs.brain_mask) > 0, order=0)
+        image = network_input(
+            grid.forward(np.asanyarray(flair.dataobj)), grid.forward(load_data(self.inputs.t1w)), mask
+        )
+        if isinstance(self.inputs.lesions, str):
+            lesions = read_lesions(
+                Path(self.inputs.lesions), Path(self.inputs.scan), resample=self.inputs.resample
+            )
+            mask &= ~grid.forward(lesions, order=0)
+        to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
+        mni_to_voxel = np.linalg.inv(to_template @ grid.affine)
+        control = save_control(directory / CONTROL, image, mask, mni_to_voxel)
+        (control / EXCLUDED).write_text(self.inputs.lesions_kind)
+        self._results["out_dir"] = str(control)

@@ -1,0 +1,93 @@
+"""The node that scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    TraitedSpec,
+    traits,
+)
+
+from bids_wmh_uad.core.device import torch_device
+from bids_wmh_uad.imaging import scans, templates
+from bids_wmh_uad.interfaces.base import Stage, load, load_data
+
+
+class _ScoreInput(BaseInterfaceInputSpec):
+    flair = File(exists=True, mandatory=True, desc="robust z")
+    t1w = File(exists=True, mandatory=True, desc="robust z")
+    brain_mask = File(exists=True, mandatory=True)
+    gm = File(exists=True, mandatory=True, desc="grey-matter prior, [0, 1]")
+    model = traits.Str(mandatory=True, desc="name or directory", nohash=True)
+    model_digest = traits.Str(mandatory=True, desc="makes the cache follow the model's content")
+    paradigm = traits.Str(mandatory=True)
+    flair_to_t1w = traits.List(traits.List(traits.Float), mandatory=True)
+    t1w_to_template = traits.List(traits.List(traits.Float), mandatory=True)
+    score = traits.Str(mandatory=True)
+    nu = traits.Float(mandatory=True)
+    gamma = traits.Either(traits.Float(), traits.Str(), mandatory=True)
+    n_samples = traits.Int(mandatory=True)
+    seed = traits.Int(mandatory=True)
+    device = traits.Str("cpu", usedefault=True, nohash=True)
+    threads = traits.Int(1, usedefault=True, nohash=True)
+
+
+class _ScoreOutput(TraitedSpec):
+    anomaly = File(desc="anomaly map, float32, larger = more abnormal")
+    device = traits.Str(desc="where it was computed in the end")
+    warnings = traits.List(traits.Str)
+    uncovered = traits.Float(desc="percent of the brain without a model")
+
+
+class ScoreAnomaly(Stage):
+    """Embed every voxel's patch and score it with a One-Class SVM: the patient's own, or of controls."""
+
+    input_spec = _ScoreInput
+    output_spec = _ScoreOutput
+
+    def _compute(self, directory: Path) -> None:
+        import torch
+
+        from bids_wmh_uad.core.image.volume import WorkingGrid
+        from bids_wmh_uad.core.score.anomaly import anomaly_map, uncovered_warnings
+        from bids_wmh_uad.core.score.parameters import ScoreParams
+        from bids_wmh_uad.core.score.scan import Scan
+        from bids_wmh_uad.core.svm.voxelwise import model_numbers
+        from bids_wmh_uad.models import load_model, load_normality
+
+        torch.set_num_threads(self.inputs.threads)
+        model, _ = load_model(self.inputs.model)
+        image = load(self.inputs.flair)
+        grid = WorkingGrid.from_affine(image.shape, image.affine)
+        params = ScoreParams(
+            score=self.inputs.score,
+            nu=self.inputs.nu,
+            gamma=self.inputs.gamma,
+            n_samples=self.inputs.n_samples,
+        )
+        mask = load_data(self.inputs.brain_mask) > 0
+        inside = grid.forward(mask, order=0)
+        to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
+        one_class = load_normality(self.inputs.model, self.inputs.paradigm)
+        voxels = model_numbers(one_class, inside, to_template @ grid.affine)
+        scan = Scan(
+            grid.forward(np.asanyarray(image.dataobj)),
+            grid.forward(load_data(self.inputs.t1w)),
+            inside,
+            grid.forward(load_data(self.inputs.gm)) > templates.GM_LIKELY,
+            voxels=voxels,
+            zooms=grid.zooms,
+        )
+        found = anomaly_map(
+            model, scan, params, np.random.default_rng(self.inputs.seed),
+            one_class=one_class, device=torch_device(self.inputs.device),
+        )  # fmt: skip
+        uncovered = 0.0 if voxels is None else 100 * float((voxels[inside] < 0).mean())
+        said = [*found.warnings, *uncovered_warnings(uncovered)]
+        self._results |= {"device": found.device, "warnings": said, "uncovered": round(uncovered, 2)}
+        native = np.where(mask, grid.backward(found.scores), 0).astype(np.float32)
+        self._save("anomaly", directory, scans.as_image(native, image.affine))

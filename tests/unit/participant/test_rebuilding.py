@@ -1,0 +1,38 @@
+"""Pages are rebuilt from the derivatives alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bids_wmh_uad.cli.run import _dispatch
+from bids_wmh_uad.config import Running, Selection
+from bids_wmh_uad.errors import EXIT_OK
+from bids_wmh_uad.participant import reports
+from tests.unit.group.cohorts import config, summary, write_failure, write_session, write_summary
+
+
+def test_reports_are_rebuilt_for_the_participants_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for subject in ("1", "2"):
+        write_summary(tmp_path, summary(subject))
+    write_failure(tmp_path, "2", "9", "it broke")
+    asked: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(
+        "bids_wmh_uad.participant.reports.write_reports",
+        lambda _, subjects, failures: asked.append((list(subjects), failures)),
+    )
+    plain = replace(config(tmp_path), analysis_level="participant")
+    assert reports.rebuild_reports(plain) == EXIT_OK
+    reports.rebuild_reports(replace(plain, selection=Selection(participant_label=("2", "none"))))
+    assert asked == [(["1", "2"], {"sub-2/ses-9": "it broke"}), (["2"], {"sub-2/ses-9": "it broke"})]
+
+
+def test_at_the_group_level_the_cohorts_page_is_rebuilt(tmp_path: Path) -> None:
+    write_session(tmp_path, "1")
+    only = replace(config(tmp_path), running=Running(reports_only=True, work_dir=tmp_path / "work"))
+    assert _dispatch(only) == EXIT_OK
+    assert (tmp_path / "group.html").is_file()

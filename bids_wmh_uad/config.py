@@ -30,13 +30,15 @@ def _require(condition: bool, option: str, value: object, expected: str) -> None
 
 @dataclass(frozen=True)
 class Selection:
-    """Which sessions of the dataset are processed."""
+    """Which sessions of the dataset are processed, and which other datasets are read."""
 
     participant_label: tuple[str, ...] = ()
     session_label: tuple[str, ...] = ()
     bids_filter_file: Path | None = None
     derivatives: tuple[Path, ...] = ()
     """Datasets whose preprocessing and lesion masks are reused."""
+    resample_reference: bool = False
+    """Bring lesion masks of other datasets that lie on another grid to the FLAIR's."""
     bids_database_dir: Path | None = None
     skip_bids_validation: bool = False
 
@@ -107,7 +109,7 @@ class Running:
 class Training:
     """Settings of the ``train`` level."""
 
-    output_model: Path | None = None
+    output_model: Path
     encoder: str = "compact"
     objective: str = "siamese"
     epochs: int = 10
@@ -142,14 +144,13 @@ class Group:
     """Settings of the ``group`` level."""
 
     reference: Path | None = None
-    resample_reference: bool = False
     threshold: str | None = None
     """Another rule than the sessions' own: new masks beside theirs."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything one run needs, in one frozen object that is passed down."""
+    """Everything one run needs, in one frozen object that is passed down; what one level alone needs is in a subclass."""
 
     bids_dir: Path
     output_dir: Path
@@ -158,19 +159,11 @@ class RunConfig:
     method: Method = field(default_factory=Method)
     performance: Performance = field(default_factory=Performance)
     running: Running = field(default_factory=Running)
-    training: Training = field(default_factory=Training)
-    group: Group = field(default_factory=Group)
     run_uuid: str = ""
 
     def __post_init__(self) -> None:
-        directories = {
-            "output": self.output_dir,
-            "work": self.running.work_dir,
-            "model": self.training.output_model,
-        }
-        for what, path in directories.items():
-            if path is not None:
-                _refuse_inside_raw_data(what, path, self.bids_dir)
+        for what, path in {"output": self.output_dir, "work": self.running.work_dir}.items():
+            _refuse_inside_raw_data(what, path, self.bids_dir)
 
     @property
     def log_dir(self) -> Path:
@@ -182,6 +175,24 @@ class RunConfig:
         import tomli_w
 
         return tomli_w.dumps(_plain(asdict(self)))
+
+
+@dataclass(frozen=True)
+class GroupConfig(RunConfig):
+    """A run of the group level."""
+
+    group: Group = field(default_factory=Group)
+
+
+@dataclass(frozen=True)
+class TrainConfig(RunConfig):
+    """A run of the train level."""
+
+    training: Training = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse_inside_raw_data("model", self.training.output_model, self.bids_dir)
 
 
 def _refuse_inside_raw_data(what: str, path: Path, bids_dir: Path) -> None:

@@ -105,6 +105,10 @@ class WmhUadError(Exception):
     exit_code = 1
 
 
+class SessionError(WmhUadError):
+    """A session failed for a reason that no other type names (exit code 1)."""
+
+
 class UsageError(WmhUadError):
     """The command line is wrong (exit code 64)."""
 

@@ -84,14 +84,29 @@ class Session:
         """A name that nipype accepts, the same in every run."""
         return re.sub(r"\W", "_", self.prefix) + "_wf"
 
+    def failed(self, error: WmhUadError) -> FailedSession:
+        """Turn it into one that failed with `error`."""
+        return FailedSession(self.subject, self.session, error, self.prefix)
+
 
 @dataclass(frozen=True)
-class UnusableSession:
-    """A session that was asked for and cannot be processed, and why."""
+class FailedSession:
+    """A session that was asked for and has no result, and why: it cannot be processed, or a step of it failed.
+
+    Attributes
+    ----------
+    subject, session
+        Labels without prefix.
+    error
+        The reason, for people; with the exit code that it means.
+    prefix
+        The FLAIR's entities; empty where there is no FLAIR.
+    """
 
     subject: str
     session: str | None
     error: WmhUadError
+    prefix: str = ""
 
     @property
     def label(self) -> str:
@@ -134,7 +149,7 @@ def check_dataset(bids_dir: Path, *, skip_validation: bool = False) -> None:
         raise InvalidBIDSError(NOT_BIDS.format(path=bids_dir, reason=reason))
 
 
-def find_sessions(bids_dir: Path, selection: Selection) -> tuple[list[Session], list[UnusableSession]]:
+def find_sessions(bids_dir: Path, selection: Selection) -> tuple[list[Session], list[FailedSession]]:
     """Walk the dataset and pair T1w with FLAIR by the rules above.
 
     Parameters
@@ -161,7 +176,7 @@ def find_sessions(bids_dir: Path, selection: Selection) -> tuple[list[Session], 
     subjects = _requested_subjects(bids_dir, selection.participant_label)
     images = _find_images(bids_dir, subjects, selection, filters)
     sessions: list[Session] = []
-    unusable: list[UnusableSession] = []
+    unusable: list[FailedSession] = []
     for subject in subjects:
         flairs, t1ws = (images[key].get(subject, {}) for key in ("flair", "t1w"))
         good, bad = _pair(bids_dir, subject, flairs, t1ws, selection)
@@ -172,7 +187,7 @@ def find_sessions(bids_dir: Path, selection: Selection) -> tuple[list[Session], 
             text = EMPTY_SELECTION.format(
                 path=bids_dir / f"sub-{subject}", filters=_describe(selection, filters)
             )
-            unusable.append(UnusableSession(subject, None, EmptySelectionError(text)))
+            unusable.append(FailedSession(subject, None, EmptySelectionError(text)))
     filtered_out = "flair" in filters and not images["flair"]
     if not sessions and (
         filtered_out or all(isinstance(entry.error, EmptySelectionError) for entry in unusable)
@@ -322,10 +337,10 @@ def _pair(
     flairs: Mapping[str | None, list[Path]],
     t1ws: Mapping[str | None, list[Path]],
     selection: Selection,
-) -> tuple[list[Session], list[UnusableSession]]:
+) -> tuple[list[Session], list[FailedSession]]:
     wanted = set(selection.session_label)
     usable: list[Session] = []
-    unusable: list[UnusableSession] = []
+    unusable: list[FailedSession] = []
     borrowed = set()
     for session, (flair, *other_flairs) in sorted(flairs.items(), key=lambda item: item[0] or ""):
         if wanted and session not in wanted:
@@ -333,7 +348,7 @@ def _pair(
         sources = [session] if session in t1ws else list(t1ws)
         if len(sources) != 1:
             text = MISSING_T1W.format(where=session_label(subject, session), flair=flair)
-            unusable.append(UnusableSession(subject, session, MissingInputError(text)))
+            unusable.append(FailedSession(subject, session, MissingInputError(text)))
             continue
         borrowed.update(sources)
         t1w, *other_t1ws = t1ws[sources[0]]
@@ -341,11 +356,11 @@ def _pair(
             _require_content([flair, t1w], bids_dir)
             usable.append(Session(subject, session, flair, t1w, (*other_flairs, *other_t1ws)))
         except MissingInputError as error:
-            unusable.append(UnusableSession(subject, session, error))
+            unusable.append(FailedSession(subject, session, error))
     for session in sorted(set(t1ws) - set(flairs) - borrowed, key=lambda label: label or ""):
         if not wanted or session in wanted:
             text = MISSING_FLAIR.format(where=session_label(subject, session), t1w=t1ws[session][0])
-            unusable.append(UnusableSession(subject, session, MissingInputError(text)))
+            unusable.append(FailedSession(subject, session, MissingInputError(text)))
     return usable, unusable
 
 

@@ -55,6 +55,35 @@ OUTPUTS = {
     "summary": "desc-wmh_summary.json",
 }
 """How each of a session's outputs ends, after the FLAIR's entities."""
+ENTITIES: dict[str, dict[str, str]] = {
+    "flair": {"space": "FLAIR", "desc": "preproc", "suffix": "FLAIR"},
+    "t1w": {"space": "FLAIR", "desc": "preproc", "suffix": "T1w"},
+    "brain": {"space": "FLAIR", "desc": "brain", "suffix": "mask"},
+    "anomaly": {"space": "FLAIR", "desc": "anomaly", "suffix": "map"},
+    "probability": {"space": "FLAIR", "label": "WMH", "suffix": "probseg"},
+    "mask": {"space": "FLAIR", "label": "WMH", "suffix": "mask"},
+    "lesions": {"space": "FLAIR", "desc": "lesions", "suffix": "dseg"},
+    "regions": {"space": "FLAIR", "desc": "regions", "suffix": "dseg"},
+    "table": {"space": "FLAIR", "desc": "lesions", "suffix": "dseg"},
+    "t1w_to_flair": {"mode": "image", "suffix": "xfm", "from": "T1w", "to": "FLAIR"},
+    "t1w_to_template": {"mode": "image", "suffix": "xfm", "from": "T1w", "to": TEMPLATE},
+    "flair_to_template": {"mode": "image", "suffix": "xfm", "from": "FLAIR", "to": TEMPLATE},
+    "summary": {"desc": "wmh", "suffix": "summary"},
+}
+"""The same, as the data sinks' entities: niworkflows makes the names of `OUTPUTS` of them."""
+IMAGE_TYPES = {
+    "flair": "float32",
+    "t1w": "float32",
+    "brain": "uint8",
+    "anomaly": "float32",
+    "probability": "float32",
+    "mask": "uint8",
+    "lesions": "int32",
+    "regions": "uint8",
+}
+"""The images among the outputs, and the numpy type that each is stored in."""
+TRANSFORMS = ("t1w_to_flair", "t1w_to_template", "flair_to_template")
+"""The transforms among the outputs."""
 
 
 def write_dataset_files(output_dir: Path, bids_dir: Path | None) -> None:

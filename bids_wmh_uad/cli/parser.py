@@ -20,11 +20,13 @@ from bids_wmh_uad.config import (
     PARADIGMS,
     SCORES,
     Group,
+    GroupConfig,
     Method,
     Performance,
     RunConfig,
     Running,
     Selection,
+    TrainConfig,
     Training,
     available_cpus,
     available_memory_gb,
@@ -196,7 +198,7 @@ def _add_group(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    default = Training()
+    default = Training
     group = parser.add_argument_group("train level")
     group.add_argument("--output-model", type=_path, metavar="DIR", help="where the model is written")
     group.add_argument("--encoder", choices=ENCODERS, default=default.encoder,
@@ -245,18 +247,22 @@ def parse_args(argv: Sequence[str]) -> RunConfig:
     """
     args = build_parser().parse_args(normalise_argv(argv))
     bids_dir, output_dir = args.bids_dir.resolve(), args.output_dir.resolve()
-    return RunConfig(
-        bids_dir=bids_dir,
-        output_dir=output_dir,
-        analysis_level=args.analysis_level,
-        selection=_selection(args),
-        method=_method(args),
-        performance=_performance(args),
-        running=_running(args, output_dir),
-        training=_training(args),
-        group=_group(args),
-        run_uuid=f"{datetime.now():%Y%m%d-%H%M%S}_{uuid4()}",
-    )
+    common = {
+        "bids_dir": bids_dir,
+        "output_dir": output_dir,
+        "analysis_level": args.analysis_level,
+        "selection": _selection(args),
+        "method": _method(args),
+        "performance": _performance(args),
+        "running": _running(args, output_dir),
+        "run_uuid": f"{datetime.now():%Y%m%d-%H%M%S}_{uuid4()}",
+    }
+    training = _training(args)  # an impossible value is said at every level
+    if args.analysis_level == "group":
+        return GroupConfig(**common, group=Group(args.reference, args.threshold))
+    if args.analysis_level == "train":
+        return TrainConfig(**common, training=training)
+    return RunConfig(**common)
 
 
 def _selection(args: argparse.Namespace) -> Selection:
@@ -265,6 +271,7 @@ def _selection(args: argparse.Namespace) -> Selection:
         tuple(dict.fromkeys(args.session_label or ())),
         args.bids_filter_file,
         tuple(dict.fromkeys(args.derivatives or ())),
+        args.resample_reference,
         args.bids_database_dir,
         args.skip_bids_validation,
     )
@@ -278,11 +285,6 @@ def _method(args: argparse.Namespace) -> Method:
     parse_threshold(threshold)
     own = {name: getattr(args, name) for name in names}
     return Method(threshold=threshold, paradigm=args.paradigm or Method.paradigm, **own)
-
-
-def _group(args: argparse.Namespace) -> Group:
-    threshold = args.threshold if args.analysis_level == "group" else None
-    return Group(args.reference, args.resample_reference, threshold)
 
 
 def _performance(args: argparse.Namespace) -> Performance:
@@ -304,5 +306,5 @@ def _training(args: argparse.Namespace) -> Training:
                 option="--output-model", value=None, expected="the train level needs a directory"
             )
         )
-    names = Training.__dataclass_fields__
-    return Training(**{name: getattr(args, name) for name in names})
+    settings = {name: getattr(args, name) for name in Training.__dataclass_fields__}
+    return Training(**{**settings, "output_model": args.output_model or Path()})

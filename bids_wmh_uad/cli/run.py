@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bids_wmh_uad import __version__
 from bids_wmh_uad.cli.parser import parse_args
-from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.config import GroupConfig, RunConfig, TrainConfig
 from bids_wmh_uad.errors import CANNOT_CREATE, EXIT_OK, EXIT_SESSION_FAILED, CannotCreateError, WmhUadError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(config: RunConfig) -> int:
-    if config.analysis_level == "group":  # its page is rebuilt with its tables
+    if isinstance(config, GroupConfig):  # its page is rebuilt with its tables
         from bids_wmh_uad.group.run import run_group
 
         return run_group(config)
@@ -54,7 +54,7 @@ def _dispatch(config: RunConfig) -> int:
         from bids_wmh_uad.participant.reports import rebuild_reports
 
         return rebuild_reports(config)
-    if config.analysis_level == "train":
+    if isinstance(config, TrainConfig):
         from bids_wmh_uad.train.run import run_train
 
         return run_train(config)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.config import GroupConfig
 from bids_wmh_uad.core.lesion.regions import REGIONS
 from bids_wmh_uad.core.parallel import process_map
 
@@ -113,7 +113,7 @@ def read_participants(directories: Sequence[Path]) -> dict[str, dict[str, str]]:
 
 
 def for_each(
-    function: Callable[[Item], Result], items: Sequence[Item], config: RunConfig, seconds: float
+    function: Callable[[Item], Result], items: Sequence[Item], config: GroupConfig, seconds: float
 ) -> list[Result]:
     """Apply a picklable function to every session, on as many processes as ``--nprocs`` and the work allow.
 
@@ -121,7 +121,7 @@ def for_each(
     ----------
     function : callable
     items : sequence
-    config : RunConfig
+    config : GroupConfig
     seconds : float
         What one session takes, roughly.
     """

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bids_wmh_uad.bids.references import find_reference
 from bids_wmh_uad.bids.results import result_path
-from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.config import GroupConfig
 from bids_wmh_uad.core.evaluation.overlap import (
     SIZE_EDGES_ML,
     avd_percent,
@@ -144,7 +144,7 @@ def score_grid() -> NDArray[np.float64]:
 
 
 def evaluate_cohort(
-    config: RunConfig,
+    config: GroupConfig,
     reference: Path,
     summaries: Mapping[Path, Mapping[str, Any]],
     masks: Mapping[Path, Path],
@@ -156,7 +156,7 @@ def evaluate_cohort(
 
     Parameters
     ----------
-    config : RunConfig
+    config : GroupConfig
     reference : Path
         Derivatives dataset.
     summaries : mapping
@@ -182,7 +182,9 @@ def evaluate_cohort(
             pairs.append((path, found))
     LOGGER.info("Evaluating %d sessions", len(pairs))
     tasks = [(path, found, masks[path], summaries[path]["threshold"]["value"]) for path, found in pairs]
-    outcomes = for_each(partial(_evaluate, resample=config.group.resample_reference), tasks, config, SECONDS)
+    outcomes = for_each(
+        partial(_evaluate, resample=config.selection.resample_reference), tasks, config, SECONDS
+    )
     rows: list[dict[str, Any]] = []
     evaluations: list[Evaluation | None] = []
     for (path, _), outcome in zip(pairs, outcomes, strict=True):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.results import result_path
-from bids_wmh_uad.config import TEMPLATE, RunConfig
+from bids_wmh_uad.config import TEMPLATE, GroupConfig
 from bids_wmh_uad.errors import BadDataError
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.group.cohort import for_each
@@ -36,13 +36,13 @@ PREVALENCE = f"space-{TEMPLATE}_res-{RESOLUTION}_label-WMH_desc-{{desc}}prevalen
 
 
 def write_prevalence(
-    config: RunConfig, masks: Mapping[Path, Path], summaries: Mapping[Path, Mapping[str, Any]], desc: str
+    config: GroupConfig, masks: Mapping[Path, Path], summaries: Mapping[Path, Mapping[str, Any]], desc: str
 ) -> Path | None:
     """Write the cohort's prevalence map; sessions of one participant share that participant's weight.
 
     Parameters
     ----------
-    config : RunConfig
+    config : GroupConfig
     masks : mapping
         Lesion mask of each finished session, by its summary's path.
     summaries : mapping

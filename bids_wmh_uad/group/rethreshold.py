@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.results import result_path
-from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.config import GroupConfig
 from bids_wmh_uad.core.image.volume import check_same_grid
 from bids_wmh_uad.core.lesion.segmentation import segment, warnings_at
 from bids_wmh_uad.core.lesion.threshold import parse_threshold
@@ -44,13 +44,13 @@ def threshold_label(rule: str) -> str:
 
 
 def rethreshold(
-    config: RunConfig, rule: str, summaries: Mapping[Path, Mapping[str, Any]]
+    config: GroupConfig, rule: str, summaries: Mapping[Path, Mapping[str, Any]]
 ) -> tuple[dict[Path, dict[str, Any]], dict[Path, Path], int]:
     """Write every finished session's mask at another threshold, beside its own.
 
     Parameters
     ----------
-    config : RunConfig
+    config : GroupConfig
         ``--min-lesion-volume`` and ``--nprocs``.
     rule : str
         ``NAME[=VALUE]``, see `core.threshold.parse_threshold`.

@@ -12,7 +12,7 @@ from typing import Any
 
 from bids_wmh_uad.bids import derivatives, tables
 from bids_wmh_uad.bids.results import finished, read_summaries, result_path
-from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.config import GroupConfig
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.group.cohort import WMH_COLUMNS, cohort_table, read_participants, site_columns
@@ -20,7 +20,7 @@ from bids_wmh_uad.group.cohort import WMH_COLUMNS, cohort_table, read_participan
 LOGGER = logging.getLogger("bids_wmh_uad")
 
 
-def run_group(config: RunConfig) -> int:
+def run_group(config: GroupConfig) -> int:
     """Collect the cohort's table, evaluate it where references are given, and write the page.
 
     Returns
@@ -66,7 +66,7 @@ def run_group(config: RunConfig) -> int:
 
 
 def _evaluate(
-    config: RunConfig,
+    config: GroupConfig,
     summaries: Mapping[Path, Mapping[str, Any]],
     masks: Mapping[Path, Path],
     participants: Mapping[str, Mapping[str, str]],

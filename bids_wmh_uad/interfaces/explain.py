@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
@@ -67,21 +66,3 @@ class ExplainModel(Stage):
         path = directory / "sample.npz"
         np.savez(path, **asdict(found))
         self._results["sample"] = str(path)
-
-
-def connect_explain(workflow: Any, digest: str, model: str, seed: int) -> None:
-    """Add the node ``explain`` between segmentation and figures."""
-    import nipype.pipeline.engine as pe
-
-    preprocess, segment, found, draw = (
-        workflow.get_node(name) for name in ("preprocess_wf", "segment", "regions", "draw")
-    )
-    node = pe.Node(ExplainModel(model=model, model_digest=digest, seed=seed), name="explain", mem_gb=1.0)
-    workflow.connect([
-        (preprocess, node, [("outputnode.flair_z", "flair"), ("outputnode.t1w_z", "t1w"),
-                            ("outputnode.brain_mask", "brain_mask"), ("outputnode.gm", "gm"),
-                            ("outputnode.wm", "wm")]),
-        (found, node, [("regions", "regions")]),
-        (segment, node, [("lesions", "lesions")]),
-        (node, draw, [("sample", "sample")]),
-    ])  # fmt: skip

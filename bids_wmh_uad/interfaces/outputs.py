@@ -31,17 +31,6 @@ PACKAGES = (
     "torch",
 )
 FIGURE_FAILED = "{label}: figure '{name}' could not be drawn ({reason}); the results are not affected."
-IMAGES = {
-    "flair": np.float32,
-    "t1w": np.float32,
-    "brain": np.uint8,
-    "anomaly": np.float32,
-    "probability": np.float32,
-    "mask": np.uint8,
-    "lesions": np.int32,
-    "regions": np.uint8,
-}
-"""The images of a session and the type each is stored in."""
 
 
 class _FinishInput(BaseInterfaceInputSpec):
@@ -79,7 +68,7 @@ class FinishImages(Stage):
 
     def _compute(self, directory: Path) -> None:
         source = nib.load(self.inputs.source)
-        for name, dtype in IMAGES.items():
+        for name, dtype in derivatives.IMAGE_TYPES.items():
             data = (
                 load_data(self.inputs.lesions) > 0
                 if name == "mask"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
@@ -12,11 +11,6 @@ from numpy.typing import NDArray
 from bids_wmh_uad.core.image import quality as checks
 from bids_wmh_uad.core.image.volume import voxel_sizes
 from bids_wmh_uad.interfaces.base import Stage, load, load_data
-
-FROM_PREPROCESSING = (
-    "flair", "t1w", "brain_mask", "gm", "wm", "template", "scaling", "overlap", "flair_stripped", "t1w_stripped",
-    "t1w_to_template",
-)  # fmt: skip
 
 
 class _CheckInput(BaseInterfaceInputSpec):
@@ -68,15 +62,3 @@ class CheckScans(Stage):
         """A contrast in units of white matter's mode."""
         data = load_data(getattr(self.inputs, name)) / self.inputs.scaling[name]["mode"]
         return np.asarray(data, dtype=np.float32)
-
-
-def connect_checks(workflow: Any) -> None:
-    """Add the node ``checks`` between preprocessing and the summary."""
-    import nipype.pipeline.engine as pe
-
-    preprocess, describe = (workflow.get_node(name) for name in ("preprocess_wf", "describe"))
-    node = pe.Node(CheckScans(), name="checks", mem_gb=1.0)
-    workflow.connect([
-        (preprocess, node, [(f"outputnode.{name}", name) for name in FROM_PREPROCESSING]),
-        (node, describe, [("warnings", "warnings"), ("numbers", "checks")]),
-    ])  # fmt: skip

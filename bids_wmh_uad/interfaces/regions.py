@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
@@ -49,17 +48,3 @@ class FindRegions(Stage):
         labels, found = map_landmarks(tissue, atlas, voxel_sizes(image.affine))
         self._save("regions", directory, scans.as_image(labels, image.affine))
         self._results["warnings"] = [] if found else [NO_VENTRICLES]
-
-
-def connect_regions(workflow: Any, preprocess: Any, segment: Any) -> None:
-    """Add the node ``regions`` between preprocessing and segmentation."""
-    import nipype.pipeline.engine as pe
-
-    regions = pe.Node(FindRegions(), name="regions", mem_gb=1.0)
-    workflow.connect([
-        (preprocess, regions, [("outputnode.flair_z", "flair"), ("outputnode.t1w_z", "t1w"),
-                               ("outputnode.brain_mask", "brain_mask"), ("outputnode.gm", "gm"),
-                               ("outputnode.flair_to_t1w", "flair_to_t1w"),
-                               ("outputnode.t1w_to_template", "t1w_to_template")]),
-        (regions, segment, [("regions", "regions")]),
-    ])  # fmt: skip

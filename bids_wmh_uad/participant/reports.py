@@ -6,16 +6,16 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_wmh_uad.bids.dataset import session_label
+from bids_wmh_uad.bids.dataset import FailedSession
 from bids_wmh_uad.bids.results import read_summaries
 from bids_wmh_uad.config import RunConfig
-from bids_wmh_uad.errors import EXIT_OK
+from bids_wmh_uad.errors import EXIT_OK, SessionError
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 PAGE_FAILED = "sub-%s: the page could not be written (%s); the results are not affected."
 
 
-def write_reports(config: RunConfig, subjects: Sequence[str], failures: dict[str, str]) -> None:
+def write_reports(config: RunConfig, subjects: Sequence[str], failed: Sequence[FailedSession]) -> None:
     """Write the page of each subject; one that fails is said and changes nothing else.
 
     Parameters
@@ -23,19 +23,20 @@ def write_reports(config: RunConfig, subjects: Sequence[str], failures: dict[str
     config : RunConfig
     subjects : sequence of str
         Labels without prefix.
-    failures : dict
-        Reasons by session label (``sub-X/ses-Y``).
+    failed : sequence of FailedSession
     """
     from bids_wmh_uad.reports.subject import write_subject_report
 
     for subject in subjects:
-        own = {
-            label.partition("/")[2]: reason
-            for label, reason in failures.items()
-            if label.partition("/")[0] == f"sub-{subject}"
+        failures = {
+            f"ses-{entry.session}" if entry.session else "": str(entry.error)
+            for entry in failed
+            if entry.subject == subject
         }
         try:
-            write_subject_report(config.output_dir, subject, failures=own, model=Path(config.method.model))
+            write_subject_report(
+                config.output_dir, subject, failures=failures, model=Path(config.method.model)
+            )
         except Exception as error:  # a page must not cost the others theirs
             LOGGER.warning(PAGE_FAILED, subject, error)
             LOGGER.debug("", exc_info=True)
@@ -50,13 +51,13 @@ def rebuild_reports(config: RunConfig) -> int:
         If there are no results.
     """
     wanted = config.selection.participant_label
-    subjects, failures = set(), {}
+    subjects, failed = set(), []
     for summary in read_summaries(config.output_dir).values():
         subject = str(summary["participant_id"]).removeprefix("sub-")
+        session = str(summary["session_id"])
         subjects.add(subject)
         if summary.get("status") == "failed":
-            session = str(summary["session_id"])
-            label = session_label(subject, session.removeprefix("ses-") if session != "n/a" else None)
-            failures[label] = str(summary.get("reason"))
-    write_reports(config, sorted(subjects.intersection(wanted) if wanted else subjects), failures)
+            error = SessionError(str(summary.get("reason")))
+            failed.append(FailedSession(subject, session[4:] if session != "n/a" else None, error))
+    write_reports(config, sorted(subjects.intersection(wanted) if wanted else subjects), failed)
     return EXIT_OK

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.config import TrainConfig
 from bids_wmh_uad.core.network.patches import BatchSampler, PairSampler
 from bids_wmh_uad.errors import BAD_CHECKPOINT, BAD_VALUE, TRAINING_REPORT_FAILED, TrainingError, UsageError
 from bids_wmh_uad.imaging import templates
@@ -45,14 +45,14 @@ MINIMUM_TO_HOLD_OUT = 5
 REPORT = "train.html"
 
 
-def learn(controls: Mapping[str, Path], config: RunConfig, meeting: Meeting, device: torch.device) -> None:
+def learn(controls: Mapping[str, Path], config: TrainConfig, meeting: Meeting, device: torch.device) -> None:
     """Train on prepared controls and write the model directory.
 
     Parameters
     ----------
     controls : mapping
         Prepared controls (`workflows.controls`) by session label.
-    config : RunConfig
+    config : TrainConfig
     meeting : Meeting
         Of the processes that train together.
     device : torch.device
@@ -68,7 +68,6 @@ def learn(controls: Mapping[str, Path], config: RunConfig, meeting: Meeting, dev
     import torch
 
     training = config.training
-    assert training.output_model is not None  # the parser requires it
     torch.set_num_threads(config.performance.omp_nthreads)
     labels = sorted(controls)
     held_out = held_out_labels(labels, training.held_out, config.method.random_seed)
@@ -115,7 +114,7 @@ def held_out_labels(labels: Sequence[str], fraction: float, seed: int) -> set[st
     return {labels[index] for index in order[:number]}
 
 
-def training_settings(controls: Mapping[str, Path], config: RunConfig) -> dict[str, Any]:
+def training_settings(controls: Mapping[str, Path], config: TrainConfig) -> dict[str, Any]:
     """Everything the weights depend on, by the name users know; JSON values."""
     training, method = config.training, config.method
     settings: dict[str, Any] = {
@@ -163,7 +162,7 @@ def _finished(directory: Path, settings: Mapping[str, Any]) -> bool:
         return False
 
 
-def make_plan(config: RunConfig) -> Plan:
+def make_plan(config: TrainConfig) -> Plan:
     """Translate the settings for `core.training`."""
     from bids_wmh_uad.core.network.plan import Plan
 
@@ -183,7 +182,7 @@ def make_plan(config: RunConfig) -> Plan:
 def _trainer(
     controls: Mapping[str, Path],
     held_out: set[str],
-    config: RunConfig,
+    config: TrainConfig,
     meeting: Meeting,
     device: torch.device,
 ) -> tuple[Trainer, Any]:
@@ -240,7 +239,7 @@ class Journal:
     Parameters
     ----------
     trainer : Trainer
-    config : RunConfig
+    config : TrainConfig
     settings : mapping
         See `training_settings`.
     participants : (int, int)
@@ -248,9 +247,12 @@ class Journal:
     """
 
     def __init__(
-        self, trainer: Trainer, config: RunConfig, settings: Mapping[str, Any], participants: tuple[int, int]
+        self,
+        trainer: Trainer,
+        config: TrainConfig,
+        settings: Mapping[str, Any],
+        participants: tuple[int, int],
     ) -> None:
-        assert config.training.output_model is not None
         self._trainer, self._config, self._settings = trainer, config, settings
         self._participants = participants
         self._path = config.training.output_model / CHECKPOINT
@@ -311,11 +313,10 @@ class Journal:
 
 
 def _description(
-    trainer: Trainer, config: RunConfig, settings: Mapping[str, Any], participants: tuple[int, int]
+    trainer: Trainer, config: TrainConfig, settings: Mapping[str, Any], participants: tuple[int, int]
 ) -> dict[str, Any]:
     """What ``model.json`` says of the training: no label, no path, no time."""
     training, plan = config.training, trainer.plan
-    assert training.output_model is not None
     best = trainer.history[trainer.best_epoch - 1]
     guided = {"nu": plan.nu, "guidance": plan.guidance} if plan.objective == "ocsvm-guided" else {}
     return {

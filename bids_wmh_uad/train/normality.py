@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_wmh_uad.config import TEMPLATE, Method, RunConfig
+from bids_wmh_uad.config import TEMPLATE, Method, TrainConfig
 from bids_wmh_uad.core.device import torch_device
 from bids_wmh_uad.errors import FEW_CONTROLS
 from bids_wmh_uad.imaging import templates
@@ -67,14 +67,14 @@ class TemplateGrid:
         return at
 
 
-def fit_normality(controls: Sequence[Path], config: RunConfig) -> None:
+def fit_normality(controls: Sequence[Path], config: TrainConfig) -> None:
     """Fit the One-Class SVMs of controls, and add them to the model that was trained on the same.
 
     Parameters
     ----------
     controls : sequence of Path
         Directories for `controls.open_control`.
-    config : RunConfig
+    config : TrainConfig
         ``--output-model``, ``--paradigm``, ``--nu``, ``--gamma``, ``--random-seed``, ``--device``.
 
     Raises
@@ -87,7 +87,6 @@ def fit_normality(controls: Sequence[Path], config: RunConfig) -> None:
     from bids_wmh_uad.models import ONE_CLASS, describe_one_class, load_model
 
     directory = config.training.output_model
-    assert directory is not None  # the parser requires it
     device = torch_device(config.performance.device)
     encoder = load_model(directory)[0].to(device)
     fits = {"pooled": _add_pooled, "voxel": _add_voxelwise}
@@ -105,12 +104,11 @@ def fit_normality(controls: Sequence[Path], config: RunConfig) -> None:
 
 
 def _add_pooled(
-    encoder: SiamesePatchAutoEncoder, controls: Sequence[Path], config: RunConfig, device: str
+    encoder: SiamesePatchAutoEncoder, controls: Sequence[Path], config: TrainConfig, device: str
 ) -> dict[str, Any]:
     """Fit and save; what the description says of it."""
     from bids_wmh_uad.models import save_one_class
 
-    assert config.training.output_model is not None
     rng = np.random.default_rng(config.method.random_seed)
     model, per_control = fit_pooled_controls(encoder, controls, config.method, rng, device)
     return {
@@ -123,12 +121,11 @@ def _add_pooled(
 
 
 def _add_voxelwise(
-    encoder: SiamesePatchAutoEncoder, controls: Sequence[Path], config: RunConfig, device: str
+    encoder: SiamesePatchAutoEncoder, controls: Sequence[Path], config: TrainConfig, device: str
 ) -> dict[str, Any]:
     """Fit and save, if there are enough controls; what the description says of it."""
     from bids_wmh_uad.models import save_one_class
 
-    assert config.training.output_model is not None
     rng = np.random.default_rng(config.method.random_seed)
     grid, chosen = plan_voxelwise(len(controls), encoder.latent_size, rng)
     if len(chosen) < MINIMUM_CONTROLS:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_wmh_uad.bids.dataset import Session, find_sessions
-from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.config import TrainConfig
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, NOT_ENOUGH_CONTROLS, MissingInputError
-from bids_wmh_uad.interfaces.controls import CONTROL, PrepareControl
+from bids_wmh_uad.interfaces.controls import CONTROL
 from bids_wmh_uad.train.launch import Meeting, own_device, read_launch
 from bids_wmh_uad.train.learning import learn
 from bids_wmh_uad.train.normality import fit_normality
@@ -23,11 +23,10 @@ from bids_wmh_uad.workflows import engine
 from bids_wmh_uad.workflows.reuse import datasets, find_lesions, find_preprocessed
 
 LOGGER = logging.getLogger("bids_wmh_uad")
-LAST_NODE = "prepare"
 PREPARING = "%s: preprocessing %s; left out as lesion: %s"
 
 
-def run_train(config: RunConfig) -> int:
+def run_train(config: TrainConfig) -> int:
     """Train the siamese auto-encoder on the selected sessions and write a model directory.
 
     Where torchrun or srun started several processes, the first one does all but the training
@@ -63,7 +62,7 @@ def run_train(config: RunConfig) -> int:
     return EXIT_OK if complete else EXIT_SESSION_FAILED
 
 
-def _controls(config: RunConfig) -> tuple[dict[Session, Path], bool]:
+def _controls(config: TrainConfig) -> tuple[dict[Session, Path], bool]:
     """Prepare the selected controls, the first session of each participant; whether none was left out."""
     sessions, unusable = find_sessions(config.bids_dir, config.selection)
     sessions = list({session.subject: session for session in reversed(sessions)}.values())[::-1]
@@ -75,42 +74,26 @@ def _controls(config: RunConfig) -> tuple[dict[Session, Path], bool]:
     return prepared, not unusable and len(prepared) == len(sessions)
 
 
-def prepare_controls(sessions: Sequence[Session], config: RunConfig) -> dict[Session, Path]:
+def prepare_controls(sessions: Sequence[Session], config: TrainConfig) -> dict[Session, Path]:
     """Preprocess the controls, to directories for `controls.open_control`; those that fail are said and left out."""
     engine.configure_nipype(config)
-    import nipype.pipeline.engine as pe
-    from niworkflows.engine.workflows import LiterateWorkflow as Workflow
-
-    from bids_wmh_uad.workflows.preprocess import init_preprocess_wf
+    from bids_wmh_uad.workflows.control import init_control_wf, init_train_wf
 
     given = datasets(config)
-    workflow = Workflow(name=engine.workflow_name("train"), base_dir=str(config.running.work_dir))
+    graphs = []
     for session in sessions:
-        single = Workflow(name=session.workflow_name)
         earlier = find_preprocessed(session, [*given, config.output_dir], config.method.random_seed)
-        kind, lesions = find_lesions(session, given, earlier)
-        LOGGER.info(PREPARING, session.label, "made anew" if earlier is None else "reused", kind)
-        prepare = pe.Node(
-            PrepareControl(lesions_kind=kind, scan=str(session.flair), resample=config.group.resample_reference),
-            name=LAST_NODE, mem_gb=1.0,
-        )  # fmt: skip
-        if lesions is not None:
-            prepare.inputs.lesions = str(lesions)
-        single.connect([
-            (init_preprocess_wf(session, config, earlier), prepare, [
-                ("outputnode.flair_z", "flair"), ("outputnode.t1w_z", "t1w"),
-                ("outputnode.brain_mask", "brain_mask"), ("outputnode.flair_to_t1w", "flair_to_t1w"),
-                ("outputnode.t1w_to_template", "t1w_to_template"),
-            ]),
-        ])  # fmt: skip
-        workflow.add_nodes([single])
-    progress = engine.Progress({session.workflow_name: session.label for session in sessions}, LAST_NODE)
+        lesions = find_lesions(session, given, earlier)
+        LOGGER.info(PREPARING, session.label, "made anew" if earlier is None else "reused", lesions[0])
+        graphs.append(init_control_wf(session, config, lesions, earlier))
+    progress = engine.Progress({session.workflow_name: session.label for session in sessions}, engine.PREPARE)
     try:
-        workflow.run(**engine.plugin_settings(config, progress))
+        init_train_wf(graphs, config).run(**engine.plugin_settings(config, progress))
     except (RuntimeError, OSError):  # some nodes failed: said below
         LOGGER.debug("", exc_info=True)
     for crash in engine.read_crashes(config.log_dir):
-        LOGGER.error("%s", crash.reason)
-    root = Path(config.running.work_dir) / workflow.name
-    files = {session: root / session.workflow_name / LAST_NODE / CONTROL for session in sessions}
-    return {session: path for session, path in files.items() if path.is_dir()}
+        LOGGER.error("%s", crash.error)
+    controls = {
+        session: engine.session_directory(session, config) / engine.PREPARE / CONTROL for session in sessions
+    }
+    return {session: path for session, path in controls.items() if path.is_dir()}

@@ -20,7 +20,7 @@ from bids_wmh_uad.config import RunConfig
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 SESSIONS_PER_PROCESS = 4
-_TYPED_ERROR = re.compile(r"^\s*bids_wmh_uad\.errors\.\w+: (.+)$", re.MULTILINE)
+_TYPED_ERROR = re.compile(r"^\s*bids_wmh_uad\.errors\.(\w+): (.+)$", re.MULTILINE)
 _LAST_ERROR = re.compile(r"^\s*((?!nipype)[\w.]+(?:Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
 
 
@@ -65,6 +65,17 @@ def require_device(name: str) -> None:
 def workflow_name(level: str) -> str:
     """The working directory's name: one per version, so that no step is taken from another's cache."""
     return f"bids_wmh_uad_{level}_{re.sub(r'[^0-9A-Za-z]', '_', __version__)}_wf"
+
+
+PUBLISH, PREPARE = "publish", "prepare"
+"""The nodes that end a session of the participant and of the train level."""
+STAGING = "staging"
+"""The directory in a session's working directory where its outputs wait for their publication."""
+
+
+def session_directory(session: Session, config: RunConfig) -> Path:
+    """The working directory of one session of this run's level."""
+    return config.running.work_dir / workflow_name(config.analysis_level) / session.workflow_name
 
 
 def configure_nipype(config: RunConfig) -> None:
@@ -213,32 +224,41 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Crash:
-    """Why a node failed."""
+    """Why a node failed.
+
+    Attributes
+    ----------
+    node : str
+        Its name, with those of the graphs around it.
+    error : WmhUadError
+        What the node raised; a `SessionError` with the crash file's name where that has no type of this program's.
+    crashfile : Path
+    """
 
     node: str
-    reason: str
+    error: errors.WmhUadError
     crashfile: Path
 
 
 def read_crashes(log_dir: Path) -> list[Crash]:
-    """The crashes that nipype recorded in a run's log directory, the oldest first.
-
-    A typed error's own message is the reason; anything else is named with its crash file.
-    """
+    """The crashes that nipype recorded in a run's log directory, the oldest first."""
     return [_read_crash(path) for path in sorted(log_dir.glob("crash-*.txt"))]
 
 
 def _read_crash(path: Path) -> Crash:
     text = path.read_text(errors="replace")
     node = next((line[6:].strip() for line in text.splitlines() if line.startswith("Node: ")), path.name)
-    typed = _TYPED_ERROR.findall(text)
-    if typed:
-        return Crash(node, typed[-1], path)
+    typed = [(getattr(errors, name, None), message) for name, message in _TYPED_ERROR.findall(text)]
+    for kind, message in reversed(typed):
+        if isinstance(kind, type) and issubclass(kind, errors.WmhUadError):
+            return Crash(node, kind(message), path)
     plain = _LAST_ERROR.findall(text)
-    reason = errors.SESSION_CRASHED.format(
-        node=node, reason=plain[-1] if plain else "unknown error", crashfile=path
+    reason = plain[-1] if plain else "unknown error"
+    return Crash(
+        node,
+        errors.SessionError(errors.SESSION_CRASHED.format(node=node, reason=reason, crashfile=path)),
+        path,
     )
-    return Crash(node, reason, path)
 
 
 def append_stages(path: Path, directories: Iterable[Path], since: float) -> None:

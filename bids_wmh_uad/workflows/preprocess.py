@@ -1,4 +1,4 @@
-"""The preprocessing graph: two raw scans in, everything on the FLAIR's grid out.
+"""The preprocessing graph: two raw scans in, everything on the FLAIR's grid out; or read from an earlier run.
 
 ::
 
@@ -16,7 +16,6 @@ import nipype.interfaces.utility as niu
 import nipype.pipeline.engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
-from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.interfaces.preprocess import (
     AlignToFLAIR,
@@ -26,12 +25,16 @@ from bids_wmh_uad.interfaces.preprocess import (
     ReadScan,
     Register,
 )
-from bids_wmh_uad.workflows.reuse import Preprocessed
+from bids_wmh_uad.interfaces.reuse import ReusePreprocessed
+from bids_wmh_uad.workflows.reuse import REUSED_IMAGES, REUSED_TRANSFORMS, Preprocessed
 
+INPUT_FIELDS = ("flair", "t1w")
+"""The user's two files."""
 OUTPUT_FIELDS = (
     "flair", "t1w", "flair_z", "t1w_z", "scaling", "brain_mask", "wm", "gm", "template",
     "flair_to_t1w", "t1w_to_template", "overlap", "flair_stripped", "t1w_stripped",
 )  # fmt: skip
+"""On the FLAIR's grid: both contrasts, as corrected and as z-scores, mask, priors; transforms; what is known of the scans."""
 
 DESCRIPTION = """
 Anatomical preprocessing. Both images were brought to canonical orientation. Brain masks of the
@@ -45,81 +48,129 @@ expressed as robust z-scores against the mode and median absolute deviation of t
 """
 
 
-def init_preprocess_wf(session: Session, config: RunConfig, earlier: Preprocessed | None = None) -> Workflow:
+def init_preprocess_wf(config: RunConfig) -> Workflow:
     """Build the preprocessing graph of one session.
+
+    1. *read_flair*, *read_t1w*: check each scan and bring it into the canonical form
+    2. *brain_flair*, *brain_t1w*: its brain mask
+    3. *n4_flair*, *n4_t1w*: its bias field
+    4. *coregister*: FLAIR to T1w, rigid; *normalise*: T1w to the template, affine
+    5. *align*: T1w, mask and tissue priors on the FLAIR's grid
+    6. *zscore*: both contrasts against white matter
 
     Parameters
     ----------
-    session : Session
-        Its two files are the graph's only input.
     config : RunConfig
         Seed, threads and device.
-    earlier : Preprocessed, optional
-        What an earlier run left (`reuse.find_preprocessed`): read instead of made again.
 
     Returns
     -------
     Workflow
-        With an ``outputnode`` whose fields are :data:`OUTPUT_FIELDS`.
+        With an ``inputnode`` (:data:`INPUT_FIELDS`) and an ``outputnode`` (:data:`OUTPUT_FIELDS`).
     """
-    workflow = Workflow(name="preprocess_wf")
-    workflow.__desc__ = DESCRIPTION
-    outputnode = pe.Node(niu.IdentityInterface(fields=list(OUTPUT_FIELDS)), name="outputnode")
-    if earlier is not None:
-        reuse = pe.Node(earlier.interface(), name="reuse", mem_gb=1.0)
-        workflow.connect([(reuse, outputnode, [(name, name) for name in OUTPUT_FIELDS])])
-        return workflow
-    flair, t1w = (_init_contrast(workflow, name, session, config) for name in ("flair", "t1w"))
-    coregister = _init_register("coregister", "Rigid", config)
-    normalise = _init_register("normalise", "Affine", config)
-    align = pe.Node(AlignToFLAIR(t1w_scan=str(session.t1w)), name="align", mem_gb=1.5)
+    workflow, inputnode, outputnode = _empty_wf()
+    (read_flair, brain_flair, n4_flair), (read_t1w, brain_t1w, n4_t1w) = (
+        _contrast_nodes(contrast, config) for contrast in INPUT_FIELDS
+    )
+    coregister, normalise = (
+        _register_node("coregister", "Rigid", config),
+        _register_node("normalise", "Affine", config),
+    )
+    align = pe.Node(AlignToFLAIR(), name="align", mem_gb=1.5)
     zscore = pe.Node(NormaliseIntensity(), name="zscore", mem_gb=0.5)
     workflow.connect([
-        (flair["n4"], coregister, [("out_file", "moving")]),
-        (flair["brain"], coregister, [("out_mask", "moving_mask")]),
-        (t1w["n4"], coregister, [("out_file", "fixed")]),
-        (t1w["brain"], coregister, [("out_mask", "fixed_mask")]),
-        (t1w["n4"], normalise, [("out_file", "moving")]),
-        (t1w["brain"], normalise, [("out_mask", "moving_mask")]),
-        (flair["n4"], align, [("out_file", "flair")]),
-        (flair["brain"], align, [("out_mask", "flair_mask"), ("stripped", "flair_stripped")]),
-        (t1w["n4"], align, [("out_file", "t1w")]),
-        (t1w["brain"], align, [("out_mask", "t1w_mask")]),
+        (inputnode, read_flair, [("flair", "in_file")]),
+        (inputnode, read_t1w, [("t1w", "in_file")]),
+        (inputnode, brain_flair, [("flair", "scan")]),
+        (inputnode, brain_t1w, [("t1w", "scan")]),
+        (inputnode, align, [("t1w", "t1w_scan")]),
+        (read_flair, brain_flair, [("out_file", "in_file")]),
+        (read_t1w, brain_t1w, [("out_file", "in_file")]),
+        (read_flair, n4_flair, [("out_file", "in_file")]),
+        (read_t1w, n4_t1w, [("out_file", "in_file")]),
+        (brain_flair, n4_flair, [("out_mask", "in_mask")]),
+        (brain_t1w, n4_t1w, [("out_mask", "in_mask")]),
+        (n4_flair, coregister, [("out_file", "moving")]),
+        (brain_flair, coregister, [("out_mask", "moving_mask")]),
+        (n4_t1w, coregister, [("out_file", "fixed")]),
+        (brain_t1w, coregister, [("out_mask", "fixed_mask")]),
+        (n4_t1w, normalise, [("out_file", "moving")]),
+        (brain_t1w, normalise, [("out_mask", "moving_mask")]),
+        (n4_flair, align, [("out_file", "flair")]),
+        (brain_flair, align, [("out_mask", "flair_mask"), ("stripped", "flair_stripped")]),
+        (n4_t1w, align, [("out_file", "t1w")]),
+        (brain_t1w, align, [("out_mask", "t1w_mask")]),
         (coregister, align, [("matrix", "flair_to_t1w")]),
         (normalise, align, [("matrix", "t1w_to_template")]),
-        (flair["n4"], zscore, [("out_file", "flair")]),
+        (n4_flair, zscore, [("out_file", "flair")]),
         (align, zscore, [("t1w", "t1w"), ("brain_mask", "brain_mask"), ("wm", "wm")]),
-        (flair["n4"], outputnode, [("out_file", "flair")]),
+        (n4_flair, outputnode, [("out_file", "flair")]),
+        (brain_flair, outputnode, [("stripped", "flair_stripped")]),
+        (brain_t1w, outputnode, [("stripped", "t1w_stripped")]),
+        (coregister, outputnode, [("matrix", "flair_to_t1w")]),
+        (normalise, outputnode, [("matrix", "t1w_to_template")]),
         (align, outputnode, [(name, name) for name in
                              ("t1w", "brain_mask", "wm", "gm", "template", "overlap")]),
         (zscore, outputnode, [("flair", "flair_z"), ("t1w", "t1w_z"), ("scaling", "scaling")]),
-        (flair["brain"], outputnode, [("stripped", "flair_stripped")]),
-        (t1w["brain"], outputnode, [("stripped", "t1w_stripped")]),
-        (coregister, outputnode, [("matrix", "flair_to_t1w")]),
-        (normalise, outputnode, [("matrix", "t1w_to_template")]),
     ])  # fmt: skip
     return workflow
 
 
-def _init_contrast(workflow: Workflow, name: str, session: Session, config: RunConfig) -> dict[str, pe.Node]:
-    """Add one contrast's chain: read, brain mask, N4."""
-    scan = str(getattr(session, name))
+def init_reuse_wf(earlier: Preprocessed) -> Workflow:
+    """Build the graph that reads what an earlier run left, in place of :func:`init_preprocess_wf`.
+
+    Parameters
+    ----------
+    earlier : Preprocessed
+        From `reuse.find_preprocessed`.
+
+    Returns
+    -------
+    Workflow
+        With the same ``inputnode``, which leads nowhere, and the same ``outputnode``.
+    """
+    workflow, _, outputnode = _empty_wf()
+    reuse = pe.Node(
+        ReusePreprocessed(
+            scaling=earlier.scaling,
+            stripped=earlier.stripped,
+            overlap=earlier.overlap,
+            **{name: str(earlier.path(name)) for name in (*REUSED_IMAGES, *REUSED_TRANSFORMS)},
+        ),
+        name="reuse",
+        mem_gb=1.0,
+    )
+    workflow.connect([(reuse, outputnode, [(name, name) for name in OUTPUT_FIELDS])])
+    return workflow
+
+
+def _empty_wf() -> tuple[Workflow, pe.Node, pe.Node]:
+    """What both graphs share: their name, the methods text, ``inputnode`` and ``outputnode``."""
+    workflow = Workflow(name="preprocess_wf")
+    workflow.__desc__ = DESCRIPTION
+    return (
+        workflow,
+        pe.Node(niu.IdentityInterface(fields=list(INPUT_FIELDS)), name="inputnode"),
+        pe.Node(niu.IdentityInterface(fields=list(OUTPUT_FIELDS)), name="outputnode"),
+    )
+
+
+def _contrast_nodes(contrast: str, config: RunConfig) -> tuple[pe.Node, pe.Node, pe.Node]:
+    """One contrast's steps: read, brain mask, N4."""
     threads = config.performance.omp_nthreads
-    read = pe.Node(ReadScan(in_file=scan), name=f"read_{name}", mem_gb=0.5)
-    brain = pe.Node(
-        ExtractBrain(scan=scan, threads=threads, device=config.performance.device),
-        name=f"brain_{name}", mem_gb=1.2, n_procs=threads,
-    )  # fmt: skip
-    n4 = pe.Node(CorrectBias(), name=f"n4_{name}", mem_gb=0.8, n_procs=threads)
-    workflow.connect([
-        (read, brain, [("out_file", "in_file")]),
-        (read, n4, [("out_file", "in_file")]),
-        (brain, n4, [("out_mask", "in_mask")]),
-    ])  # fmt: skip
-    return {"read": read, "brain": brain, "n4": n4}
+    return (
+        pe.Node(ReadScan(), name=f"read_{contrast}", mem_gb=0.5),
+        pe.Node(
+            ExtractBrain(threads=threads, device=config.performance.device),
+            name=f"brain_{contrast}",
+            mem_gb=1.2,
+            n_procs=threads,
+        ),
+        pe.Node(CorrectBias(), name=f"n4_{contrast}", mem_gb=0.8, n_procs=threads),
+    )
 
 
-def _init_register(name: str, transform: str, config: RunConfig) -> pe.Node:
+def _register_node(name: str, transform: str, config: RunConfig) -> pe.Node:
     threads = config.performance.omp_nthreads
     interface: Any = Register(transform=transform, seed=config.method.random_seed + 1, threads=threads)
     return pe.Node(interface, name=name, mem_gb=1.0, n_procs=threads)

@@ -22,11 +22,12 @@ from bids_wmh_uad.errors import (
 )
 from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.imaging.scans import read_volume
-from bids_wmh_uad.interfaces.reuse import ReusePreprocessed
 
 LOGGER = logging.getLogger("bids_wmh_uad")
-IMAGES = ("flair", "t1w", "brain")
-TRANSFORMS = ("t1w_to_flair", "t1w_to_template")
+REUSED_IMAGES = ("flair", "t1w", "brain")
+"""The images of an earlier run that are read, by their names in `derivatives.OUTPUTS`."""
+REUSED_TRANSFORMS = ("t1w_to_flair", "t1w_to_template")
+"""The transforms, likewise."""
 CHANGED = "it is of other scans, of another --random-seed, or of a version that preprocessed differently"
 ABSENT = "{path} is not there"
 REFERENCE_MASKS, LABEL_FREE_MASKS, NO_MASKS = "reference masks", "label-free masks", "none"
@@ -56,15 +57,6 @@ class Preprocessed:
     def path(self, output: str) -> Path:
         """One of the session's files, by its name in ``derivatives.OUTPUTS``."""
         return result_path(self.summary, output)
-
-    def interface(self) -> ReusePreprocessed:
-        """The step that takes the place of the preprocessing."""
-        return ReusePreprocessed(
-            scaling=self.scaling,
-            stripped=self.stripped,
-            overlap=self.overlap,
-            **{name: str(self.path(name)) for name in (*IMAGES, *TRANSFORMS)},
-        )
 
 
 def datasets(config: RunConfig) -> tuple[Path, ...]:
@@ -116,14 +108,14 @@ def _read(summary: Path, session: Session, seed: int) -> Preprocessed:
     content = derivatives.read_summary(summary)
     if content.get("preprocessing") != derivatives.preprocessing_signature(session, seed):
         raise BadDataError(CHANGED)
-    for name in (*IMAGES, *TRANSFORMS):
+    for name in (*REUSED_IMAGES, *REUSED_TRANSFORMS):
         if not result_path(summary, name).is_file():
             raise BadDataError(ABSENT.format(path=result_path(summary, name)))
     scan = read_volume(session.flair)
-    for name in IMAGES:
+    for name in REUSED_IMAGES:
         path = result_path(summary, name)
         check_same_grid(scan, read_volume(path), (str(session.flair), str(path)))
-    for name in TRANSFORMS:
+    for name in REUSED_TRANSFORMS:
         read_transform(result_path(summary, name))
     scaling, stripped = {}, {}
     for name in ("flair", "t1w"):

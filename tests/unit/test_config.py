@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from bids_wmh_uad.config import (
     Performance,
     RunConfig,
     Running,
+    TrainConfig,
     Training,
     available_cpus,
     available_memory_gb,
@@ -22,6 +25,7 @@ from bids_wmh_uad.config import (
 from bids_wmh_uad.errors import BAD_VALUE, WORK_INSIDE_INPUT, UsageError
 
 BIDS = Path("/data/bids")
+training = partial(Training, output_model=Path("/model"))
 NAN = float("nan")
 
 
@@ -39,11 +43,13 @@ def config(output: str = "/out", work: str = "/work", **settings: object) -> Run
         (Method, "paradigm", "crowd"), (Method, "score", "best"),
         (Performance, "device", "gpu"), (Performance, "device", "cuda:"), (Performance, "device", "cuda:x"),
         (Performance, "nprocs", 0), (Performance, "omp_nthreads", 0), (Performance, "mem_gb", 0.0),
-        (Training, "epochs", 0), (Training, "patches_per_epoch", 0), (Training, "batch_size", 1),
-        (Training, "alpha", -0.1), (Training, "focus", -1.0), (Training, "focus", NAN),
+        (training, "epochs", 0), (training, "patches_per_epoch", 0), (training, "batch_size", 1),
+        (training, "alpha", -0.1), (training, "focus", -1.0), (training, "focus", NAN),
     ],
 )  # fmt: skip
-def test_impossible_values_are_refused_by_name(group: type, option: str, value: object) -> None:
+def test_impossible_values_are_refused_by_name(
+    group: Callable[..., object], option: str, value: object
+) -> None:
     with pytest.raises(UsageError) as raised:
         group(**{option: value})
     start = BAD_VALUE.format(option="--" + option.replace("_", "-"), value=value, expected="")
@@ -56,10 +62,12 @@ def test_impossible_values_are_refused_by_name(group: type, option: str, value: 
     [
         (Method, "nu", 1.0), (Method, "gamma", "scale"), (Method, "gamma", 1e-9), (Method, "n_samples", 100),
         (Method, "min_lesion_volume", 0.0), (Method, "random_seed", 2**31 - 2),
-        (Performance, "device", "cuda"), (Performance, "device", "cuda:12"), (Training, "batch_size", 2),
+        (Performance, "device", "cuda"), (Performance, "device", "cuda:12"), (training, "batch_size", 2),
     ],
 )  # fmt: skip
-def test_the_ends_of_the_valid_ranges_are_kept(group: type, option: str, value: object) -> None:
+def test_the_ends_of_the_valid_ranges_are_kept(
+    group: Callable[..., object], option: str, value: object
+) -> None:
     assert getattr(group(**{option: value}), option) == value
 
 
@@ -77,6 +85,12 @@ def test_nothing_is_written_among_the_raw_data(what: str, where: str) -> None:
     assert str(raised.value) == WORK_INSIDE_INPUT.format(path=path, what=what)
 
 
+def test_the_model_is_not_written_among_the_raw_data() -> None:
+    with pytest.raises(UsageError) as raised:
+        TrainConfig(BIDS, Path("/out"), "train", training=training(output_model=BIDS / "model"))
+    assert str(raised.value) == WORK_INSIDE_INPUT.format(path=BIDS / "model", what="model")
+
+
 @pytest.mark.parametrize("where", ["/data/bids/derivatives/wmh", "/data/bids2", "/data"])
 def test_derivatives_and_neighbours_of_the_raw_data_are_allowed(where: str) -> None:
     assert config(output=where, work=f"{where}/derivatives").output_dir == Path(where)
@@ -89,7 +103,10 @@ def test_derivatives_and_neighbours_of_the_raw_data_are_allowed(where: str) -> N
     epochs=st.integers(1, 10**9),
 )
 def test_toml_holds_the_settings_exactly(nu: float, gamma: str | float, model: str, epochs: int) -> None:
-    made = config(method=Method(nu=nu, gamma=gamma, model=model), training=Training(epochs=epochs))
+    made = TrainConfig(
+        BIDS, Path("/out"), "train", running=Running(work_dir=Path("/work")),
+        method=Method(nu=nu, gamma=gamma, model=model), training=training(epochs=epochs),
+    )  # fmt: skip
     read = tomllib.loads(made.to_toml())
     assert read["method"] == {**vars(made.method)}
     assert read["training"]["epochs"] == epochs

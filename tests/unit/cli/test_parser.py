@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from bids_wmh_uad import __version__
 from bids_wmh_uad.cli.parser import build_parser, normalise_argv, parse_args
 from bids_wmh_uad.cli.run import main
-from bids_wmh_uad.config import LEVELS, Method, RunConfig, Running, Selection, Training
+from bids_wmh_uad.config import (
+    LEVELS,
+    GroupConfig,
+    Method,
+    RunConfig,
+    Running,
+    Selection,
+    TrainConfig,
+    Training,
+)
 from bids_wmh_uad.errors import BAD_VALUE, NO_SUCH_DIRECTORY, WORK_INSIDE_INPUT, UnknownLevelError, UsageError
 
 BASE = ["/bids", "/out", "participant"]
@@ -29,10 +38,11 @@ def parse(*options: str) -> RunConfig:
 def test_defaults_are_those_of_the_dataclasses() -> None:
     made = parse()
     assert made.method == Method()
-    assert made.training == Training()
     assert made.selection == Selection()
     assert made.running == Running(work_dir=Path("/out/work"))
     assert (made.performance.device, made.performance.omp_nthreads) == ("auto", 1)
+    train = parse_args(["/bids", "/out", "train", "--output-model", "/model"])
+    assert train.training == Training(output_model=Path("/model"))
     assert made.performance.nprocs >= 1
     assert made.performance.mem_gb > 0
 
@@ -50,6 +60,16 @@ def test_every_setting_has_an_option() -> None:
 def test_underscores_mean_hyphens(option: str) -> None:
     form = "--" + option[2:].replace("-", "_")
     assert normalise_argv([form, f"{form}=a_b", "a_b"]) == [option, f"{option}=a_b", "a_b"]
+
+
+def test_a_level_knows_its_own_settings_only() -> None:
+    kinds = {
+        "participant": (RunConfig, []),
+        "group": (GroupConfig, []),
+        "train": (TrainConfig, ["--output-model", "/model"]),
+    }
+    for level, (kind, options) in kinds.items():
+        assert type(parse_args(["/bids", "/out", level, *options])) is kind
 
 
 def test_underscores_reach_the_config() -> None:
@@ -160,11 +180,11 @@ sys.exit('did not end')
 
 
 def test_a_threshold_at_group_level_is_for_new_masks() -> None:
-    group = parse_args(["bids", "out", "group", "--threshold", "tail=2.5", "--resample-reference"]).group
-    assert (group.threshold, group.resample_reference) == ("tail=2.5", True)
+    made = parse_args(["bids", "out", "group", "--threshold", "tail=2.5", "--resample-reference"])
+    assert (made.group.threshold, made.selection.resample_reference) == ("tail=2.5", True)
     assert parse_args(["bids", "out", "group"]).group.threshold is None
     participant = parse_args(["bids", "out", "participant", "--threshold", "gm=1.5"])
-    assert (participant.method.threshold, participant.group.threshold) == ("gm=1.5", None)
+    assert participant.method.threshold == "gm=1.5"
     assert parse_args(["bids", "out", "participant"]).method.threshold == Method().threshold
     with pytest.raises(UsageError, match="--threshold"):
         parse_args(["bids", "out", "group", "--threshold", "best"])

@@ -12,7 +12,7 @@ import numpy as np
 from bids_wmh_uad import files
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
-from bids_wmh_uad.config import Group, Method, RunConfig, Running
+from bids_wmh_uad.config import Group, GroupConfig, Method, Running, Selection
 from bids_wmh_uad.core.lesion.landmarks import Landmark
 from bids_wmh_uad.imaging import registration
 
@@ -100,13 +100,14 @@ def reference_path(root: Path, subject: str, session: str | None = None, label: 
 
 def config(
     out: Path, bids_dir: Path = Path("/none"), method: Method | None = None, **settings: Any
-) -> RunConfig:
+) -> GroupConfig:
     """Settings of a group run; `settings` are those of the group level."""
-    return RunConfig(
+    return GroupConfig(
         bids_dir,
         out,
         "group",
         method=method or Method(),
         running=Running(work_dir=out / "work"),
+        selection=Selection(resample_reference=settings.pop("resample_reference", False)),
         group=Group(**settings),
     )

@@ -23,7 +23,9 @@ def test_reports_are_rebuilt_for_the_participants_asked_for(
     asked: list[tuple[list[str], dict[str, str]]] = []
     monkeypatch.setattr(
         "bids_wmh_uad.participant.reports.write_reports",
-        lambda _, subjects, failures: asked.append((list(subjects), failures)),
+        lambda _, subjects, failed: asked.append(
+            (list(subjects), {entry.label: str(entry.error) for entry in failed})
+        ),
     )
     plain = replace(config(tmp_path), analysis_level="participant")
     assert reports.rebuild_reports(plain) == EXIT_OK

@@ -15,7 +15,7 @@ from scipy import ndimage
 from sklearn.svm import OneClassSVM as Libsvm
 
 from bids_wmh_uad.bids.sidecars import sidecar_one_class
-from bids_wmh_uad.config import Method, RunConfig, Running, Training
+from bids_wmh_uad.config import Method, Running, TrainConfig, Training
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.core.network.embedding import embed_patches
 from bids_wmh_uad.core.network.patches import extract_patches
@@ -82,7 +82,7 @@ def encoder():
 
 
 def config_of(directory, **method):
-    return RunConfig(
+    return TrainConfig(
         directory / "bids", directory / "out", "train",
         method=Method(**method), running=Running(work_dir=directory),
         training=Training(output_model=directory / "model"), run_uuid="test",

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from bids_wmh_uad.config import Method, RunConfig, Training
+from bids_wmh_uad.config import Method, TrainConfig, Training
 from bids_wmh_uad.imaging.controls import save_control
 from bids_wmh_uad.train.launch import Meeting, own_device, read_launch
 from bids_wmh_uad.train.learning import learn
@@ -38,11 +38,11 @@ def make_controls(directory: Path, number: int, seed: int = 0) -> dict[str, Path
     return paths
 
 
-def make_config(out: Path, **options: object) -> RunConfig:
+def make_config(out: Path, **options: object) -> TrainConfig:
     """A run of a few seconds."""
     method = {name: options.pop(name) for name in ("random_seed", "nu") if name in options}
     settings = {"epochs": 3, "patches_per_epoch": 320, "batch_size": 32} | options
-    return RunConfig(
+    return TrainConfig(
         out / "bids",
         out,
         "train",

@@ -1,0 +1,57 @@
+"""Why sessions failed: said, and left where the group level finds it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_wmh_uad.bids import derivatives
+from bids_wmh_uad.bids.dataset import FailedSession, Session
+from bids_wmh_uad.files import dump_json, write_atomically
+
+LOGGER = logging.getLogger("bids_wmh_uad")
+FAILED = "%s: FAILED. %s"
+
+
+def record_failures(output_dir: Path, sessions: Sequence[Session], failed: Sequence[FailedSession]) -> None:
+    """Say which sessions failed and why, and write it down; what an earlier failure left of the others goes.
+
+    A session that has a result from an earlier run keeps it untouched.
+
+    Parameters
+    ----------
+    output_dir : Path
+    sessions : sequence of Session
+        All that could be started.
+    failed : sequence of FailedSession
+        Of these, and those that could not be started.
+    """
+    broken = {entry.label for entry in failed}
+    for session in sessions:
+        if session.label not in broken:
+            path = derivatives.failure_path(output_dir, session.subject, session.session)
+            path.unlink(missing_ok=True)
+    for entry in failed:
+        path = derivatives.failure_path(output_dir, entry.subject, entry.session)
+        if not _has_result(path, entry.prefix):
+            write_atomically(path, dump_json(_content(entry)))
+    for entry in sorted(failed, key=lambda entry: entry.label):
+        LOGGER.error(FAILED, entry.label, entry.error)
+
+
+def _has_result(failure: Path, prefix: str) -> bool:
+    """Whether the session has a summary of a finished run: under its own name, or, where no FLAIR gives that, any."""
+    ending = derivatives.OUTPUTS["summary"]
+    if prefix:
+        return (failure.parent / f"{prefix}_{ending}").is_file()
+    return any(failure.parent.glob(f"*_{ending}"))
+
+
+def _content(entry: FailedSession) -> dict[str, str]:
+    return {
+        "participant_id": f"sub-{entry.subject}",
+        "session_id": f"ses-{entry.session}" if entry.session else "n/a",
+        "status": "failed",
+        "reason": str(entry.error),
+    }

@@ -1,0 +1,198 @@
+"""The graph of one session on one page: every edge stands in :func:`init_session_wf`, as data flows.
+
+::
+
+    scans -> preprocess -+-> checks ------------------------+
+                         +-> regions --+-> segment --+------+-> describe -> sinks -> published
+                         +-> score ----+             +-> explain -> draw -----+
+                                                     +-> finish --------------+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import nipype.interfaces.utility as niu
+import nipype.pipeline.engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+from bids_wmh_uad.bids.dataset import Session
+from bids_wmh_uad.bids.derivatives import IMAGE_TYPES, TRANSFORMS
+from bids_wmh_uad.bids.sidecars import sidecar_one_class
+from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.interfaces.explain import ExplainModel
+from bids_wmh_uad.interfaces.lesions import SegmentLesions
+from bids_wmh_uad.interfaces.outputs import Describe, DrawFigures, FinishImages
+from bids_wmh_uad.interfaces.quality import CheckScans
+from bids_wmh_uad.interfaces.regions import FindRegions
+from bids_wmh_uad.interfaces.score import ScoreAnomaly
+from bids_wmh_uad.reports.methods import describe_method
+from bids_wmh_uad.workflows import engine
+from bids_wmh_uad.workflows.preprocess import init_preprocess_wf, init_reuse_wf
+from bids_wmh_uad.workflows.reuse import Preprocessed
+from bids_wmh_uad.workflows.sinks import DESCRIBED, init_sinks_wf
+
+
+def init_participant_wf(graphs: Sequence[Workflow], config: RunConfig) -> Workflow:
+    """Build the graph of several sessions side by side.
+
+    Parameters
+    ----------
+    graphs : sequence of Workflow
+        Of :func:`init_session_wf`.
+    config : RunConfig
+    """
+    workflow = Workflow(name=engine.workflow_name("participant"), base_dir=str(config.running.work_dir))
+    workflow.add_nodes(graphs)
+    return workflow
+
+
+def init_session_wf(
+    session: Session, config: RunConfig, digest: str, earlier: Preprocessed | None = None
+) -> Workflow:
+    """Build the graph of one session: two scans in, its published outputs out; call after :func:`engine.configure_nipype`.
+
+    1. *preprocess_wf*: everything on the FLAIR's grid, made or read from an earlier run
+    2. *checks*: are these a head's T1w and FLAIR, whole and aligned?
+    3. *score*: the anomaly map
+    4. *regions*: ventricles, cortex, posterior fossa
+    5. *segment*: lesions, where they lie, how large they are
+    6. *explain*: a sample of patches for the page
+    7. *finish*: images on the FLAIR's own grid, transforms as ITK files
+    8. *describe*: sidecars and summary; *draw*: figures
+    9. *sinks_wf*: names, and publication
+
+    Parameters
+    ----------
+    session : Session
+    config : RunConfig
+    digest : str
+        The model's.
+    earlier : Preprocessed, optional
+        What an earlier run left (`reuse.find_preprocessed`): read instead of made again.
+
+    Returns
+    -------
+    Workflow
+        With an ``inputnode`` (``flair``, ``t1w``: set) and an ``outputnode`` (``published``).
+    """
+    workflow = Workflow(name=session.workflow_name)
+    workflow.__postdesc__ = describe_method(config.method)
+    inputnode = pe.Node(niu.IdentityInterface(fields=["flair", "t1w"]), name="inputnode")
+    inputnode.inputs.trait_set(flair=str(session.flair), t1w=str(session.t1w))
+    outputnode = pe.Node(niu.IdentityInterface(fields=["published"]), name="outputnode")
+    preprocess = init_preprocess_wf(config) if earlier is None else init_reuse_wf(earlier)
+    checks = pe.Node(CheckScans(), name="checks", mem_gb=1.0)
+    score = _score_node(config, digest)
+    regions = pe.Node(FindRegions(), name="regions", mem_gb=1.0)
+    segment = _segment_node(config)
+    explain = _explain_node(config, digest)
+    finish = pe.Node(FinishImages(), name="finish", mem_gb=1.0)
+    describe = _describe_node(session, config, digest)
+    draw = pe.Node(DrawFigures(label=session.label), name="draw", mem_gb=1.0)
+    staging = engine.session_directory(session, config) / engine.STAGING
+    sinks = init_sinks_wf(session, staging, config.output_dir)
+    workflow.connect([
+        (inputnode, preprocess, _to("inputnode", "flair", "t1w")),
+        # are these the right scans?
+        (preprocess, checks, _from("outputnode", "flair", "t1w", "brain_mask", "gm", "wm", "template", "scaling",
+                                   "overlap", "flair_stripped", "t1w_stripped", "t1w_to_template")),
+        # how unusual is each voxel?
+        (preprocess, score, _from("outputnode", flair_z="flair", t1w_z="t1w")),
+        (preprocess, score, _from("outputnode", "brain_mask", "gm", "flair_to_t1w", "t1w_to_template")),
+        # where are the ventricles, and where the cortex?
+        (preprocess, regions, _from("outputnode", flair_z="flair", t1w_z="t1w")),
+        (preprocess, regions, _from("outputnode", "brain_mask", "gm", "flair_to_t1w", "t1w_to_template")),
+        # which voxels are lesions?
+        (preprocess, segment, _from("outputnode", "brain_mask", "gm")),
+        (score, segment, [("anomaly", "anomaly")]),
+        (regions, segment, [("regions", "regions")]),
+        # what does the network see?
+        (preprocess, explain, _from("outputnode", flair_z="flair", t1w_z="t1w")),
+        (preprocess, explain, _from("outputnode", "brain_mask", "gm", "wm")),
+        (regions, explain, [("regions", "regions")]),
+        (segment, explain, [("lesions", "lesions")]),
+        # images as the user's FLAIR has them
+        (inputnode, finish, [("flair", "source")]),
+        (preprocess, finish, _from("outputnode", "flair", "t1w", "flair_to_t1w", "t1w_to_template", brain_mask="brain")),
+        (score, finish, [("anomaly", "anomaly")]),
+        (segment, finish, [("probability", "probability"), ("lesions", "lesions")]),
+        (regions, finish, [("regions", "regions")]),
+        # sidecars and the summary
+        (preprocess, describe, _from("outputnode", "scaling", "overlap", "brain_mask", "flair_stripped", "t1w_stripped")),
+        (checks, describe, [("warnings", "warnings"), ("numbers", "checks")]),
+        (score, describe, [("device", "score_device"), ("warnings", "score_warnings"), ("uncovered", "uncovered")]),
+        (regions, describe, [("warnings", "region_warnings")]),
+        (segment, describe, [("measures", "measures")]),
+        # figures of the page
+        (preprocess, draw, _from("outputnode", "flair", "t1w", "template", brain_mask="brain")),
+        (score, draw, [("anomaly", "anomaly")]),
+        (segment, draw, [("lesions", "lesions"), ("measures", "measures")]),
+        (explain, draw, [("sample", "sample")]),
+        # names, sidecars, publication
+        (finish, sinks, _to("inputnode", *IMAGE_TYPES, *TRANSFORMS)),
+        (segment, sinks, _to("inputnode", "table")),
+        (describe, sinks, _to("inputnode", "summary", **{name: f"{name}_meta" for name in DESCRIBED})),
+        (draw, sinks, _to("inputnode", "figures", names="figure_names")),
+        (sinks, outputnode, _from("outputnode", "published")),
+    ])  # fmt: skip
+    return workflow
+
+
+def _from(node: str, *same: str, **renamed: str) -> list[tuple[str, str]]:
+    """Edges that leave a sub-graph by its `node`: fields of the same name, then renamed ones."""
+    return [(f"{node}.{name}", name) for name in same] + [
+        (f"{node}.{name}", other) for name, other in renamed.items()
+    ]
+
+
+def _to(node: str, *same: str, **renamed: str) -> list[tuple[str, str]]:
+    """Edges that enter a sub-graph by its `node`: fields of the same name, then renamed ones."""
+    return [(name, f"{node}.{name}") for name in same] + [
+        (name, f"{node}.{other}") for name, other in renamed.items()
+    ]
+
+
+def _score_node(config: RunConfig, digest: str) -> pe.Node:
+    method, performance = config.method, config.performance
+    return pe.Node(
+        ScoreAnomaly(
+            model=method.model, model_digest=digest, paradigm=method.paradigm,
+            score=method.score, nu=method.nu, gamma=method.gamma, n_samples=method.n_samples, seed=method.random_seed,
+            device=performance.device, threads=performance.omp_nthreads,
+        ),
+        name="score", mem_gb=2.0, n_procs=performance.omp_nthreads,
+    )  # fmt: skip
+
+
+def _segment_node(config: RunConfig) -> pe.Node:
+    method = config.method
+    return pe.Node(
+        SegmentLesions(threshold=method.threshold, min_lesion_volume=method.min_lesion_volume),
+        name="segment",
+        mem_gb=1.0,
+    )
+
+
+def _explain_node(config: RunConfig, digest: str) -> pe.Node:
+    method = config.method
+    return pe.Node(
+        ExplainModel(model=method.model, model_digest=digest, seed=method.random_seed),
+        name="explain",
+        mem_gb=1.0,
+    )
+
+
+def _describe_node(session: Session, config: RunConfig, digest: str) -> pe.Node:
+    method = config.method
+    return pe.Node(
+        Describe(
+            session=session,
+            method=method,
+            bids_dir=str(config.bids_dir),
+            model_digest=digest,
+            one_class=sidecar_one_class(method),
+        ),
+        name="describe",
+        mem_gb=0.2,
+    )

@@ -53,3 +53,13 @@ def finished(summaries: Mapping[Path, Mapping[str, Any]]) -> dict[Path, Mapping[
 def identity(row: Mapping[str, Any]) -> tuple[str, str]:
     """Participant and session of a summary or row."""
     return str(row["participant_id"]), str(row["session_id"])
+
+
+def failed_summary(participant_id: str, session_id: str, reason: str) -> dict[str, Any]:
+    """What the summary of a session without a result says."""
+    return {
+        "participant_id": participant_id,
+        "session_id": session_id,
+        "status": "failed",
+        "reason": reason,
+    }

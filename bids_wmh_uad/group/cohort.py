@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bids_wmh_uad.config import GroupConfig
+from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.core.lesion.regions import REGIONS
 from bids_wmh_uad.core.parallel import process_map
+from bids_wmh_uad.errors import BadDataError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -113,17 +115,30 @@ def read_participants(directories: Sequence[Path]) -> dict[str, dict[str, str]]:
 
 
 def for_each(
-    function: Callable[[Item], Result], items: Sequence[Item], config: GroupConfig, seconds: float
-) -> list[Result]:
+    function: Callable[[Item], Result], items: Sequence[Item], config: RunConfig, seconds: float
+) -> list[Result | BadDataError]:
     """Apply a picklable function to every session, on as many processes as ``--nprocs`` and the work allow.
 
     Parameters
     ----------
     function : callable
     items : sequence
-    config : GroupConfig
+    config : RunConfig
     seconds : float
         What one session takes, roughly.
+
+    Returns
+    -------
+    list
+        In the order of the items; where a session's files cannot be used, the error that says so: the
+        others go on.
     """
     jobs = min(config.performance.nprocs, max(1, int(len(items) * seconds / PER_PROCESS)))
-    return process_map(function, items, jobs)
+    return process_map(partial(_attempt, function), items, jobs)
+
+
+def _attempt(function: Callable[[Item], Result], item: Item) -> Result | BadDataError:
+    try:
+        return function(item)
+    except BadDataError as error:
+        return error

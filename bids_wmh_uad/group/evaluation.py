@@ -183,14 +183,14 @@ def evaluate_cohort(
     LOGGER.info("Evaluating %d sessions", len(pairs))
     tasks = [(path, found, masks[path], summaries[path]["threshold"]["value"]) for path, found in pairs]
     outcomes = for_each(
-        partial(_evaluate, resample=config.selection.resample_reference), tasks, config, SECONDS
+        partial(_evaluate_task, resample=config.selection.resample_reference), tasks, config, SECONDS
     )
     rows: list[dict[str, Any]] = []
     evaluations: list[Evaluation | None] = []
     for (path, _), outcome in zip(pairs, outcomes, strict=True):
         ids = {key: summaries[path][key] for key in ("participant_id", "session_id", "wmh_volume_ml")}
-        evaluation = None if isinstance(outcome, str) else outcome
-        if isinstance(outcome, str):
+        evaluation = None if isinstance(outcome, BadDataError) else outcome
+        if isinstance(outcome, BadDataError):
             LOGGER.error("%s", outcome)
         elif outcome.warning:
             LOGGER.warning("%s", outcome.warning)
@@ -200,11 +200,8 @@ def evaluate_cohort(
     return rows, evaluations
 
 
-def _evaluate(task: tuple[Path, Path, Path, float], resample: bool) -> Evaluation | str:
-    try:
-        return evaluate_session(*task, resample=resample)
-    except BadDataError as error:
-        return str(error)
+def _evaluate_task(task: tuple[Path, Path, Path, float], resample: bool) -> Evaluation:
+    return evaluate_session(*task, resample=resample)
 
 
 def evaluate_session(

@@ -60,10 +60,12 @@ def write_prevalence(
     pairs = [(mask, result_path(path, "flair_to_template")) for path, mask in masks.items()]
     found = for_each(place, pairs, config, SECONDS)
     who = [str(summaries[path]["participant_id"]) for path in masks]
-    usable = Counter(name for name, voxels in zip(who, found, strict=True) if not isinstance(voxels, str))
+    usable = Counter(
+        name for name, voxels in zip(who, found, strict=True) if not isinstance(voxels, BadDataError)
+    )
     prevalence = np.zeros(template.shape, dtype=np.float64)
     for name, voxels in zip(who, found, strict=True):
-        if isinstance(voxels, str):
+        if isinstance(voxels, BadDataError):
             LOGGER.warning("%s", voxels)
         else:
             prevalence.ravel()[voxels] += 1 / usable[name]
@@ -84,7 +86,7 @@ def write_prevalence(
 
 def lesion_voxels(
     pair: tuple[Path, Path], affine: NDArray[Any], shape: tuple[int, int, int]
-) -> NDArray[np.int64] | str:
+) -> NDArray[np.int64]:
     """Voxels of the template's grid at least half of which a session's lesions fill.
 
     Parameters
@@ -97,15 +99,17 @@ def lesion_voxels(
 
     Returns
     -------
-    array of int, or str
-        Flat indices, each once; what is wrong, when a file cannot be used.
+    array of int
+        Flat indices, each once.
+
+    Raises
+    ------
+    BadDataError
+        If a file cannot be used.
     """
     mask, transform = pair
-    try:
-        volume = read_volume(mask)
-        matrix = read_transform(transform)
-    except BadDataError as error:
-        return str(error)
+    volume = read_volume(mask)
+    matrix = read_transform(transform)
     pieces = [
         (np.arange(count) + 0.5) / count - 0.5 for count in np.ceil(volume.zooms / SAMPLING_MM).astype(int)
     ]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.bids.results import result_path
+from bids_wmh_uad.bids.results import failed_summary, identity, result_path
 from bids_wmh_uad.config import GroupConfig
 from bids_wmh_uad.core.image.volume import check_same_grid
 from bids_wmh_uad.core.lesion.segmentation import segment, warnings_at
@@ -70,11 +70,10 @@ def rethreshold(
     work = partial(_rethreshold, rule=rule, min_lesion_volume=config.method.min_lesion_volume)
     new, masks, failures = {path: dict(summary) for path, summary in summaries.items()}, {}, 0
     for path, found in zip(paths, for_each(work, paths, config, SECONDS), strict=True):
-        if isinstance(found, str):
+        if isinstance(found, BadDataError):
             failures += 1
             LOGGER.error("%s", found)
-            ids = {key: new[path][key] for key in ("participant_id", "session_id")}
-            new[path] = {**ids, "status": "failed", "reason": found}
+            new[path] = failed_summary(*identity(new[path]), str(found))
         else:
             masks[path], measures = found
             new[path] |= measures | {"warnings": warnings_at(measures, new[path].get("warnings", []))}
@@ -86,25 +85,22 @@ def _percent(volume_ml: float, icv_ml: float | None) -> float | None:
     return round(100 * volume_ml / icv_ml, 4) if icv_ml else None
 
 
-def _rethreshold(summary: Path, rule: str, min_lesion_volume: float) -> tuple[Path, dict[str, Any]] | str:
-    """One session's new mask and measures; what is wrong, when its files cannot be used."""
+def _rethreshold(summary: Path, rule: str, min_lesion_volume: float) -> tuple[Path, dict[str, Any]]:
+    """One session's new mask and measures."""
     paths = {name: result_path(summary, name) for name in ("anomaly", "brain", "regions")}
-    try:
-        anomaly, brain, regions = (read_volume(path) for path in paths.values())
-        for other, name in ((brain, "brain"), (regions, "regions")):
-            check_same_grid(anomaly, other, (str(paths["anomaly"]), str(paths[name])))
-        to_template = read_transform(result_path(summary, "flair_to_template"))
-        found = segment(
-            anomaly.data,
-            brain.data > 0,
-            grey_matter(anomaly, to_template),
-            anomaly.affine,
-            threshold=rule,
-            min_lesion_volume=min_lesion_volume,
-            regions=regions.data,
-        )
-    except BadDataError as error:
-        return str(error)
+    anomaly, brain, regions = (read_volume(path) for path in paths.values())
+    for other, name in ((brain, "brain"), (regions, "regions")):
+        check_same_grid(anomaly, other, (str(paths["anomaly"]), str(paths[name])))
+    to_template = read_transform(result_path(summary, "flair_to_template"))
+    found = segment(
+        anomaly.data,
+        brain.data > 0,
+        grey_matter(anomaly, to_template),
+        anomaly.affine,
+        threshold=rule,
+        min_lesion_volume=min_lesion_volume,
+        regions=regions.data,
+    )
     start = str(summary).removesuffix(derivatives.OUTPUTS["summary"])
     path = Path(start + MASK.format(desc=threshold_label(rule)))
     _write_mask(path, found.labels > 0, paths["anomaly"], found.measures)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import FailedSession, Session
+from bids_wmh_uad.bids.results import failed_summary
 from bids_wmh_uad.files import dump_json, write_atomically
 
 LOGGER = logging.getLogger("bids_wmh_uad")
@@ -35,7 +36,9 @@ def record_failures(output_dir: Path, sessions: Sequence[Session], failed: Seque
     for entry in failed:
         path = derivatives.failure_path(output_dir, entry.subject, entry.session)
         if not _has_result(path, entry.prefix):
-            write_atomically(path, dump_json(_content(entry)))
+            session_id = f"ses-{entry.session}" if entry.session else "n/a"
+            content = failed_summary(f"sub-{entry.subject}", session_id, str(entry.error))
+            write_atomically(path, dump_json(content))
     for entry in sorted(failed, key=lambda entry: entry.label):
         LOGGER.error(FAILED, entry.label, entry.error)
 
@@ -46,12 +49,3 @@ def _has_result(failure: Path, prefix: str) -> bool:
     if prefix:
         return (failure.parent / f"{prefix}_{ending}").is_file()
     return any(failure.parent.glob(f"*_{ending}"))
-
-
-def _content(entry: FailedSession) -> dict[str, str]:
-    return {
-        "participant_id": f"sub-{entry.subject}",
-        "session_id": f"ses-{entry.session}" if entry.session else "n/a",
-        "status": "failed",
-        "reason": str(entry.error),
-    }

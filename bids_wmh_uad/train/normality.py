@@ -263,7 +263,7 @@ def fit_voxelwise_controls(
         Where the latents are kept while they are needed.
     device : str
     """
-    from bids_wmh_uad.core.svm.voxelwise import fit_voxelwise
+    from bids_wmh_uad.core.svm.voxelwise_fit import fit_voxelwise
 
     latents, mask = colocated_latents(encoder, controls, grid, table)
     return fit_voxelwise(latents, mask, grid.affine, nu=method.nu, gamma=method.gamma, device=device)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from bids_wmh_uad.config import RunConfig
-from bids_wmh_uad.core.network.patches import BatchSampler, PairSampler
+from bids_wmh_uad.core.network.sampling import BatchSampler, PairSampler
 from bids_wmh_uad.errors import BAD_CHECKPOINT, BAD_VALUE, TRAINING_REPORT_FAILED, TrainingError, UsageError
 from bids_wmh_uad.imaging import templates
 from bids_wmh_uad.imaging.controls import open_control
@@ -51,7 +51,7 @@ def learn(controls: Mapping[str, Path], config: RunConfig, meeting: Meeting, dev
     Parameters
     ----------
     controls : mapping
-        Prepared controls (`workflows.controls`) by session label.
+        Prepared controls (`imaging.controls`) by session label.
     config : RunConfig
     meeting : Meeting
         Of the processes that train together.

@@ -25,7 +25,7 @@ from bids_wmh_uad.imaging.controls import EXCLUDED, open_control
 
 if TYPE_CHECKING:
     from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
-    from bids_wmh_uad.core.network.patches import TrainingSubject
+    from bids_wmh_uad.core.network.sampling import TrainingSubject
     from bids_wmh_uad.core.svm.kernel import KernelSum
     from bids_wmh_uad.core.svm.voxelwise import VoxelwiseOneClassSVM
 

@@ -145,8 +145,9 @@ def fit_patient(samples: NDArray[Any], *, nu: float, gamma: float | str, device:
 
     Notes
     -----
-    One model of a patient's own patches is the "patient-specific" one of Pinon et al. (2023). The mean
-    of several, and the standardisation, are this program's.
+    A One-Class SVM of the patient's own patches follows Pinon et al. (2023), of which the abstract and
+    the introduction were read; details are inferred. The mean of several, and the standardisation,
+    are this program's.
 
     References
     ----------

@@ -1,6 +1,7 @@
 """One One-Class SVM for every voxel of a template, in one table: the *voxel* paradigm.
 
-The "localised" model of Pinon et al. (MIDL 2023, arXiv:2304.08058); `core.svm.voxelwise_fit` fits it.
+The "localised" One-Class SVM of Pinon, Trombetta and Lartizien's group (see MIDL 2023,
+arXiv:2304.08058); `core.svm.voxelwise_fit` fits it.
 """
 
 from __future__ import annotations

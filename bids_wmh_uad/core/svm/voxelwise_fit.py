@@ -87,8 +87,9 @@ def fit_voxelwise(
 
     Notes
     -----
-    One One-Class SVM a voxel is the "localised" model of Pinon et al. (2023). The batches, the
-    common standardisation and the float32 arithmetic are this program's.
+    One One-Class SVM a voxel is the "localised" model of Pinon et al.'s group. Of the paper the abstract and
+    the introduction were read: that it was used so is inferred. The batches, the common
+    standardisation and the float32 arithmetic are this program's.
 
     References
     ----------

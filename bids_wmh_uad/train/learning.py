@@ -65,11 +65,11 @@ def learn(controls: Mapping[str, Path], config: RunConfig, meeting: Meeting, dev
     TrainingError
         If training diverges (the last checkpoint stays), or cannot be resumed.
     """
-    import torch
+    from bids_wmh_uad.core.device import configure_torch
 
     training = config.training
     assert training.output_model is not None  # the parser requires it
-    torch.set_num_threads(config.performance.omp_nthreads)
+    configure_torch(config.performance.omp_nthreads)
     labels = sorted(controls)
     held_out = held_out_labels(labels, training.held_out, config.method.random_seed)
     settings = training_settings(controls, config)

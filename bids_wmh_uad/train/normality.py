@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_wmh_uad.config import TEMPLATE, Method, RunConfig
-from bids_wmh_uad.core.device import torch_device
+from bids_wmh_uad.core.device import configure_torch, resolve_device
 from bids_wmh_uad.errors import FEW_CONTROLS
 from bids_wmh_uad.imaging import templates
 from bids_wmh_uad.imaging.controls import EXCLUDED, open_control
@@ -88,7 +88,8 @@ def fit_normality(controls: Sequence[Path], config: RunConfig) -> None:
 
     directory = config.training.output_model
     assert directory is not None  # the parser requires it
-    device = torch_device(config.performance.device)
+    configure_torch()
+    device = resolve_device(config.performance.device)
     encoder = load_model(directory)[0].to(device)
     fits = {"pooled": _add_pooled, "voxel": _add_voxelwise}
     about: dict[str, Any] = {}

@@ -28,8 +28,9 @@ import torch
 from scipy import ndimage
 
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
-from bids_wmh_uad.core.network.patches import BatchSampler, PairSampler, TrainingSubject, change_contrast
+from bids_wmh_uad.core.network.patches import change_contrast
 from bids_wmh_uad.core.network.plan import Plan
+from bids_wmh_uad.core.network.sampling import BatchSampler, PairSampler, TrainingSubject
 from bids_wmh_uad.core.network.training import Trainer
 from bids_wmh_uad.imaging.controls import open_control, save_control
 from bids_wmh_uad.train.learning import template_coordinates

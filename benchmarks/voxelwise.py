@@ -35,7 +35,8 @@ from numpy.typing import NDArray
 from sklearn.svm import OneClassSVM
 
 from bids_wmh_uad.core.svm.paradigms import Standardiser
-from bids_wmh_uad.core.svm.voxelwise import VoxelwiseOneClassSVM, fit_voxelwise
+from bids_wmh_uad.core.svm.voxelwise import VoxelwiseOneClassSVM
+from bids_wmh_uad.core.svm.voxelwise_fit import fit_voxelwise
 
 MODELS, SAMPLES, WIDTH = 100_000, 75, 16
 NU = 0.03

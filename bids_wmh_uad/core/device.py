@@ -1,25 +1,59 @@
-"""The torch device that computes."""
+"""The torch device that computes, and what is set for a whole process before it does."""
 
 from __future__ import annotations
 
-from bids_wmh_uad.errors import (
-    NO_GPU,
-    TemporaryError,
-)
+from bids_wmh_uad.errors import NO_GPU, TemporaryError
 
 
-def torch_device(name: str) -> str:
-    """The device that ``--device`` means here: ``auto`` is a GPU where there is one.
+def configure_torch(threads: int | None = None) -> None:
+    """Set what holds for a whole process; to be called once, where work with torch begins.
+
+    The functions of `core` leave a process as they found it: nodes and levels call this.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Threads of torch on the CPU; left alone without it.
+
+    Notes
+    -----
+    cuDNN's convolutions are kept from TF32, whose mantissa of 10 bits costs more than the 1e-4
+    within which maps of CPU and GPU agree.
+    """
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def resolve_device(name: str) -> str:
+    """Name the torch device that ``--device`` means here: ``auto`` is a GPU if there is one.
+
+    Parameters
+    ----------
+    name : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Returns
+    -------
+    str
+        ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises
     ------
     TemporaryError
-        If a GPU was asked for by name and torch sees none.
+        `errors.NO_GPU`, when a GPU is asked for by name and torch sees none.
+
+    Examples
+    --------
+    >>> from bids_wmh_uad.core.device import resolve_device
+    >>> resolve_device("cpu")
+    'cpu'
     """
     import torch
 
     available = torch.cuda.is_available()
-    torch.backends.cudnn.allow_tf32 = False  # its 10-bit mantissa costs more than the 1e-4 promised
     if name == "auto":
         return "cuda" if available else "cpu"
     if name != "cpu" and not available:

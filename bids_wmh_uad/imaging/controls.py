@@ -16,17 +16,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_wmh_uad.core.network.patches import BACKGROUND, PATCH_SIZE, TrainingSubject
+from bids_wmh_uad.core.network.patches import BACKGROUND, PATCH_SIZE
+from bids_wmh_uad.core.network.sampling import TrainingSubject
 from bids_wmh_uad.errors import BAD_CONTROL, BadDataError
-
-if TYPE_CHECKING:
-    from bids_wmh_uad.core.network.patches import TrainingSubject
-
 
 IMAGE, MASK, MATRIX = "image.npy", "mask.npy", "mni_to_voxel.npy"
 

@@ -27,7 +27,7 @@ class _PrepareInput(BaseInterfaceInputSpec):
 
 
 class _PrepareOutput(TraitedSpec):
-    out_dir = Directory(desc="a prepared control (workflows.controls)")
+    out_dir = Directory(desc="a prepared control (imaging.controls)")
 
 
 class PrepareControl(Stage):

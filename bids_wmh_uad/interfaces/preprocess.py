@@ -19,6 +19,7 @@ from nipype.interfaces.base import (
 )
 from numpy.typing import NDArray
 
+from bids_wmh_uad.core.device import configure_torch
 from bids_wmh_uad.core.evaluation.overlap import dice
 from bids_wmh_uad.core.image.intensity import zscore
 from bids_wmh_uad.imaging import bias, registration, resampling, scans, templates
@@ -69,10 +70,9 @@ class ExtractBrain(Stage):
     output_spec = _BrainOutput
 
     def _compute(self, directory: Path) -> None:
+        configure_torch(self.inputs.threads)
         image = load(self.inputs.in_file)
-        mask, stripped = brain_mask(
-            image, Path(self.inputs.scan), threads=self.inputs.threads, device=self.inputs.device
-        )
+        mask, stripped = brain_mask(image, Path(self.inputs.scan), device=self.inputs.device)
         self._save("out_mask", directory, scans.as_image(mask.astype(np.uint8), image.affine))
         self._results["stripped"] = bool(stripped)
 

@@ -12,7 +12,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_wmh_uad.core.device import torch_device
+from bids_wmh_uad.core.device import configure_torch, resolve_device
 from bids_wmh_uad.imaging import scans, templates
 from bids_wmh_uad.interfaces.base import Stage, load, load_data
 
@@ -50,8 +50,6 @@ class ScoreAnomaly(Stage):
     output_spec = _ScoreOutput
 
     def _compute(self, directory: Path) -> None:
-        import torch
-
         from bids_wmh_uad.core.image.volume import WorkingGrid
         from bids_wmh_uad.core.score.anomaly import anomaly_map, uncovered_warnings
         from bids_wmh_uad.core.score.parameters import ScoreParams
@@ -59,7 +57,7 @@ class ScoreAnomaly(Stage):
         from bids_wmh_uad.core.svm.voxelwise import model_numbers
         from bids_wmh_uad.models import load_model, load_normality
 
-        torch.set_num_threads(self.inputs.threads)
+        configure_torch(self.inputs.threads)
         model, _ = load_model(self.inputs.model)
         image = load(self.inputs.flair)
         grid = WorkingGrid.from_affine(image.shape, image.affine)
@@ -84,7 +82,7 @@ class ScoreAnomaly(Stage):
         )
         found = anomaly_map(
             model, scan, params, np.random.default_rng(self.inputs.seed),
-            one_class=one_class, device=torch_device(self.inputs.device),
+            one_class=one_class, device=resolve_device(self.inputs.device),
         )  # fmt: skip
         uncovered = 0.0 if voxels is None else 100 * float((voxels[inside] < 0).mean())
         said = [*found.warnings, *uncovered_warnings(uncovered)]

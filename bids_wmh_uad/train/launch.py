@@ -147,9 +147,9 @@ def own_device(name: str, launch: Launch) -> torch.device:
     """
     import torch
 
-    from bids_wmh_uad.core.device import torch_device
+    from bids_wmh_uad.core.device import resolve_device
 
-    found = torch_device(name)
+    found = resolve_device(name)
     return torch.device(f"cuda:{launch.local_rank}" if launch.size > 1 and found == "cuda" else found)
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from bids_wmh_uad.config import TrainConfig
-from bids_wmh_uad.core.network.patches import BatchSampler, PairSampler
+from bids_wmh_uad.core.network.sampling import BatchSampler, PairSampler
 from bids_wmh_uad.errors import BAD_CHECKPOINT, BAD_VALUE, TRAINING_REPORT_FAILED, TrainingError, UsageError
 from bids_wmh_uad.imaging import templates
 from bids_wmh_uad.imaging.controls import open_control
@@ -51,7 +51,7 @@ def learn(controls: Mapping[str, Path], config: TrainConfig, meeting: Meeting, d
     Parameters
     ----------
     controls : mapping
-        Prepared controls (`workflows.controls`) by session label.
+        Prepared controls (`imaging.controls`) by session label.
     config : TrainConfig
     meeting : Meeting
         Of the processes that train together.
@@ -65,10 +65,10 @@ def learn(controls: Mapping[str, Path], config: TrainConfig, meeting: Meeting, d
     TrainingError
         If training diverges (the last checkpoint stays), or cannot be resumed.
     """
-    import torch
+    from bids_wmh_uad.core.device import configure_torch
 
     training = config.training
-    torch.set_num_threads(config.performance.omp_nthreads)
+    configure_torch(config.performance.omp_nthreads)
     labels = sorted(controls)
     held_out = held_out_labels(labels, training.held_out, config.method.random_seed)
     settings = training_settings(controls, config)

@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_wmh_uad.config import TEMPLATE, Method, TrainConfig
-from bids_wmh_uad.core.device import torch_device
+from bids_wmh_uad.core.device import configure_torch, resolve_device
 from bids_wmh_uad.errors import FEW_CONTROLS
 from bids_wmh_uad.imaging import templates
 from bids_wmh_uad.imaging.controls import EXCLUDED, open_control
 
 if TYPE_CHECKING:
     from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
-    from bids_wmh_uad.core.network.patches import TrainingSubject
+    from bids_wmh_uad.core.network.sampling import TrainingSubject
     from bids_wmh_uad.core.svm.kernel import KernelSum
     from bids_wmh_uad.core.svm.voxelwise import VoxelwiseOneClassSVM
 
@@ -87,7 +87,8 @@ def fit_normality(controls: Sequence[Path], config: TrainConfig) -> None:
     from bids_wmh_uad.models import ONE_CLASS, describe_one_class, load_model
 
     directory = config.training.output_model
-    device = torch_device(config.performance.device)
+    configure_torch()
+    device = resolve_device(config.performance.device)
     encoder = load_model(directory)[0].to(device)
     fits = {"pooled": _add_pooled, "voxel": _add_voxelwise}
     about: dict[str, Any] = {}
@@ -260,7 +261,7 @@ def fit_voxelwise_controls(
         Where the latents are kept while they are needed.
     device : str
     """
-    from bids_wmh_uad.core.svm.voxelwise import fit_voxelwise
+    from bids_wmh_uad.core.svm.voxelwise_fit import fit_voxelwise
 
     latents, mask = colocated_latents(encoder, controls, grid, table)
     return fit_voxelwise(latents, mask, grid.affine, nu=method.nu, gamma=method.gamma, device=device)

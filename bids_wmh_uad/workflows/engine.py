@@ -57,9 +57,9 @@ def require_device(name: str) -> None:
     TemporaryError
     """
     if name.startswith("cuda"):
-        from bids_wmh_uad.core.device import torch_device
+        from bids_wmh_uad.core.device import resolve_device
 
-        torch_device(name)
+        resolve_device(name)
 
 
 def workflow_name(level: str) -> str:

@@ -1,6 +1,6 @@
 """Agreement of two measurements over a cohort, and means over sessions of the same subjects.
 
-Entries that are not finite are left out, in pairs where there are pairs. nan where a value is undefined.
+Entries that are not finite are left out; of two measurements, both. nan where a value is undefined.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class BlandAltman:
     Parameters
     ----------
     bias : float
-        Mean difference; nan without pairs.
+        Mean difference; nan without any.
     sd : float
-        Standard deviation of the differences (n - 1); nan for fewer than two pairs.
+        Standard deviation of the differences (n - 1); nan for fewer than two.
     low, high : float
         95 % limits of agreement, ``bias -+ 1.96 sd``.
     n : int
-        Pairs.
+        Sessions with both values.
     """
 
     bias: float
@@ -76,10 +76,22 @@ def bland_altman(result: ArrayLike, reference: ArrayLike) -> BlandAltman:
 
     Notes
     -----
-    Bland & Altman, Lancet 1986. Sessions are taken as independent.
+    Sessions are taken as independent.
+
+    References
+    ----------
+    * J. M. Bland and D. G. Altman, "Statistical methods for assessing agreement between two methods of
+      clinical measurement", Lancet 327 (1986) 307-310.
+
+    Examples
+    --------
+    >>> from bids_wmh_uad.core.evaluation.agreement import bland_altman
+    >>> found = bland_altman([1.0, 2.0, 4.0], [1.0, 1.0, 3.0])
+    >>> round(found.bias, 3), round(found.low, 3), found.n
+    (0.667, -0.465, 3)
     """
-    pairs = _finite_pairs(result, reference)
-    difference = pairs[:, 0] - pairs[:, 1]
+    values = _finite_rows(result, reference)
+    difference = values[:, 0] - values[:, 1]
     n = len(difference)
     bias = float(difference.mean()) if n else float("nan")
     sd = float(difference.std(ddof=1)) if n > 1 else float("nan")
@@ -99,17 +111,30 @@ def icc_agreement(result: ArrayLike, reference: ArrayLike) -> float:
 
     Returns
     -------
-    float; nan for fewer than two pairs and where nothing but error varies or nothing at all.
+    float; nan for fewer than two sessions and where nothing but error varies or nothing at all.
 
     Notes
     -----
-    Shrout & Fleiss, Psychol Bull 1979; ICC(A,1) of McGraw & Wong, Psychol Methods 1996.
+    ICC(2,1) of Shrout and Fleiss (1979) is ICC(A,1) of McGraw and Wong (1996).
+
+    References
+    ----------
+    * P. E. Shrout and J. L. Fleiss, "Intraclass correlations: uses in assessing rater reliability",
+      Psychol Bull 86 (1979) 420-428.
+    * K. O. McGraw and S. P. Wong, "Forming inferences about some intraclass correlation coefficients",
+      Psychol Methods 1 (1996) 30-46.
+
+    Examples
+    --------
+    >>> from bids_wmh_uad.core.evaluation.agreement import icc_agreement
+    >>> round(icc_agreement([1.0, 2.0, 4.0], [1.0, 1.0, 3.0]), 3)
+    0.833
     """
-    pairs = _finite_pairs(result, reference)
-    n = len(pairs)
-    if n < 2 or pairs.min() == pairs.max():
+    values = _finite_rows(result, reference)
+    n = len(values)
+    if n < 2 or values.min() == values.max():
         return float("nan")
-    centred = pairs - pairs.mean()
+    centred = values - values.mean()
     rows, columns = centred.mean(axis=1), centred.mean(axis=0)
     ms_rows = 2.0 * float(np.sum(rows**2)) / (n - 1)
     ms_columns = n * float(np.sum(columns**2))
@@ -147,8 +172,19 @@ def clustered_mean(
 
     Notes
     -----
-    Davison & Hinkley, Bootstrap Methods and their Application (1997), 3.8. With few clusters the interval
-    is too narrow.
+    With few clusters the interval is too narrow.
+
+    References
+    ----------
+    * A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their Application" (1997), section 3.8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.evaluation.agreement import clustered_mean
+    >>> found = clustered_mean([1.0, 2.0, 6.0], ["a", "a", "b"], np.random.default_rng(0))
+    >>> found.mean, found.low <= found.mean <= found.high, found.clusters
+    (3.0, True, 2)
     """
     numbers = np.asarray(values, dtype=np.float64).ravel()
     finite = np.isfinite(numbers)
@@ -160,7 +196,7 @@ def clustered_mean(
     sums = np.bincount(member, numbers)
     low = high = float("nan")
     if len(counts) > 1:
-        found = bootstrap(
+        interval = bootstrap(
             (sums, counts),
             _ratio,
             n_resamples=replicates,
@@ -170,7 +206,7 @@ def clustered_mean(
             method="percentile",
             rng=rng,
         )
-        low, high = (float(limit) for limit in found.confidence_interval)
+        low, high = (float(limit) for limit in interval.confidence_interval)
     return ClusteredMean(
         float(numbers.mean()), float(np.median(numbers)), low, high, len(numbers), len(counts)
     )
@@ -182,9 +218,9 @@ def _ratio(sums: NDArray[Any], counts: NDArray[Any], axis: int = -1) -> NDArray[
     return mean
 
 
-def _finite_pairs(result: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
-    """(N, 2) float64 array of the pairs whose two values are finite."""
+def _finite_rows(result: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
+    """(n, 2) float64 array of the sessions whose two values are finite."""
     columns = [np.asarray(column, dtype=np.float64).ravel() for column in (result, reference)]
-    pairs = np.stack(columns, axis=1)
-    kept: NDArray[np.float64] = pairs[np.isfinite(pairs).all(axis=1)]
+    values = np.stack(columns, axis=1)
+    kept: NDArray[np.float64] = values[np.isfinite(values).all(axis=1)]
     return kept

@@ -1,8 +1,13 @@
 """Measures of a result mask against a reference mask: the WMH challenge's five, and recall by lesion size.
 
-The rules are those of the challenge's evaluation script (Kuijf et al., IEEE Trans Med Imaging 2019;
+The rules are those of the challenge's evaluation script (Kuijf et al. 2019;
 github.com/hjkuijf/wmhchallenge). Masks are (X, Y, Z) arrays on one grid, slices along the last axis;
 anything that converts to bool. nan where a measure is undefined.
+
+References
+----------
+* H. J. Kuijf et al., "Standardized assessment of automatic segmentation of white matter hyperintensities
+  and results of the WMH segmentation challenge", IEEE Trans Med Imaging 38 (2019) 2556-2568.
 """
 
 from __future__ import annotations
@@ -21,12 +26,12 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 SIZE_EDGES_ML = (0.0, 0.01, 0.05, 0.2, 1.0, 5.0, inf)
-"""Edges of the bands of reference lesion volume, mL."""
+"""Edges of the bands of reference lesion volume, mL: about a factor of four each, over what is seen."""
 
 
 @dataclass(frozen=True)
 class LesionDetection:
-    """How many lesions were found, and how many findings are lesions.
+    """Lesions of the reference that were detected, and detections that are lesions.
 
     Parameters
     ----------
@@ -54,6 +59,16 @@ def dice(result: NDArray[Any], reference: NDArray[Any]) -> float:
     Returns
     -------
     float; nan when both are empty.
+
+    See Also
+    --------
+    core.evaluation.ranking.best_dice : The largest Dice over all thresholds of a score.
+
+    Examples
+    --------
+    >>> from bids_wmh_uad.core.evaluation.overlap import dice
+    >>> dice([1, 1, 0, 0], [1, 0, 0, 0])
+    0.6666666666666666
     """
     a, b = np.asarray(result, dtype=bool), np.asarray(reference, dtype=bool)
     total = int(a.sum()) + int(b.sum())
@@ -78,13 +93,26 @@ def h95_mm(result: NDArray[Any], reference: NDArray[Any], zooms: ArrayLike) -> f
     float
         mm; nan when either boundary is empty, as it is for an empty mask.
 
+    See Also
+    --------
+    boundary_distances : The distances themselves.
+
     Notes
     -----
     The challenge's definition. Others pool the two lists of distances before taking one percentile
     (MedPy's ``hd95``) or find boundaries in 3-D; their values differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.evaluation.overlap import h95_mm
+    >>> reference = np.zeros((9, 9, 1), dtype=bool)
+    >>> reference[2:5, 2:5] = True
+    >>> h95_mm(np.roll(reference, 2, axis=0), reference, (1.0, 1.0, 3.0))
+    2.0
     """
     lists = boundary_distances(result, reference, zooms)
-    return max(float(np.percentile(found, 95)) if found.size else float("nan") for found in lists)
+    return max(float(np.percentile(one, 95)) if one.size else float("nan") for one in lists)
 
 
 def boundary_distances(
@@ -148,9 +176,15 @@ def avd_percent(result: NDArray[Any], reference: NDArray[Any]) -> float:
     -------
     float
         Percent of the reference's volume, at least 0 and without upper bound; nan when the reference is empty.
+
+    Examples
+    --------
+    >>> from bids_wmh_uad.core.evaluation.overlap import avd_percent
+    >>> avd_percent([1, 1, 1, 0], [1, 1, 0, 0])
+    50.0
     """
-    found, wanted = int(np.count_nonzero(result)), int(np.count_nonzero(reference))
-    return 100.0 * abs(wanted - found) / wanted if wanted else float("nan")
+    voxels, expected = int(np.count_nonzero(result)), int(np.count_nonzero(reference))
+    return 100.0 * abs(expected - voxels) / expected if expected else float("nan")
 
 
 def lesion_recall(result: NDArray[Any], reference: NDArray[Any]) -> float:
@@ -164,6 +198,19 @@ def lesion_recall(result: NDArray[Any], reference: NDArray[Any]) -> float:
     Returns
     -------
     float in [0, 1]; 1 when the reference has no lesion (the challenge's rule).
+
+    See Also
+    --------
+    lesion_precision, lesion_f1 : The other direction, and both in one number.
+    lesion_recall_by_size : Recall in bands of lesion volume.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.evaluation.overlap import lesion_recall
+    >>> reference = np.array([1, 1, 0, 0, 1, 0]).reshape(6, 1, 1)  # two lesions
+    >>> lesion_recall(np.array([1, 0, 0, 0, 0, 0]).reshape(6, 1, 1), reference)
+    0.5
     """
     return _share_touched(reference, result)
 
@@ -179,6 +226,18 @@ def lesion_precision(result: NDArray[Any], reference: NDArray[Any]) -> float:
     Returns
     -------
     float in [0, 1]; 1 when nothing was detected (the challenge's rule).
+
+    See Also
+    --------
+    lesion_recall, lesion_f1 : The other direction, and both in one number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.evaluation.overlap import lesion_precision
+    >>> result = np.array([1, 1, 0, 0, 1, 0]).reshape(6, 1, 1)  # two findings
+    >>> lesion_precision(result, np.array([1, 0, 0, 0, 0, 0]).reshape(6, 1, 1))
+    0.5
     """
     return _share_touched(result, reference)
 
@@ -194,6 +253,18 @@ def lesion_f1(result: NDArray[Any], reference: NDArray[Any]) -> float:
     Returns
     -------
     float in [0, 1]; 0 when both are 0, 1 when both masks are empty.
+
+    See Also
+    --------
+    lesion_detection : Recall, precision and F1 at once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.evaluation.overlap import lesion_f1
+    >>> result = np.array([1, 1, 0, 0, 1, 0]).reshape(6, 1, 1)  # precision 1/2, recall 1
+    >>> round(lesion_f1(result, np.array([1, 0, 0, 0, 0, 0]).reshape(6, 1, 1)), 4)
+    0.6667
     """
     return lesion_detection(result, reference).f1
 
@@ -234,16 +305,25 @@ def lesion_recall_by_size(
 
     Returns
     -------
-    found, total : int64 arrays, one entry a band
-        Zeros where there is no lesion: the recall of a band, ``found / total``, is then undefined.
+    detected, total : int64 arrays, one entry a band
+        Zeros where there is no lesion: the recall of a band, ``detected / total``, is then undefined.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.evaluation.overlap import lesion_recall_by_size
+    >>> reference = np.array([1, 1, 0, 0, 1, 0]).reshape(6, 1, 1)  # lesions of 2 and of 1 voxel
+    >>> result = np.array([1, 0, 0, 0, 0, 0]).reshape(6, 1, 1)
+    >>> lesion_recall_by_size(result, reference, 0.01, edges_ml=(0.0, 0.015, 1.0))
+    (array([0, 1]), array([1, 1]))
     """
     sizes, touched = _components(reference, result)
     # Half a part in a billion forgives the rounding of determinants, as in label_lesions.
     band = np.searchsorted(edges_ml, sizes * voxel_volume_ml * (1 + 5e-10), side="right") - 1
     bands = len(edges_ml) - 1
     counted = (band >= 0) & (band < bands)
-    found, total = (np.bincount(band[kept], minlength=bands) for kept in (counted & touched, counted))
-    return found, total
+    detected, total = (np.bincount(band[kept], minlength=bands) for kept in (counted & touched, counted))
+    return detected, total
 
 
 def _components(mask: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

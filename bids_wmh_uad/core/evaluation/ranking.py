@@ -32,6 +32,20 @@ class Ranking:
         Healthy voxels in the mask.
     overlap : (K,) float64 array
         Share of a lesion that is in the mask, averaged over lesions; 0 without lesions.
+
+    See Also
+    --------
+    average_precision, auroc, aupro, best_dice : Single measures.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.evaluation.ranking import Ranking
+    >>> ranking = Ranking.of(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 2]))  # two lesions
+    >>> ranking.auroc(), ranking.best_dice()
+    (0.75, (0.8, 0.35))
+    >>> ranking.counts_at([0.4])  # of lesion and of healthy voxels
+    (array([1]), array([1]))
     """
 
     thresholds: NDArray[np.float64]
@@ -58,9 +72,9 @@ class Ranking:
         Raises
         ------
         BadDataError
-            If a score is not finite.
+            `errors.BAD_VALUE`: a score is not finite.
         GridMismatchError
-            If the shapes differ.
+            `errors.GRID_MISMATCH`: the shapes differ.
         """
         if np.shape(score) != np.shape(labels):
             detail = f"{np.shape(score)} and {np.shape(labels)}"
@@ -154,13 +168,13 @@ class Ranking:
         -------
         float64 array of that shape, never rising with r; nan without lesion voxels and for r > 1.
         """
-        wanted = np.asarray(recall, dtype=np.float64)
+        rates = np.asarray(recall, dtype=np.float64)
         if not self.lesion_voxels:
-            return np.full(wanted.shape, np.nan)
+            return np.full(rates.shape, np.nan)
         highest = np.maximum.accumulate((self.true / (self.true + self.false))[::-1])[::-1]
-        needed = np.ceil(wanted * self.lesion_voxels - 1e-6)  # a millionth of a voxel forgives rounding
-        found: NDArray[np.float64] = np.append(highest, np.nan)[np.searchsorted(self.true, needed)]
-        return found
+        needed = np.ceil(rates * self.lesion_voxels - 1e-6)  # a millionth of a voxel forgives rounding
+        precision: NDArray[np.float64] = np.append(highest, np.nan)[np.searchsorted(self.true, needed)]
+        return precision
 
     def counts_at(self, thresholds: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Lesion and healthy voxels in the masks ``score >= t``.
@@ -175,8 +189,8 @@ class Ranking:
         true_positives, false_positives : int64 arrays of that shape
         """
         t = np.asarray(thresholds, dtype=np.float64)
-        at = np.searchsorted(-self.thresholds, np.where(np.isnan(t), -np.inf, -t), side="right")
-        return np.append(0, self.true)[at], np.append(0, self.false)[at]
+        masks = np.searchsorted(-self.thresholds, np.where(np.isnan(t), -np.inf, -t), side="right")
+        return np.append(0, self.true)[masks], np.append(0, self.false)[masks]
 
     def dice_at(self, thresholds: ArrayLike) -> NDArray[np.float64]:
         """Dice of the masks ``score >= t``.
@@ -238,9 +252,25 @@ def average_precision(score: NDArray[Any], reference: NDArray[Any]) -> float:
     -------
     float in [0, 1]; its chance level is the lesion fraction; nan when there is no lesion voxel.
 
+    Raises
+    ------
+    BadDataError, GridMismatchError
+        As `Ranking.of`.
+
+    See Also
+    --------
+    sklearn.metrics.average_precision_score : The same number.
+
     Notes
     -----
     scikit-learn's step-wise definition (ties share one operating point).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.evaluation.ranking import average_precision
+    >>> round(average_precision(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1])), 4)
+    0.8333
     """
     return Ranking.of(score, np.asarray(reference, dtype=bool)).average_precision()
 
@@ -262,10 +292,26 @@ def auroc(score: NDArray[Any], reference: NDArray[Any], max_fpr: float = 1.0) ->
     -------
     float in [0, 1]; nan when one class is missing.
 
+    Raises
+    ------
+    BadDataError, GridMismatchError
+        As `Ranking.of`.
+
+    See Also
+    --------
+    sklearn.metrics.roc_auc_score : The same for m = 1.
+
     Notes
     -----
     The curve is linear between distinct scores, and at m. scikit-learn's ``max_fpr`` is another measure:
-    it rescales the area so that chance is 0.5 (McClish 1989).
+    it rescales the area so that chance is 0.5 (McClish, Med Decis Making 1989).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.evaluation.ranking import auroc
+    >>> auroc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]))
+    0.75
     """
     return Ranking.of(score, np.asarray(reference, dtype=bool)).auroc(max_fpr)
 
@@ -281,7 +327,7 @@ def aupro(score: NDArray[Any], labels: NDArray[Any], max_fpr: float = 1.0) -> fl
     score : array
         As in `average_precision`.
     labels : array of the same shape
-        0 = healthy, any other number = that lesion, as from `core.lesions.label_lesions`.
+        0 = healthy, any other number = that lesion, as from `core.lesion.components.label_lesions`.
     max_fpr : float
         m, in (0, 1]; 0.3 gives the literature's AU PRO 30.
 
@@ -289,9 +335,30 @@ def aupro(score: NDArray[Any], labels: NDArray[Any], max_fpr: float = 1.0) -> fl
     -------
     float in [0, 1]; nan without lesions or without healthy voxels.
 
+    Raises
+    ------
+    BadDataError, GridMismatchError
+        As `Ranking.of`.
+
+    See Also
+    --------
+    auroc : Weighs every lesion voxel the same.
+
     Notes
     -----
-    Bergmann et al., MVTec AD (CVPR 2019), exact over all distinct scores instead of a grid of thresholds.
+    The measure of Bergmann et al. (2019), exact over all distinct scores instead of a grid of thresholds.
+
+    References
+    ----------
+    * P. Bergmann, M. Fauser, D. Sattlegger and C. Steger, "MVTec AD: a comprehensive real-world dataset
+      for unsupervised anomaly detection", CVPR 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.evaluation.ranking import aupro
+    >>> aupro(np.array([0.9, 0.8, 0.7, 0.3, 0.5, 0.1]), np.array([1, 1, 1, 2, 0, 0]))  # one of two lesions first
+    0.75
     """
     return Ranking.of(score, labels).aupro(max_fpr)
 
@@ -311,5 +378,21 @@ def best_dice(score: NDArray[Any], reference: NDArray[Any]) -> tuple[float, floa
         always shown beside the Dice at a label-free threshold.
     threshold : float
         The largest score value t whose mask ``score >= t`` attains it.
+
+    Raises
+    ------
+    BadDataError, GridMismatchError
+        As `Ranking.of`.
+
+    See Also
+    --------
+    core.evaluation.overlap.dice : Dice of a mask.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.evaluation.ranking import best_dice
+    >>> best_dice(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]))
+    (0.8, 0.35)
     """
     return Ranking.of(score, np.asarray(reference, dtype=bool)).best_dice()

@@ -1,4 +1,8 @@
-"""The siamese patch auto-encoder and its loss, following METHOD.md section 1."""
+"""The siamese patch auto-encoder and its loss, following Pinon, Trombetta and Lartizien (MIDL 2023).
+
+Of the paper (arXiv:2304.08058) the abstract and the introduction were read; the layers are those of the
+same group's later code, and what else is inferred says so where it stands.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +59,8 @@ ENCODERS = {
         "siamese-patch-ae-15-wide", (Layer(5, 1, 3), Layer(3, 1, 4), Layer(3, 1, 12), Layer(3, 1, 16)), True
     ),
 }
-"""15 -> 11 -> 9 -> 3 -> 1 voxels, 16-d latents; and 15 -> 11 -> 9 -> 7 -> 5, 16 x 5 x 5 = 400-d (the group's
-later code)."""
+"""Variants of the network by name, as in the later code of Pinon et al.'s group: 15 -> 11 -> 9 -> 3 -> 1
+voxels, 16-d latents; and 15 -> 11 -> 9 -> 7 -> 5, 16 x 5 x 5 = 400-d."""
 
 
 class SiamesePatchAutoEncoder(nn.Module):
@@ -73,9 +77,42 @@ class SiamesePatchAutoEncoder(nn.Module):
     encoder : {"compact", "wide"}
         See `ENCODERS`.
 
+    Attributes
+    ----------
+    in_channels : int
+    plan : EncoderPlan
+        Layers of the encoder.
+    encoder, decoder : torch.nn.Sequential
+    patch_size : int
+        Edge of a patch, voxels.
+    latent_size : int
+        Length d of a latent vector.
+
+    See Also
+    --------
+    build_autoencoder : Makes one with seeded weights.
+    siamese_loss : What it is trained with.
+    core.network.embedding.embed_dense : Latents of all voxels of a volume.
+
     Notes
     -----
-    Construct through `build_autoencoder` for seeded weights.
+    The siamese branches are one network: a pair's patches pass it together. The idea is that of Pinon
+    et al. (2023), the layers those of the group's later code.
+
+    References
+    ----------
+    * N. Pinon, R. Trombetta and C. Lartizien, "One-Class SVM on siamese neural network latent space for
+      Unsupervised Anomaly Detection on brain MRI White Matter Hyperintensities", MIDL 2023,
+      arXiv:2304.08058.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+    >>> model = build_autoencoder(seed=0).eval()
+    >>> reconstructions, latents = model(torch.rand(4, 2, 15, 15))
+    >>> tuple(reconstructions.shape), tuple(latents.shape)
+    ((4, 2, 15, 15), (4, 16))
     """
 
     def __init__(self, in_channels: int = 2, encoder: str = "compact") -> None:
@@ -95,8 +132,8 @@ class SiamesePatchAutoEncoder(nn.Module):
         self.decoder = nn.Sequential(*up)
 
     def _activation(self, features: int) -> list[nn.Module]:
-        pair: list[nn.Module] = [nn.GELU(), nn.BatchNorm2d(features)]
-        return pair[::-1] if self.plan.norm_first else pair
+        layers: list[nn.Module] = [nn.GELU(), nn.BatchNorm2d(features)]
+        return layers[::-1] if self.plan.norm_first else layers
 
     @property
     def patch_size(self) -> int:
@@ -135,13 +172,27 @@ def build_autoencoder(seed: int, in_channels: int = 2, encoder: str = "compact")
     Parameters
     ----------
     seed : int
+        Of the initial weights.
     in_channels : int
+        Contrasts.
     encoder : {"compact", "wide"}
         See `ENCODERS`.
 
     Returns
     -------
     SiamesePatchAutoEncoder, in training mode, on the CPU, float32.
+
+    See Also
+    --------
+    autoencoder_for : Makes the network that a model's description names.
+
+    Examples
+    --------
+    >>> from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+    >>> build_autoencoder(seed=0).latent_size, build_autoencoder(seed=0, encoder="wide").latent_size
+    (16, 400)
+    >>> sum(weights.numel() for weights in build_autoencoder(seed=0).parameters())
+    5000
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -218,12 +269,18 @@ def siamese_loss(
 
     Notes
     -----
-    Following Pinon et al., MIDL 2023; alpha and the sum over the patch are
-    inferred from the group's other papers (METHOD.md section 1). The window is ours.
+    Following Pinon et al. (2023). That the squared error is summed over the patch, and alpha for it, are
+    inferred from the same group's other papers. The window is this program's.
+
+    References
+    ----------
+    * N. Pinon, R. Trombetta and C. Lartizien, "One-Class SVM on siamese neural network latent space for
+      Unsupervised Anomaly Detection on brain MRI White Matter Hyperintensities", MIDL 2023,
+      arXiv:2304.08058.
     """
     squares = (
-        functional.mse_loss(guess, truth, reduction="none")
-        for truth, guess in zip(patches, reconstructions, strict=True)
+        functional.mse_loss(reconstruction, patch, reduction="none")
+        for patch, reconstruction in zip(patches, reconstructions, strict=True)
     )
     errors = [(each * window).flatten(1).sum(1) for each in squares]
     similarity = functional.cosine_similarity(latents[0], latents[1], dim=1)

@@ -23,14 +23,14 @@ def total(values: Tensor) -> Tensor:
 def gather_rows(rows: Tensor) -> Tensor:
     """Rows of all processes below each other, (n, ...) -> (processes x n, ...); gradients flow back.
 
-    A sum of arrays that are 0 but for the own rows: every backend can do that.
+    A sum of arrays that are 0 but for one process's rows: every backend can do that.
     """
     rank, size = world()
     if size == 1:
         return rows
-    own = torch.zeros(size, device=rows.device, dtype=rows.dtype)
-    own[rank] = 1
-    return total(own.reshape(-1, *[1] * rows.ndim) * rows[None]).flatten(0, 1)
+    share = torch.zeros(size, device=rows.device, dtype=rows.dtype)
+    share[rank] = 1
+    return total(share.reshape(-1, *[1] * rows.ndim) * rows[None]).flatten(0, 1)
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
 
 LANES = 16
-"""Feature maps a convolution should make at once: the float32 numbers of a vector register."""
+"""Number of feature maps a convolution should make at once: the float32 numbers of a vector register."""
 
 SLAB = 8
-"""Axial slices per pass with 16-d latents: about 40 MB a thread for a head at 1 mm."""
+"""Number of axial slices per pass with 16-d latents: about 40 MB a thread for a head at 1 mm."""
 
 
 def slab_slices(model: SiamesePatchAutoEncoder) -> int:
@@ -58,10 +58,24 @@ def embed_patches(
     patches : (n, C, 15, 15) float32 array
         Network input in [0, 1].
     batch_size : int
+        Patches that pass the network together; changes the memory, not the latents.
 
     Returns
     -------
     (n, d) float32 array.
+
+    See Also
+    --------
+    embed_dense : The same for all voxels of a mask, without cutting patches.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+    >>> from bids_wmh_uad.core.network.embedding import embed_patches
+    >>> patches = np.zeros((3, 2, 15, 15), dtype=np.float32)
+    >>> embed_patches(build_autoencoder(seed=0), patches).shape
+    (3, 16)
     """
     latents = np.empty((len(patches), model.latent_size), dtype=np.float32)
     with _evaluating(model) as device:
@@ -116,11 +130,33 @@ class DenseEncoder:
     model : SiamesePatchAutoEncoder
         Read once, its running statistics included; not kept.
     device : torch.device or str, optional
-        Where to compute; the model's without it.
+        Device that computes; the model's without it.
+
+    Attributes
+    ----------
+    device : torch.device
+    halo : int
+        Voxels of a patch on either side of its centre.
+    latent_size : int
+        Length d of a latent vector.
+
+    See Also
+    --------
+    embed_dense : All latents of a mask at once.
 
     Notes
     -----
     Thread-safe: calls share nothing but the weights, which need no gradients.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+    >>> from bids_wmh_uad.core.network.embedding import DenseEncoder
+    >>> image, mask = np.zeros((2, 20, 20, 6), dtype=np.float32), np.ones((20, 20, 6), dtype=bool)
+    >>> encode = DenseEncoder(build_autoencoder(seed=0))
+    >>> tuple(encode(image, mask, slice(0, 2)).shape)  # two slices of 400 voxels
+    (800, 16)
     """
 
     def __init__(self, model: SiamesePatchAutoEncoder, device: torch.device | str | None = None) -> None:
@@ -140,7 +176,7 @@ class DenseEncoder:
         image : (C, X, Y, Z) float32 array
             Network input in [0, 1]; beyond its edge counts as background.
         mask : (X, Y, Z) bool array
-            Voxels wanted.
+            Voxels to embed.
         slab : slice
             Of Z, step 1; a few slices bound the memory (about 5 MB a slice of 150 x 185).
 
@@ -149,8 +185,8 @@ class DenseEncoder:
         (n, d) float32 tensor on `device`, slice by slice: rows in the order of
         ``np.nonzero(slices_first(mask, slab))``.
         """
-        wanted = slices_first(mask, slab)
-        columns: NDArray[np.bool_] = np.logical_or.reduce(wanted)
+        inside = slices_first(mask, slab)
+        columns: NDArray[np.bool_] = np.logical_or.reduce(inside)
         if not columns.any():
             return torch.empty((0, self.latent_size), device=self.device)
         box = _extent(columns, 0), _extent(columns, 1)
@@ -159,17 +195,17 @@ class DenseEncoder:
             if number:
                 torch.ops.aten.gelu_(maps)
             maps = layer(maps)
-        rows = torch.from_numpy(_flat_index(maps.shape, wanted[:, *box])).to(self.device)
+        rows = torch.from_numpy(_flat_index(maps.shape, inside[:, *box])).to(self.device)
         if self._norm is None:
             return self._neighbourhoods(torch.ops.aten.gelu_(maps), rows)
-        # the last GELU and BatchNorm on the wanted rows only
+        # the last GELU and BatchNorm on the rows of the mask only
         latents = self._neighbourhoods(maps, rows)
         torch.ops.aten.gelu_(latents)
         scale, shift = self._norm
         return torch.addcmul(shift, latents, scale, out=latents)
 
     def _neighbourhoods(self, maps: Tensor, rows: Tensor) -> Tensor:
-        """Latents of rows of flattened maps: their own features, or those of the edge x edge positions from them on."""
+        """Latents of rows of flattened maps: the features there, or those of the edge x edge positions from there on."""
         features = maps.reshape(-1, maps.shape[-1])
         if self._edge == 1:
             return features.index_select(0, rows)
@@ -188,15 +224,16 @@ class DenseEncoder:
         source, target = [], []
         for span, size, limit in zip(box, (height, width), image.shape[1:3], strict=True):
             origin = span.start - self.halo
-            inside = slice(max(origin, 0), min(origin + size, limit))
-            source.append(inside)
-            target.append(slice(inside.start - origin, inside.stop - origin))
+            overlap = slice(max(origin, 0), min(origin + size, limit))
+            source.append(overlap)
+            target.append(slice(overlap.start - origin, overlap.stop - origin))
         for channel, values in enumerate(image):  # one by one: long inner loops
             padded[:, target[0], target[1], channel] = values[source[0], source[1]].transpose(2, 0, 1)
         return padded
 
 
 _Folded = tuple[list[_Convolution], tuple[Tensor, Tensor] | None]
+"""Dense layers, and the last BatchNorm's scale and shift where they are left."""
 
 
 def _fold_after(encoder: nn.Sequential, device: torch.device) -> _Folded:
@@ -263,15 +300,15 @@ def _side_by_side(weight: Tensor, block: int, dilation: int) -> Tensor:
 
 def _extent(columns: NDArray[np.bool_], axis: int) -> slice:
     """From the first to the last position on an axis where an (X, Y) array is true anywhere."""
-    where = np.flatnonzero(np.logical_or.reduce(columns, axis=1 - axis))
-    return slice(int(where[0]), int(where[-1]) + 1)
+    positions = np.flatnonzero(np.logical_or.reduce(columns, axis=1 - axis))
+    return slice(int(positions[0]), int(positions[-1]) + 1)
 
 
-def _flat_index(shape: torch.Size, wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Where the wanted voxels (S, X, Y) are among the flattened positions of larger maps (S, X', Y', ...)."""
-    where = np.zeros(shape[:3], dtype=bool)
-    where[:, : wanted.shape[1], : wanted.shape[2]] = wanted
-    return np.flatnonzero(where)
+def _flat_index(shape: torch.Size, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Indices of a mask's voxels (S, X, Y) among the flattened positions of larger maps (S, X', Y', ...)."""
+    padded = np.zeros(shape[:3], dtype=bool)
+    padded[:, : mask.shape[1], : mask.shape[2]] = mask
+    return np.flatnonzero(padded)
 
 
 def slices_first(volume: NDArray[Any], slab: slice) -> NDArray[Any]:
@@ -298,7 +335,7 @@ def embed_dense(
     image : (C, X, Y, Z) float32 array
         Network input in [0, 1]; beyond its edge counts as background.
     mask : (X, Y, Z) bool array
-        Voxels wanted.
+        Voxels to embed.
     slices : int, optional
         Axial slices per pass: bounds the memory, does not change the result beyond rounding;
         `slab_slices` without it.
@@ -310,7 +347,26 @@ def embed_dense(
     Raises
     ------
     GridMismatchError
-        When image and mask differ in shape.
+        `errors.GRID_MISMATCH`, when image and mask differ in shape.
+
+    See Also
+    --------
+    embed_patches : Patches one by one.
+    DenseEncoder : One slab at a time, for volumes whose latents do not fit into memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+    >>> from bids_wmh_uad.core.network.embedding import embed_dense, embed_patches
+    >>> from bids_wmh_uad.core.network.patches import extract_patches
+    >>> image = np.random.default_rng(0).random((2, 20, 20, 3), dtype=np.float32)
+    >>> mask = np.zeros((20, 20, 3), dtype=bool)
+    >>> mask[5:9, 5:9, 1] = True
+    >>> model = build_autoencoder(seed=0).eval()
+    >>> dense = embed_dense(model, image, mask)
+    >>> bool(np.allclose(dense, embed_patches(model, extract_patches(image, np.argwhere(mask))), atol=1e-5))
+    True
     """
     if image.shape[1:] != mask.shape:
         detail = f"shapes {image.shape[1:]} and {mask.shape}"
@@ -322,9 +378,9 @@ def embed_dense(
 
     def embed(start: int) -> None:
         slab = slice(start, start + slices)
-        found = encoder(image, mask, slab).cpu().numpy()
+        values = encoder(image, mask, slab).cpu().numpy()
         rows = slices_first(count, slab)[slices_first(mask, slab)] - 1
-        np.put(whole_rows, rows, found.view(whole_rows.dtype)[:, 0])
+        np.put(whole_rows, rows, values.view(whole_rows.dtype)[:, 0])
 
     parallel_map(embed, range(0, mask.shape[2], slices), 1 if encoder.device.type == "cuda" else None)
     return latents

@@ -7,11 +7,15 @@ its boundary:
           1 - \frac{1}{\rho} \sum_{a \in A} \alpha_a k(z_a, z_b)\Bigr), \qquad
           k(x, y) = \exp(-\gamma |x - y|^2), \quad \gamma = \frac{1}{d \operatorname{Var} z_A}
 
-Following the idea of Pinon and Lartizien, "OCSVM-guided representation learning for unsupervised
-anomaly detection" (arXiv:2507.21164): the abstract and METHOD.md's account were read, the paper's
-equations and code were not. The division by rho, which makes the hinge a share of the boundary's
-score, and gamma's dependence on the batch, without which latents would only have to shrink, are
-choices of this program.
+Following the idea of Pinon and Lartizien (2025): the abstract and an account of its public
+pseudo-code were read, the paper's equations and code were not. The division by rho, which makes the
+hinge a share of the boundary's score, and gamma's dependence on the batch, without which latents
+would only have to shrink, are choices of this program.
+
+References
+----------
+* N. Pinon and C. Lartizien, "OCSVM-guided representation learning for unsupervised anomaly detection",
+  arXiv:2507.21164 (2025).
 """
 
 from __future__ import annotations
@@ -24,9 +28,10 @@ from torch import Tensor
 from bids_wmh_uad.core.svm.solver import scale_features, solve_dual
 
 TOLERANCE = 1e-10
-"""Of the dual, in float64: coefficients off the optimum would be gradients off theirs."""
+"""Largest violation of the dual, in units of the score, in float64: coefficients off the optimum would be
+gradients off theirs."""
 RIDGE = 1e-9
-"""Added to the kernel's diagonal of 1: the same patch may be drawn twice, and only its two
+"""Constant added to the kernel's diagonal of 1: the same patch may be drawn twice, and only its two
 coefficients' sum is determined."""
 
 
@@ -71,6 +76,7 @@ def fit_boundary(latents: Tensor, nu: float) -> Boundary:
     ----------
     latents : (n, d) tensor
     nu : float
+        Bound on the fraction of training outliers, in (0, 1].
 
     Returns
     -------
@@ -115,8 +121,8 @@ def guidance(latents: tuple[Tensor, Tensor], nu: float) -> Tensor:
     """
     first, second = latents
     half = len(first) // 2
-    fitted = torch.cat([first[:half], second[:half]]).double()
-    asked = torch.cat([first[half:], second[half:]]).double()
-    boundary = fit_boundary(fitted, nu)
-    score = rbf_kernel(asked, fitted, boundary.gamma) @ boundary.alpha
+    training = torch.cat([first[:half], second[:half]]).double()
+    test = torch.cat([first[half:], second[half:]]).double()
+    boundary = fit_boundary(training, nu)
+    score = rbf_kernel(test, training, boundary.gamma) @ boundary.alpha
     return torch.relu(1.0 - score / boundary.offset.clamp(min=1e-12)).mean()

@@ -1,21 +1,14 @@
-"""Axial patches and co-located siamese pairs, drawn without per-patch loops."""
+"""Axial patches of the network's input: made, cut out and changed in contrast, without per-patch loops."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
 PATCH_SIZE = 15
-"""Edge of a patch in working voxels (1 mm in plane): METHOD.md section 1."""
+"""Edge of a patch, working voxels (1 mm in plane): that of the later code of Pinon et al.'s group."""
 
 BACKGROUND = 0.0
 """Value of network inputs outside the brain and beyond the image's edge."""
@@ -23,13 +16,8 @@ BACKGROUND = 0.0
 SQUASH_WIDTH = 2.0
 """Z-scores per unit of the logistic that maps z to network input: grey matter, lesions and CSF all stay off its ends."""
 
-BLOCK_SUBJECTS = 32
-"""Subjects open at a time: about 0.5 GB of memory-mapped heads at 1 mm."""
-
-BLOCK_STEPS = 32
-"""Steps on a block of subjects."""
-
 Patches = NDArray[np.float32]
+"""(n, C, size, size) network input."""
 
 
 def squash(z: NDArray[Any], mask: NDArray[np.bool_], width: float = SQUASH_WIDTH) -> NDArray[np.float32]:
@@ -95,17 +83,17 @@ def extract_patches(
     -------
     (n, C, size, size) float32 array; the last two axes follow X and Y.
     """
-    at = np.asarray(coords, dtype=np.int64).reshape(-1, 3)
+    centres = np.asarray(coords, dtype=np.int64).reshape(-1, 3)
     half = size // 2
     limit = np.asarray(image.shape[1:3]) - half
-    if min(image.shape[1:3]) < size or ((at[:, :2] < half) | (at[:, :2] >= limit)).any():
+    if min(image.shape[1:3]) < size or ((centres[:, :2] < half) | (centres[:, :2] >= limit)).any():
         image = np.pad(image, ((0, 0), (half, half), (half, half), (0, 0)), constant_values=background)
-        at = at + np.array([half, half, 0])
-    cut = _windows(image, size)[at[:, 0] - half, at[:, 1] - half, at[:, 2]]
+        centres = centres + np.array([half, half, 0])
+    cut = patch_views(image, size)[centres[:, 0] - half, centres[:, 1] - half, centres[:, 2]]
     return np.ascontiguousarray(cut, dtype=np.float32)
 
 
-def _windows(image: NDArray[Any], size: int) -> NDArray[Any]:
+def patch_views(image: NDArray[Any], size: int) -> NDArray[Any]:
     """All patches of a (C, X, Y, Z) image by their first voxel, without a copy: (X', Y', Z, C, size, size)."""
     windows: NDArray[Any] = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(1, 2))  # type: ignore[call-overload]
     return windows.transpose(1, 2, 3, 0, 4, 5)
@@ -138,233 +126,3 @@ def change_contrast(patches: Patches, gain: NDArray[Any], offset: NDArray[Any]) 
     np.reciprocal(logit, out=logit)
     logit[patches == BACKGROUND] = BACKGROUND
     return logit
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingSubject:
-    """One subject on its working grid.
-
-    Parameters
-    ----------
-    image : (C, X, Y, Z) array
-        Network input; float16 where it is memory-mapped (`workflows.controls`).
-    mask : (X, Y, Z) bool array
-        Where patch centres may lie (the brain, without known lesions).
-    mni_to_voxel : (4, 4) array
-        MNI mm to voxel indices.
-    """
-
-    image: NDArray[np.floating[Any]]
-    mask: NDArray[np.bool_]
-    mni_to_voxel: NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class PairSampler:
-    """Draws patches at the same MNI location of two different subjects.
-
-    Parameters
-    ----------
-    subjects : sequence of TrainingSubject
-        At least two.
-    mni_coordinates : (m, 3) array
-        Brain locations to draw from, MNI mm; jittered by up to half of `spread_mm`.
-    size : int
-        Patch edge, voxels.
-    spread_mm : float
-        Grid step of `mni_coordinates`.
-    contrast, shift : float
-        Standard deviations of the log of the gain and of the offset of `change_contrast`,
-        drawn afresh for each patch and channel; 0 and 0 = off.
-    """
-
-    subjects: Sequence[TrainingSubject]
-    mni_coordinates: NDArray[np.float64]
-    size: int = PATCH_SIZE
-    spread_mm: float = 1.0
-    contrast: float = 0.2
-    shift: float = 0.15
-
-    def __post_init__(self) -> None:
-        if len(self.subjects) < 2:
-            raise BadDataError(
-                TOO_FEW_VOXELS.format(what="training subjects", n=len(self.subjects), needed=2)
-            )
-
-    def __call__(
-        self, n: int, rng: np.random.Generator, rows: slice = slice(None)
-    ) -> tuple[Patches, Patches]:
-        """Draw `n` pairs.
-
-        Parameters
-        ----------
-        n : int
-        rng : numpy.random.Generator
-        rows : slice
-            Pairs that are cut and returned: one process's share of a batch that all of them draw.
-
-        Returns
-        -------
-        first, second : (n, C, size, size) float32 arrays
-
-        Raises
-        ------
-        BadDataError
-            `errors.TOO_FEW_VOXELS`, when (almost) no location lies in both masks.
-        """
-        owner, voxel = self.draw_locations(n, rng)
-        channels = self.subjects[0].image.shape[0]
-        noise = rng.standard_normal((2, n, 2, channels))[:, rows].reshape(2, -1, channels)
-        patches = self._cut(owner[rows].reshape(-1), voxel[rows].reshape(-1, 3))
-        if self.contrast or self.shift:
-            patches = change_contrast(patches, np.exp(self.contrast * noise[0]), self.shift * noise[1])
-        return patches[0::2], patches[1::2]
-
-    def draw_locations(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Draw which subjects and which voxels, by rejection.
-
-        Returns
-        -------
-        owner : (n, 2) int64 array
-            Subject indices, different within a row.
-        voxel : (n, 2, 3) int64 array
-            Their voxels nearest to one common MNI location, both inside their masks.
-        """
-        owners: list[NDArray[np.int64]] = []
-        voxels: list[NDArray[np.int64]] = []
-        found, rounds = 0, 0
-        while found < n:
-            rounds += 1
-            if rounds > 100:
-                raise BadDataError(TOO_FEW_VOXELS.format(what="common brain locations", n=found, needed=n))
-            owner, voxel = self._propose(n + n // 4 + 8, rng)
-            owners.append(owner)
-            voxels.append(voxel)
-            found += len(owner)
-        return np.concatenate(owners)[:n], np.concatenate(voxels)[:n]
-
-    def _propose(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        count = len(self.subjects)
-        mni = self.mni_coordinates[rng.integers(len(self.mni_coordinates), size=n)]
-        mni = np.repeat(mni + self.spread_mm * (rng.random((n, 3)) - 0.5), 2, axis=0)
-        first = rng.integers(count, size=n)
-        owner = np.stack([first, (first + rng.integers(1, count, size=n)) % count], axis=1).reshape(-1)
-        to_voxel, limit = self._to_voxel[owner], self._shape[owner]
-        exact = (to_voxel[:, :, :3] @ mni[:, :, None])[..., 0] + to_voxel[:, :, 3]
-        voxel = np.rint(exact).astype(np.int64)
-        valid = np.asarray(((voxel >= 0) & (voxel < limit)).all(axis=1))
-        voxel = np.minimum(np.maximum(voxel, 0), limit - 1)
-        for index, where in _by_owner(owner):
-            x, y, z = voxel[where].T
-            valid[where] &= self.subjects[index].mask[x, y, z]
-        usable = valid.reshape(n, 2).all(axis=1)
-        return owner.reshape(n, 2)[usable], voxel.reshape(n, 2, 3)[usable]
-
-    @cached_property
-    def _to_voxel(self) -> NDArray[np.float64]:
-        return np.stack([subject.mni_to_voxel[:3] for subject in self.subjects])
-
-    @cached_property
-    def _shape(self) -> NDArray[np.int64]:
-        return np.array([subject.mask.shape for subject in self.subjects])
-
-    @cached_property
-    def _views(self) -> dict[int, NDArray[Any]]:
-        return {
-            index: _windows(subject.image, self.size)
-            for index, subject in enumerate(self.subjects)
-            if min(subject.image.shape[1:3]) >= self.size
-        }
-
-    def _cut(self, owner: NDArray[np.int64], voxel: NDArray[np.int64]) -> Patches:
-        half = self.size // 2
-        patches = np.empty((len(owner), len(self.subjects[0].image), self.size, self.size), dtype=np.float32)
-        margin = self._shape[owner, :2] - half
-        inner = np.asarray(((voxel[:, :2] >= half) & (voxel[:, :2] < margin)).all(axis=1))
-        for index, where in _by_owner(owner):
-            if inner[where].all():
-                x, y, z = voxel[where].T
-                patches[where] = self._views[index][x - half, y - half, z]
-            else:
-                patches[where] = extract_patches(self.subjects[index].image, voxel[where], self.size)
-        return patches
-
-
-def _by_owner(owner: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Every value of an (n,) array with the places where it is."""
-    order = np.argsort(owner, kind="stable")
-    starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
-    for where in np.split(order, starts[1:]) if len(order) else ():
-        yield int(owner[where[0]]), where
-
-
-class BatchSampler:
-    """The batch of every training step, from more subjects than memory holds.
-
-    A step's batch is a function of the seed and the step alone: it can be drawn ahead, again after
-    an interruption, and in shares by several processes. `block_steps` steps in a row draw from a
-    block of at most `block_subjects` subjects, and only these are open: what is mapped at a
-    time is bounded, and a page that was read is used again. A pass over the blocks takes
-    every subject once, in another order each time.
-
-    Parameters
-    ----------
-    count : int
-        Subjects; at least two.
-    open_subject : callable
-        From a subject's index to a `TrainingSubject`.
-    mni_coordinates : (m, 3) array
-        See `PairSampler`.
-    batch_size, seed : int
-    rows : slice
-        Of the batch: what this process takes.
-    block_subjects, block_steps : int
-    spread_mm : float
-        See `PairSampler`.
-    """
-
-    def __init__(  # noqa: PLR0913 (all but the first three are keywords)
-        self,
-        count: int,
-        open_subject: Callable[[int], TrainingSubject],
-        mni_coordinates: NDArray[np.float64],
-        *,
-        batch_size: int,
-        seed: int,
-        rows: slice = slice(None),
-        block_subjects: int = BLOCK_SUBJECTS,
-        block_steps: int = BLOCK_STEPS,
-        spread_mm: float = 1.0,
-    ) -> None:
-        self._count = count
-        self._open = open_subject
-        self._batch_size, self._seed, self._rows = batch_size, seed, rows
-        self._blocks = -(-count // block_subjects)
-        self._block_steps = block_steps
-        self._members: list[int] = []
-        self._coordinates, self._spread_mm = mni_coordinates, spread_mm
-        self._sampler: PairSampler | None = None
-
-    def __call__(self, step: int) -> tuple[Patches, Patches]:
-        """Draw this process's share of a step's pairs: two (n, C, size, size) float32 arrays.
-
-        Raises
-        ------
-        BadDataError
-            As `PairSampler`.
-        """
-        members = self.members(step)
-        if self._sampler is None or members != self._members:
-            self._sampler = None  # closes the last block's files before the next one's are opened
-            subjects = [self._open(index) for index in members]
-            self._sampler = PairSampler(subjects, self._coordinates, spread_mm=self._spread_mm)
-            self._members = members
-        return self._sampler(self._batch_size, np.random.default_rng([self._seed, 0, step]), self._rows)
-
-    def members(self, step: int) -> list[int]:
-        """Subjects that a step draws from."""
-        if self._blocks == 1:
-            return list(range(self._count))
-        turn, block = divmod(step // self._block_steps, self._blocks)
-        order = np.random.default_rng([self._seed, 1, turn]).permutation(self._count)
-        return [int(index) for index in np.array_split(order, self._blocks)[block]]

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 OBJECTIVES = ("siamese", "ocsvm-guided")
+"""Names of the losses: `siamese_loss` alone, and with `guided.guidance`."""
 READ_AHEAD = 2
-"""Batches drawn while the network works on another."""
+"""Number of batches drawn while the network works on another: the network then seldom waits."""
 State = tuple[dict[str, Tensor], dict[str, Any]]
+"""Tensors, and numbers that JSON can hold."""
 
 
 class Batches(Protocol):
@@ -199,9 +201,9 @@ class Trainer:
         was_training = self._model.training
         self._model.eval()
         with torch.inference_mode():
-            guess, _ = self._model(torch.from_numpy(patches).to(self._device))
+            reconstructions, _ = self._model(torch.from_numpy(patches).to(self._device))
         self._model.train(was_training)
-        return patches, guess.float().cpu().numpy()
+        return patches, reconstructions.float().cpu().numpy()
 
     def state(self) -> State:
         """Everything that training goes on from: tensors, and numbers that JSON can hold.
@@ -283,11 +285,15 @@ class Trainer:
         """Loss of a batch, and what `Losses` holds: both branches pass at once and share BatchNorm's statistics."""
         first, second = (torch.from_numpy(patches).to(self._device, non_blocking=True) for patches in pair)
         with torch.autocast(self._device.type, self._precision, enabled=self._precision is not None):
-            guess, latents = network(torch.cat([first, second]))
-        guesses, codes = guess.float().chunk(2), latents.float().chunk(2)
+            both, latents = network(torch.cat([first, second]))
+        reconstructions, codes = both.float().chunk(2), latents.float().chunk(2)
         plan, hinge = self.plan, latents.new_zeros(())
         loss = siamese_loss(
-            (first, second), (guesses[0], guesses[1]), (codes[0], codes[1]), plan.alpha, self._window
+            (first, second),
+            (reconstructions[0], reconstructions[1]),
+            (codes[0], codes[1]),
+            plan.alpha,
+            self._window,
         )
         with torch.no_grad():
             similarity = functional.cosine_similarity(codes[0], codes[1], dim=1).mean()

@@ -1,13 +1,21 @@
-r"""Conjugate gradients on a changing face: thousands of small One-Class SVM duals side by side.
+r"""Conjugate gradients with a changing active set: thousands of small One-Class SVM duals side by side.
 
 .. math:: \min_\alpha \tfrac12 \alpha^T K \alpha \quad \text{s.t.} \quad
           0 \le \alpha_i \le 1, \ \textstyle\sum_i \alpha_i = t
 
-A face of the feasible set says which coefficients are 0, which 1 and which free. Every step
-chooses each model's face anew (primal-dual active set; Hintermueller, Ito and Kunisch, SIAM
-J. Optim. 2002) and moves once along it (conjugate gradients; Hestenes and Stiefel 1952); one
-product with the kernel matrix serves both. Most models are solved in a dozen steps, but
-nothing guarantees it: the caller has to look at the optimality conditions.
+The active set holds the coefficients that are at a bound, 0 or 1; the others are free. Every step
+chooses each model's active set anew (primal-dual active set; Hintermueller et al. 2002) and moves
+the free coefficients once (conjugate gradients; Hestenes and Stiefel 1952); one product with the
+kernel matrix serves both. Most models are solved in a dozen steps, but nothing guarantees it: the
+caller has to look at the optimality conditions. That the two methods are interleaved step by step
+is a choice of this program.
+
+References
+----------
+* M. Hintermueller, K. Ito and K. Kunisch, "The primal-dual active set strategy as a semismooth
+  Newton method", SIAM J. Optim. 13 (2002) 865-888.
+* M. R. Hestenes and E. Stiefel, "Methods of conjugate gradients for solving linear systems",
+  J. Res. Natl. Bur. Stand. 49 (1952) 409-436.
 """
 
 from __future__ import annotations
@@ -17,16 +25,17 @@ import torch
 from torch import Tensor
 
 FIRST_CHECK = 8
-"""Steps before the first look at how many models are solved."""
+"""Steps before the first look at how many models are solved: a look costs a pass over the batch."""
 MAX_STEPS = 40
-LEFT_OVER = 0.02
-"""Fraction of the models that may be left unsolved: a step costs the same for one as for all."""
-LARGEST = 1e4
-"""Longest step, and largest weight of the last direction: a singular kernel sets no bound."""
+"""Steps after which the unsolved models are left to the caller: nothing guarantees convergence."""
+MAX_UNSOLVED = 0.02
+"""Largest fraction of the models left unsolved: a step costs the same for one as for all."""
+MAX_STEP = 1e4
+"""Longest step along a direction, and largest weight of the last direction: a singular kernel sets no bound."""
 
 
-def descend(kernel: Tensor, start: Tensor, total: float, tol: float) -> tuple[Tensor, int]:
-    """Solve most models of a batch.
+def solve_active_set(kernel: Tensor, start: Tensor, total: float, tol: float) -> tuple[Tensor, int]:
+    """Solve nearly all models of a batch.
 
     Parameters
     ----------
@@ -47,47 +56,50 @@ def descend(kernel: Tensor, start: Tensor, total: float, tol: float) -> tuple[Te
     steps : int
     """
     models, count, _ = kernel.shape
-    pair, products = kernel.new_zeros(2, models, count), kernel.new_empty(2, models, count)
-    (direction, correction), (curved, moved) = pair, products  # and their products with the kernel
+    vectors, products = kernel.new_zeros(2, models, count), kernel.new_empty(2, models, count)
+    (direction, correction), (kernel_direction, kernel_correction) = (
+        vectors,
+        products,
+    )  # and their products with the kernel
     alpha = start.clone()
-    force = torch.matmul(alpha[:, None], kernel)[:, 0].neg_()  # minus the gradient, but for a constant
-    curved.zero_()
-    target, clipped, free = torch.empty_like(alpha), torch.empty_like(alpha), torch.ones_like(alpha)
-    ones, size = free.new_ones(count), free.sum(1)  # a product with ones is the fastest sum
-    curvature, totals = torch.ones_like(size), torch.full_like(size, total)
+    residual = torch.matmul(alpha[:, None], kernel)[:, 0].neg_()  # minus the gradient, but for a constant
+    kernel_direction.zero_()
+    target, projected, free = torch.empty_like(alpha), torch.empty_like(alpha), torch.ones_like(alpha)
+    ones, free_count = free.new_ones(count), free.sum(1)  # a product with ones is the fastest sum
+    curvature, totals = torch.ones_like(free_count), torch.full_like(free_count, total)
     for step in range(MAX_STEPS + 1):
-        force.sub_(_dot(force, free).div_(size)[:, None])
-        torch.add(alpha, force, out=target)
-        torch.clamp(target, 0, 1, out=clipped)
+        residual.sub_(_dot(residual, free).div_(free_count)[:, None])
+        torch.add(alpha, residual, out=target)
+        torch.clamp(target, 0, 1, out=projected)
         if step >= FIRST_CHECK:
-            error = torch.sub(clipped, alpha, out=correction).abs_().amax(1)
-            if step == MAX_STEPS or int((error <= tol).sum()) >= (1 - LEFT_OVER) * models:
+            error = torch.sub(projected, alpha, out=correction).abs_().amax(1)
+            if step == MAX_STEPS or int((error <= tol).sum()) >= (1 - MAX_UNSOLVED) * models:
                 break
-        # The new face: what a gradient step would leave between the bounds is free. The rest
+        # The new active set: what a gradient step would leave between the bounds is free. The rest
         # goes to its bound, and the free coefficients make up for the sum.
-        torch.eq(target, clipped, out=free)
-        size = torch.mv(free, ones).clamp_(min=1)
-        torch.lerp(clipped, alpha, free, out=target)
-        missing = torch.addmv(totals, target, ones, alpha=-1)
-        target.addcmul_(free, missing.div_(size)[:, None])
+        torch.eq(target, projected, out=free)
+        free_count = torch.mv(free, ones).clamp_(min=1)
+        torch.lerp(projected, alpha, free, out=target)
+        deficit = torch.addmv(totals, target, ones, alpha=-1)
+        target.addcmul_(free, deficit.div_(free_count)[:, None])
         torch.sub(target, alpha, out=correction)
         alpha, target = target, alpha
-        # The new direction: on the face, of sum 0, conjugate to the last one.
-        torch.mul(force, free, out=clipped)
-        weight = _dot(clipped, curved).div_(curvature).clamp_(-LARGEST, 0)
-        torch.addcmul(force, direction, weight[:, None], value=-1, out=direction).mul_(free)
-        direction.addcmul_(free, torch.mv(direction, ones).div_(size)[:, None], value=-1)
-        multiply(pair.transpose(0, 1), kernel, products.transpose(0, 1))
-        force.sub_(moved)
-        curvature = _dot(direction, curved).clamp_(min=torch.finfo(kernel.dtype).tiny)
-        length = _dot(direction, force).div_(curvature).clamp_(-LARGEST, LARGEST)[:, None]
-        alpha.addcmul_(direction, length)
-        force.addcmul_(curved, length, value=-1)
-    torch.eq(target, clipped, out=free)
-    size = torch.mv(free, ones).clamp_(min=1)
-    missing = torch.addmv(totals, clipped, ones, alpha=-1)
-    clipped.addcmul_(free, missing.div_(size)[:, None])
-    return clipped.clamp_(0, 1), step
+        # The new direction: of free coefficients, of sum 0, conjugate to the last one.
+        torch.mul(residual, free, out=projected)
+        beta = _dot(projected, kernel_direction).div_(curvature).clamp_(-MAX_STEP, 0)
+        torch.addcmul(residual, direction, beta[:, None], value=-1, out=direction).mul_(free)
+        direction.addcmul_(free, torch.mv(direction, ones).div_(free_count)[:, None], value=-1)
+        multiply(vectors.transpose(0, 1), kernel, products.transpose(0, 1))
+        residual.sub_(kernel_correction)
+        curvature = _dot(direction, kernel_direction).clamp_(min=torch.finfo(kernel.dtype).tiny)
+        step_length = _dot(direction, residual).div_(curvature).clamp_(-MAX_STEP, MAX_STEP)[:, None]
+        alpha.addcmul_(direction, step_length)
+        residual.addcmul_(kernel_direction, step_length, value=-1)
+    torch.eq(target, projected, out=free)
+    free_count = torch.mv(free, ones).clamp_(min=1)
+    deficit = torch.addmv(totals, projected, ones, alpha=-1)
+    projected.addcmul_(free, deficit.div_(free_count)[:, None])
+    return projected.clamp_(0, 1), step
 
 
 def multiply(vectors: Tensor, kernel: Tensor, out: Tensor) -> None:

@@ -14,16 +14,16 @@ from torch import Tensor
 from bids_wmh_uad.core.parallel import parallel_map
 from bids_wmh_uad.core.svm.solver import LOG2_E
 
-BLOCK_ELEMENTS = 2**17
-"""Kernel values computed at a time: with the matrix product's operands they stay in a core's cache."""
+SCORE_ELEMENTS = 2**17
+"""Kernel values computed at a time in scoring: with the matrix product's operands they stay in a core's cache."""
 CHUNK_ROWS = 2**16
-"""Rows per piece of work."""
+"""Latents of one piece of work: few enough that all threads are busy to the end."""
 SINGLE_PRECISION_LIMIT = 100.0
 """Largest ``gamma |x|^2`` of a support vector, from their mean, for which float32 arithmetic serves:
 expanded squared distances lose about 1e-7 of it, and so 1e-5 of the kernel."""
 
 OVERFLOW = 1e30
-"""Squared distances beyond this are left to float64."""
+"""Largest squared distance that is left to float32, whose range ends at 3e38."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,26 @@ class KernelSum:
     offset : float
     centre, scale : (d,) array or float
         Latents are standardised to ``(x - centre) / scale`` before the kernel.
+
+    See Also
+    --------
+    core.svm.paradigms.fit_patient, core.svm.paradigms.fit_pooled : Fit one.
+    core.svm.voxelwise.VoxelwiseOneClassSVM : One kernel sum for each voxel.
+
+    Notes
+    -----
+    The exponent is expanded, ``-gamma (|x|^2 - 2 x.s + |s|^2)``, so that all kernel values of a block
+    come from one matrix product; `precision` says where that costs too many digits of float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.svm.kernel import KernelSum
+    >>> model = KernelSum(np.array([[0.0], [1.0]]), np.array([0.5, 0.5]), gamma=1.0, offset=0.6)
+    >>> model.score_samples(np.array([[0.0], [0.5], [2.0]])).round(4)
+    array([0.6839, 0.7788, 0.1931])
+    >>> model.decision_function(np.array([[0.0], [0.5], [2.0]])).round(4)
+    array([ 0.0839,  0.1788, -0.4069])
     """
 
     support_vectors: NDArray[Any]
@@ -146,17 +166,17 @@ class KernelSumOperator:
         norm = features.square().sum(1, keepdim=True)
         features = torch.cat([features, torch.ones_like(norm), norm], 1)
         result = torch.empty(len(features), dtype=features.dtype, device=features.device)
-        rows = max(1, BLOCK_ELEMENTS // self.weights.shape[1])
+        rows = max(1, SCORE_ELEMENTS // self.weights.shape[1])
         for start in range(0, len(features), rows):
             part = features[start : start + rows]
             torch.sum(torch.mm(part, self.weights).exp2_(), 1, out=result[start : start + rows])
         tiny = torch.finfo(result.dtype).tiny / torch.finfo(result.dtype).eps
         result.log_()
-        faint = (result < math.log(tiny)).nonzero()[:, 0]
-        for start in range(0, len(faint), rows):
-            some = faint[start : start + rows]
-            exponents = torch.mm(features[some], self.weights) * math.log(2.0)
-            result[some] = torch.logsumexp(exponents, 1)
+        underflowing = (result < math.log(tiny)).nonzero()[:, 0]
+        for start in range(0, len(underflowing), rows):
+            batch = underflowing[start : start + rows]
+            exponents = torch.mm(features[batch], self.weights) * math.log(2.0)
+            result[batch] = torch.logsumexp(exponents, 1)
         return result
 
     def decision_function(self, latents: Tensor, voxels: Tensor | None = None) -> Tensor:  # noqa: ARG002

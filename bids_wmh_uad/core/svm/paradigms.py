@@ -17,26 +17,27 @@ from bids_wmh_uad.core.svm.solver import scale_features, solve_dual
 from bids_wmh_uad.errors import BAD_LATENTS, TOO_FEW_VOXELS, BadDataError, LatentsError
 
 MINIMUM_SAMPLES = 50
-"""Fewer training latents than this say nothing about a 16-d distribution."""
+"""Least number of training latents: fewer say nothing about a 16-d distribution."""
 
 PATIENT_TOLERANCE = 1e-5
-"""Of the per-patient duals, in units of the score (which is of the order of nu times the sample)."""
+"""Largest violation of a patient's duals, in units of the score (which is of the order of nu times the sample)."""
 
 POOLED_TOLERANCE = 1e-3
-"""Of the pooled dual: scikit-learn's default."""
+"""Largest violation of the pooled dual, in units of the score: scikit-learn's default."""
 
 NORMAL_RANGE = 2 * NormalDist().inv_cdf(0.95)
-"""From the 5th to the 95th percentile of a normal distribution, in standard deviations."""
+"""Width of a normal distribution from its 5th to its 95th percentile, in standard deviations."""
 
 Latents = NDArray[np.float32]
+"""Latent vectors, one per row."""
 
 
 class OneClassModel(Protocol):
     """What scoring needs of a fitted One-Class SVM, whichever voxels it was fitted to.
 
-    Three paradigms fulfil it: *patient* (`fit_patient`) and *pooled* (`fit_pooled`) give one
-    model for all voxels (`kernel.KernelSum`), *voxel* (`voxelwise.VoxelwiseOneClassSVM`) one
-    for each.
+    Three paradigms fulfil it: *patient* (`fit_patient`) and *pooled* (`fit_pooled`) give one model
+    for all voxels (`core.svm.kernel.KernelSum`), *voxel*
+    (`core.svm.voxelwise.VoxelwiseOneClassSVM`) one for each.
     """
 
     def on(self, device: torch.device | str = "cpu") -> ScoreOperator:
@@ -67,6 +68,22 @@ class Standardiser:
     Parameters
     ----------
     centre, scale : (d,) float64 arrays
+
+    See Also
+    --------
+    sklearn.preprocessing.RobustScaler : Median and interquartile range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.svm.paradigms import Standardiser
+    >>> latents = np.stack([np.arange(101.0), np.ones(101)], axis=1)
+    >>> standardiser = Standardiser.fit(latents)
+    >>> standardiser.centre
+    array([50.,  1.])
+    >>> standardiser(latents[[50, 95]]).round(3)  # the median, and the 95th percentile
+    array([[0.   , 0.   ],
+           [1.645, 0.   ]], dtype=float32)
     """
 
     centre: NDArray[np.float64]
@@ -107,6 +124,7 @@ def fit_patient(samples: NDArray[Any], *, nu: float, gamma: float | str, device:
     gamma : float or "scale"
         RBF width in standardised features.
     device : str
+        torch device of the solver.
 
     Returns
     -------
@@ -115,9 +133,36 @@ def fit_patient(samples: NDArray[Any], *, nu: float, gamma: float | str, device:
     Raises
     ------
     BadDataError
-        `errors.TOO_FEW_VOXELS`, when a sample has fewer than 50 rows.
+        `errors.TOO_FEW_VOXELS`, when a sample has fewer than 50 rows; `errors.BAD_VALUE`, when nu or
+        gamma is out of range.
     LatentsError
         `errors.BAD_LATENTS`, when latents are NaN or infinite.
+
+    See Also
+    --------
+    fit_pooled : One model of many controls.
+    core.svm.estimator.OneClassSVM : A single model with scikit-learn's contract.
+
+    Notes
+    -----
+    A One-Class SVM of the patient's own patches follows Pinon et al. (2023), of which the abstract and
+    the introduction were read; details are inferred. The mean of several, and the standardisation,
+    are this program's.
+
+    References
+    ----------
+    * N. Pinon, R. Trombetta and C. Lartizien, "One-Class SVM on siamese neural network latent space for
+      Unsupervised Anomaly Detection on brain MRI White Matter Hyperintensities", MIDL 2023,
+      arXiv:2304.08058.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.svm.paradigms import fit_patient
+    >>> samples = np.random.default_rng(0).normal(size=(2, 200, 3))  # two members
+    >>> model = fit_patient(samples, nu=0.05, gamma="scale")
+    >>> (model.decision_function(np.array([[0.0, 0.0, 0.0], [9.0, 9.0, 9.0]])) > 0).tolist()
+    [True, False]
     """
     return _fit_members(samples, nu, gamma, PATIENT_TOLERANCE, device)
 
@@ -140,11 +185,13 @@ def fit_pooled(
     ----------
     latents : (n, d) array
     nu : float
+        Bound on the fraction of training outliers, in (0, 1].
     gamma : float or "scale"
-        In standardised features (`Standardiser`).
+        RBF width in standardised features (`Standardiser`).
     tol : float
         Of the dual, in units of the score, which is of the order of nu n.
     device : str
+        torch device of the solver.
 
     Returns
     -------
@@ -154,6 +201,20 @@ def fit_pooled(
     ------
     BadDataError, LatentsError
         As `fit_patient`.
+
+    See Also
+    --------
+    fit_patient : The model of one patient.
+    core.svm.voxelwise_fit.fit_voxelwise : One model for each voxel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad.core.svm.paradigms import fit_pooled
+    >>> latents = np.random.default_rng(0).normal(size=(400, 3))
+    >>> model = fit_pooled(latents, nu=0.05, gamma="scale")
+    >>> bool((model.decision_function(latents) < -0.01).mean() <= 0.05)  # at most nu are outliers
+    True
     """
     return _fit_members(latents[None], nu, gamma, tol, device)
 

@@ -3,8 +3,15 @@ r"""Sequential minimal optimisation of small One-Class SVM duals side by side.
 .. math:: \min_\alpha \tfrac12 \alpha^T K \alpha \quad \text{s.t.} \quad
           0 \le \alpha_i \le 1, \ \textstyle\sum_i \alpha_i = t
 
-Every update moves weight between two coefficients of each model, chosen by second-order
-information (Platt 1998; Fan, Chen and Lin, JMLR 2005).
+Every update moves weight between the two coefficients of each model's working pair (Platt 1999), which is
+chosen by second-order information (Fan et al. 2005).
+
+References
+----------
+* J. C. Platt, "Fast training of support vector machines using sequential minimal optimization",
+  in Advances in Kernel Methods (1999) 185-208.
+* R.-E. Fan, P.-H. Chen and C.-J. Lin, "Working set selection using second order information for
+  training support vector machines", JMLR 6 (2005) 1889-1918.
 """
 
 from __future__ import annotations
@@ -15,14 +22,15 @@ import torch
 from torch import Tensor
 
 CHECK_EVERY = 4
-"""Pair updates between two looks at which models have converged."""
+"""Updates between two looks at which models have converged: a look costs a pass over the batch."""
 RETIRE_BELOW = 0.85
-"""Fraction of a batch still unsolved below which the solved models are taken out of it."""
+"""Fraction of a batch still unsolved below which the solved models are taken out: it costs a copy of the rest."""
 MAX_UPDATES = 1_000_000
+"""Largest number of updates: a stop that convergence should never need."""
 
 
-def update_pairs(kernel: Tensor, alpha: Tensor, gradient: Tensor, tol: float) -> tuple[Tensor, int]:
-    """Sequential minimal optimisation of small problems side by side.
+def solve_smo(kernel: Tensor, alpha: Tensor, gradient: Tensor, tol: float) -> tuple[Tensor, int]:
+    """Solve small duals side by side, one working pair of coefficients at a time.
 
     Parameters
     ----------
@@ -30,13 +38,15 @@ def update_pairs(kernel: Tensor, alpha: Tensor, gradient: Tensor, tol: float) ->
     alpha, gradient : (m, q) tensors
         Feasible start and its gradient.
     tol : float
+        Largest violation of the optimality conditions, in units of the score.
 
     Returns
     -------
     alpha : (m, q) tensor
     updates : int
+        Updates of the model that took most.
     """
-    state = _Pairs(kernel, alpha.clone(), gradient)
+    state = _WorkingPairs(kernel, alpha.clone(), gradient)
     result = alpha.clone()
     for update in range(MAX_UPDATES):
         state.select_first()
@@ -44,25 +54,25 @@ def update_pairs(kernel: Tensor, alpha: Tensor, gradient: Tensor, tol: float) ->
             if state.done:
                 break
             continue
-        state.move_pair()
+        state.update_working_pair()
     return result, update
 
 
-class _Pairs:
-    """State of the pair updates: the models still open, and buffers for them.
+class _WorkingPairs:
+    """State of the updates: the models still unsolved, and buffers for them.
 
-    ``gaining`` and ``losing`` are 0 where a coefficient may grow or shrink and
-    +-infinity where it may not: adding them to the gradient masks it.
+    ``gaining`` and ``losing`` are 0 where a coefficient may grow or shrink (libsvm's sets I_up and
+    I_low) and +-infinity where it may not: adding them to the gradient masks it.
     """
 
     def __init__(self, kernel: Tensor, alpha: Tensor, gradient: Tensor) -> None:
         models, size, _ = kernel.shape
         self.rows = kernel.view(models * size, size)
-        self.open = torch.arange(models, device=kernel.device)
+        self.models = torch.arange(models, device=kernel.device)
         self.alpha, self.gradient = alpha, gradient
         self.gaining = torch.where(alpha < 1, 0.0, inf).to(kernel.dtype)
         self.losing = torch.where(alpha > 0, 0.0, -inf).to(kernel.dtype)
-        self.near = kernel.new_tensor(1 + 4 * torch.finfo(kernel.dtype).eps)
+        self.diagonal = kernel.new_tensor(1 + 4 * torch.finfo(kernel.dtype).eps)
         self.signs = kernel.new_tensor([[1.0], [-1.0]])
         self.zero, self.infinity = kernel.new_tensor(0.0), kernel.new_tensor(inf)
         self.buffers = [torch.empty_like(gradient) for _ in range(4)]
@@ -70,9 +80,9 @@ class _Pairs:
 
     def _lay_out(self) -> None:
         count, size = self.alpha.shape
-        self.in_kernel = self.open * size
-        self.in_state = torch.arange(count, device=self.open.device) * size
-        self.low, self.excess, self.row, self.other = (buffer[:count] for buffer in self.buffers)
+        self.in_kernel = self.models * size
+        self.in_state = torch.arange(count, device=self.models.device) * size
+        self.low, self.excess, self.first_row, self.second_row = (buffer[:count] for buffer in self.buffers)
         self.done = count == 0
 
     def select_first(self) -> None:
@@ -90,25 +100,27 @@ class _Pairs:
         if count > RETIRE_BELOW * len(unsolved):
             return False
         solved = ~unsolved
-        result[self.open[solved]] = self.alpha[solved]
+        result[self.models[solved]] = self.alpha[solved]
         keep = unsolved.nonzero()[:, 0]
-        self.open, self.alpha, self.gradient, self.gaining, self.losing = (
-            kept[keep] for kept in (self.open, self.alpha, self.gradient, self.gaining, self.losing)
+        self.models, self.alpha, self.gradient, self.gaining, self.losing = (
+            kept[keep] for kept in (self.models, self.alpha, self.gradient, self.gaining, self.losing)
         )
         self._lay_out()
         return True
 
-    def move_pair(self) -> None:
-        """Move weight to the first sample from the one that lowers the objective most."""
+    def update_working_pair(self) -> None:
+        """Move weight to the pair's first coefficient from the one that lowers the objective most."""
         first = self.in_state + self.first
-        torch.index_select(self.rows, 0, self.in_kernel + self.first, out=self.row)
+        torch.index_select(self.rows, 0, self.in_kernel + self.first, out=self.first_row)
         self.excess.clamp_(min=0)
-        torch.sub(self.near, self.row, out=self.other)  # half the curvature along each pair
-        torch.mul(self.excess, self.excess, out=self.low).div_(self.other)
+        torch.sub(
+            self.diagonal, self.first_row, out=self.second_row
+        )  # half the curvature along each possible pair
+        torch.mul(self.excess, self.excess, out=self.low).div_(self.second_row)
         partner = _argmax(self.low)
         second = self.in_state + partner
         step = self.excess.view(-1).index_select(0, second)
-        step.div_(self.other.view(-1).index_select(0, second)).mul_(0.5)
+        step.div_(self.second_row.view(-1).index_select(0, second)).mul_(0.5)
         pair = torch.cat([first, second])
         weights = self.alpha.view(-1).index_select(0, pair).view(2, -1)
         step = torch.minimum(step, torch.minimum(1 - weights[0], weights[1]))
@@ -116,8 +128,8 @@ class _Pairs:
         self.alpha.view(-1).index_copy_(0, pair, weights)
         self.gaining.view(-1).index_copy_(0, pair, torch.where(weights < 1, self.zero, self.infinity))
         self.losing.view(-1).index_copy_(0, pair, torch.where(weights > 0, self.zero, -self.infinity))
-        torch.index_select(self.rows, 0, self.in_kernel + partner, out=self.other)
-        self.gradient.addcmul_(self.row.sub_(self.other), step[:, None])
+        torch.index_select(self.rows, 0, self.in_kernel + partner, out=self.second_row)
+        self.gradient.addcmul_(self.first_row.sub_(self.second_row), step[:, None])
 
 
 def _argmin(values: Tensor) -> Tensor:

@@ -4,13 +4,20 @@ r"""The One-Class SVM's dual problem, solved for one model or for thousands side
           0 \le \alpha_i \le 1, \ \textstyle\sum_i \alpha_i = \nu n, \qquad
           K_{ij} = \exp(-\gamma |x_i - x_j|^2)
 
-libsvm's problem in libsvm's scale (Schoelkopf et al., Neural Computation 2001; Chang and
-Lin, ACM TIST 2011). Small models are solved by conjugate gradients on a changing face
-(`core.faces`), a cache's worth of kernel matrices at a time, and the few that are not by
-pair updates (`core.pairs`). The kernel matrix of a large model is never held: a round takes
-the samples that violate the optimality conditions most (decomposition, Joachims 1999),
-solves the problem restricted to them, again by pairs, and updates the gradient of all
-samples. Every step is one tensor operation on all the models of the batch.
+The problem of Schoelkopf et al. (2001), in libsvm's scale (Chang and Lin 2011). Small models are
+solved by conjugate gradients with a changing active set (`core.svm.active_set`), a cache's worth of
+kernel matrices at a time, and the few that are not by sequential minimal optimisation
+(`core.svm.smo`). The kernel matrix of a large model is never held: a round takes the working set of
+samples that violate the optimality conditions most (decomposition; Joachims 1999), solves the
+problem restricted to them, again by sequential minimal optimisation, and updates the gradient of
+all samples. Every step is one tensor operation on all the models of the batch.
+
+References
+----------
+* B. Schoelkopf, J. C. Platt, J. Shawe-Taylor, A. J. Smola and R. C. Williamson, "Estimating the
+  support of a high-dimensional distribution", Neural Computation 13 (2001) 1443-1471.
+* C.-C. Chang and C.-J. Lin, "LIBSVM: a library for support vector machines", ACM TIST 2 (2011).
+* T. Joachims, "Making large-scale SVM learning practical", in Advances in Kernel Methods (1999).
 """
 
 from __future__ import annotations
@@ -21,24 +28,29 @@ from math import inf
 import torch
 from torch import Tensor
 
-from bids_wmh_uad.core.svm.active_set import descend, multiply
-from bids_wmh_uad.core.svm.smo import update_pairs
+from bids_wmh_uad.core.svm.active_set import multiply, solve_active_set
+from bids_wmh_uad.core.svm.smo import solve_smo
 
 LOG2_E = 1.4426950408889634
-BLOCK_ELEMENTS = 2**18
-"""Kernel values computed at a time: 1 MB in float32, so that they stay in a core's cache."""
-TOGETHER_ELEMENTS = 3 * 2**19
-"""Kernel values held at a time where models are small: 6 MB in float32, so that they stay in the
-last-level cache; another device, which wants large batches, has 2 ** 28."""
+"""Binary logarithm of e: the factor from natural exponents to those of base 2, the fast exponential."""
+PRODUCT_ELEMENTS = 2**18
+"""Kernel values computed at a time in a product: 1 MB in float32, which stays in a core's cache."""
+MATRIX_ELEMENTS = 3 * 2**19
+"""Kernel values held at a time where models are small: 6 MB in float32, which stay in the
+last-level cache."""
+MATRIX_ELEMENTS_ON_GPU = 2**28
+"""The same on another device, which wants large batches."""
 BISECTIONS = 40
+"""Halvings of an interval of length 2: down to float64's rounding of sums."""
 ROUNDING = 16
 """Units of the floating point's epsilon, relative to the score, below which violations are noise."""
-FEW = 0.05
-"""Up to this nu hardly any coefficient meets its upper bound, and faces are faster than pairs."""
-NEARBY = 0.7
-"""Samples nearer to the mean than this many mean squared distances start without weight: it saves
+SMALL_NU = 0.05
+"""Largest nu of the active-set method: hardly a coefficient is at its upper bound, and it is the faster one."""
+CENTRAL_DISTANCE = 0.7
+"""Distance from the mean, in mean squared distances, up to which samples start without weight: it saves
 a step or two."""
 MAX_ROUNDS = 1000
+"""Largest number of working sets: a stop that convergence should never need."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,14 +113,14 @@ def kernel_product(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
     """``K(left, right) @ weights`` without holding K: (m, p, d), (m, q, d), (m, q) -> (m, p)."""
     models, count = left.shape[:2]
     result = torch.empty(models, count, dtype=left.dtype, device=left.device)
-    rows = max(1, BLOCK_ELEMENTS // right.shape[1])
-    together = max(1, rows // count)
-    for model in range(0, models, together):
-        some = slice(model, model + together)
+    rows = max(1, PRODUCT_ELEMENTS // right.shape[1])
+    models_at_once = max(1, rows // count)
+    for model in range(0, models, models_at_once):
+        batch = slice(model, model + models_at_once)
         for start in range(0, count, rows):
-            part = left[some, start : start + rows]
-            block = kernel_block(part, right[some])
-            result[some, start : start + rows] = torch.matmul(block, weights[some, :, None])[..., 0]
+            part = left[batch, start : start + rows]
+            block = kernel_block(part, right[batch])
+            result[batch, start : start + rows] = torch.matmul(block, weights[batch, :, None])[..., 0]
     return result
 
 
@@ -139,15 +151,15 @@ def solve_dual(features: Tensor, total: float, *, tol: float = 1e-6, working_set
     rounds = updates = 0
     while rounds < MAX_ROUNDS:
         gaining, losing = _extremes(alpha, gradient)
-        left = (losing - gaining > tol).nonzero()[:, 0]
-        if not len(left):
+        unsolved = (losing - gaining > tol).nonzero()[:, 0]
+        if not len(unsolved):
             break
-        some = features[left], alpha[left], gradient[left]
-        moves = _improve(*some, _working_set(*some[1:], working_set), tol)
-        if not moves:
+        batch = features[unsolved], alpha[unsolved], gradient[unsolved]
+        count = _optimise_working_set(*batch, _working_set(*batch[1:], working_set), tol)
+        if not count:
             break  # what violation is left is the rounding of the gradient
-        alpha[left], gradient[left] = some[1:]
-        rounds, updates = rounds + 1, updates + moves
+        alpha[unsolved], gradient[unsolved] = batch[1:]
+        rounds, updates = rounds + 1, updates + count
     return _solution(alpha, _gradient(features, alpha), rounds, updates)
 
 
@@ -157,32 +169,35 @@ def _solution(alpha: Tensor, gradient: Tensor, rounds: int, updates: int) -> Dua
 
 
 def _solve_small(features: Tensor, total: float, tol: float) -> DualSolution:
-    """Solve a batch of models with their kernel matrices at hand: by faces, what that leaves by pairs."""
+    """Solve a batch of models with their kernel matrices at hand: by active sets, what that leaves by SMO."""
     models, count, _ = features.shape
     alpha = features.new_full((models, count), torch.nan)  # NaN is not solved
     gradient = alpha.clone()
     steps = 0
-    if total <= FEW * count:
-        elements = TOGETHER_ELEMENTS if features.device.type == "cpu" else 2**28
-        together = max(1, elements // count**2)
-        buffer = features.new_empty(min(together, models), count, count)
-        for start in range(0, models, together):
-            some = slice(start, start + together)
-            squares = _squares(features[some])
-            kernel = _kernel_matrices(features[some], squares, buffer)
-            alpha[some], taken = descend(kernel, _outlying(squares, total), total, 0.5 * tol)
-            multiply(alpha[some, None], kernel, gradient[some, None])
-            steps = max(steps, taken)
+    if total <= SMALL_NU * count:
+        elements = MATRIX_ELEMENTS if features.device.type == "cpu" else MATRIX_ELEMENTS_ON_GPU
+        models_at_once = max(1, elements // count**2)
+        buffer = features.new_empty(min(models_at_once, models), count, count)
+        for start in range(0, models, models_at_once):
+            batch = slice(start, start + models_at_once)
+            squares = _squares(features[batch])
+            kernel = _kernel_matrices(features[batch], squares, buffer)
+            alpha[batch], steps_taken = solve_active_set(
+                kernel, _outlier_weights(squares, total), total, 0.5 * tol
+            )
+            multiply(alpha[batch, None], kernel, gradient[batch, None])
+            steps = max(steps, steps_taken)
     gaining, losing = _extremes(alpha, gradient)
     rounding = ROUNDING * torch.finfo(features.dtype).eps
     feasible = (alpha.sum(1) - total).abs() <= rounding * (1 + total)
-    left = (~((losing - gaining <= tol) & feasible)).nonzero()[:, 0]
-    if len(left):
-        kernel = _kernel_matrices(features[left], _squares(features[left]))
-        begin = _feasible(alpha[left], total) if steps else _initial_alpha(features, total)
-        alpha[left], taken = update_pairs(kernel, begin, torch.matmul(begin[:, None], kernel)[:, 0], tol)
-        gradient[left] = torch.matmul(alpha[left, None], kernel)[:, 0]
-        steps += taken
+    unsolved = (~((losing - gaining <= tol) & feasible)).nonzero()[:, 0]
+    if len(unsolved):
+        kernel = _kernel_matrices(features[unsolved], _squares(features[unsolved]))
+        initial = _project(alpha[unsolved], total) if steps else _initial_alpha(features, total)
+        first_gradient = torch.matmul(initial[:, None], kernel)[:, 0]
+        alpha[unsolved], steps_taken = solve_smo(kernel, initial, first_gradient, tol)
+        gradient[unsolved] = torch.matmul(alpha[unsolved, None], kernel)[:, 0]
+        steps += steps_taken
     return _solution(alpha, gradient, 1, steps)
 
 
@@ -192,14 +207,14 @@ def _squares(features: Tensor) -> Tensor:
     return torch.mv(flat.square(), flat.new_ones(flat.shape[1])).reshape(features.shape[:-1])
 
 
-def _outlying(squares: Tensor, total: float) -> Tensor:
-    """Coefficients that grow with the distance from the mean, from `NEARBY` on; NaN where all are equal."""
-    weights = (squares - NEARBY * squares.mean(1, keepdim=True)).clamp_(min=0)
+def _outlier_weights(squares: Tensor, total: float) -> Tensor:
+    """Coefficients that grow with the distance from the mean, from `CENTRAL_DISTANCE` on; NaN where all are equal."""
+    weights = (squares - CENTRAL_DISTANCE * squares.mean(1, keepdim=True)).clamp_(min=0)
     return weights.mul_(total / weights.sum(1, keepdim=True))
 
 
-def _feasible(alpha: Tensor, total: float) -> Tensor:
-    """Nearest coefficients in [0, 1] that sum to the total, by bisection for the shift between them."""
+def _project(alpha: Tensor, total: float) -> Tensor:
+    """Project onto the feasible set: the nearest coefficients in [0, 1] that sum to the total, by bisection."""
     alpha = alpha.nan_to_num(0.5).clamp_(0, 1)
     low, high = -torch.ones_like(alpha[:, :1]), torch.ones_like(alpha[:, :1])
     for _ in range(BISECTIONS):
@@ -213,12 +228,12 @@ def _kernel_matrices(features: Tensor, squares: Tensor, buffer: Tensor | None = 
     """Kernel matrices, (m, n, d) and `_squares` -> (m, n, n), a cache's worth of models at a time."""
     models, count, _ = features.shape
     kernel = features.new_empty(models, count, count) if buffer is None else buffer[:models]
-    together = max(1, BLOCK_ELEMENTS // count**2)
-    for start in range(0, models, together):
-        some = slice(start, start + together)
-        block = kernel[some]
-        torch.add(squares[some, :, None], squares[some, None, :], out=block)
-        block.baddbmm_(features[some], features[some].transpose(-1, -2), beta=-1, alpha=2)
+    models_at_once = max(1, PRODUCT_ELEMENTS // count**2)
+    for start in range(0, models, models_at_once):
+        batch = slice(start, start + models_at_once)
+        block = kernel[batch]
+        torch.add(squares[batch, :, None], squares[batch, None, :], out=block)
+        block.baddbmm_(features[batch], features[batch].transpose(-1, -2), beta=-1, alpha=2)
         block.clamp_(max=0).exp2_()
     return kernel
 
@@ -227,20 +242,20 @@ def _initial_alpha(features: Tensor, total: float) -> Tensor:
     """Start from the samples farthest from the mean: support vectors are the outlying ones."""
     models, count = features.shape[:2]
     full = min(int(total), count)
-    chosen = min(full + 1, count)
-    outlying = features.square().sum(-1).topk(chosen).indices
-    weights = torch.ones(chosen, dtype=features.dtype, device=features.device)
-    if chosen > full:
+    weighted = min(full + 1, count)
+    farthest = features.square().sum(-1).topk(weighted).indices
+    weights = torch.ones(weighted, dtype=features.dtype, device=features.device)
+    if weighted > full:
         weights[full] = total - full
     alpha = torch.zeros(models, count, dtype=features.dtype, device=features.device)
-    return alpha.scatter_(1, outlying, weights.expand(models, chosen))
+    return alpha.scatter_(1, farthest, weights.expand(models, weighted))
 
 
 def _gradient(features: Tensor, alpha: Tensor) -> Tensor:
-    """``K alpha`` from the support vectors alone, padded to the model that has most."""
-    most = max(1, int((alpha > 0).sum(1).max()))
-    weights, chosen = alpha.topk(most)
-    return kernel_product(features, _take(features, chosen), weights)
+    """``K alpha`` from the support vectors alone, padded to the largest model's number of them."""
+    largest = max(1, int((alpha > 0).sum(1).max()))
+    weights, support = alpha.topk(largest)
+    return kernel_product(features, _take(features, support), weights)
 
 
 def _take(features: Tensor, rows: Tensor) -> Tensor:
@@ -251,7 +266,10 @@ def _take(features: Tensor, rows: Tensor) -> Tensor:
 
 
 def _extremes(alpha: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Lowest score of a sample that may gain weight and highest of one that may lose some: (m,), (m,)."""
+    """Lowest score of a sample that may gain weight and highest of one that may lose some: (m,), (m,).
+
+    Over libsvm's sets I_up and I_low: a model is solved where the first is no less than the second.
+    """
     gaining = torch.where(alpha < 1, gradient, inf).amin(1)
     losing = torch.where(alpha > 0, gradient, -inf).amax(1)
     return gaining, losing
@@ -271,24 +289,26 @@ def _working_set(alpha: Tensor, gradient: Tensor, size: int) -> Tensor:
     gaining, losing = _extremes(alpha, gradient)
     signed = gradient - (0.5 * (gaining + losing))[:, None]  # > 0: should lose weight
     violation = torch.maximum(torch.where(alpha > 0, signed, -inf), torch.where(alpha < 1, -signed, -inf))
-    for most in (
+    for extreme in (
         torch.where(alpha < 1, gradient, inf).argmin(1),
         torch.where(alpha > 0, gradient, -inf).argmax(1),
     ):
-        violation.scatter_(1, most[:, None], inf)  # among ties, a pair that can move
+        violation.scatter_(1, extreme[:, None], inf)  # among ties, a working pair that can move
     return violation.topk(size).indices
 
 
-def _improve(features: Tensor, alpha: Tensor, gradient: Tensor, chosen: Tensor, tol: float) -> int:
-    """Optimise over one working set per model, (m, q) indices, in place; returns the pair updates."""
-    part = _take(features, chosen)
-    before = alpha.gather(1, chosen)
+def _optimise_working_set(
+    features: Tensor, alpha: Tensor, gradient: Tensor, working: Tensor, tol: float
+) -> int:
+    """Optimise over one working set per model, (m, q) indices, in place; returns the updates it took."""
+    part = _take(features, working)
+    before = alpha.gather(1, working)
     kernel = _kernel_matrices(part, _squares(part))
-    after, updates = update_pairs(kernel, before, gradient.gather(1, chosen), tol)
+    after, updates = solve_smo(kernel, before, gradient.gather(1, working), tol)
     change = after - before
     moved = change.any(0)
     if not moved.any():
         return 0
     gradient += kernel_product(features, part[:, moved], change[:, moved])
-    alpha.scatter_(1, chosen, after)
+    alpha.scatter_(1, working, after)
     return updates

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bids_wmh_uad.core.network.patches import PairSampler, TrainingSubject, extract_patches
+from bids_wmh_uad.core.network.patches import extract_patches
+from bids_wmh_uad.core.network.sampling import PairSampler, TrainingSubject
 from bids_wmh_uad.errors import BAD_CONTROL, BadDataError
 from bids_wmh_uad.imaging.controls import open_control, save_control
 

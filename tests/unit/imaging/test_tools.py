@@ -16,7 +16,6 @@ from hypothesis.extra.numpy import arrays
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy import ndimage
 
-from bids_wmh_uad.core.device import torch_device
 from bids_wmh_uad.errors import (
     BAD_AFFINE,
     EMPTY_IMAGE,
@@ -26,7 +25,6 @@ from bids_wmh_uad.errors import (
     TRUNCATED_IMAGE,
     UNREADABLE_IMAGE,
     BadImageError,
-    TemporaryError,
 )
 from bids_wmh_uad.imaging import bias, registration, resampling, scans
 from bids_wmh_uad.imaging.brain import brain_mask
@@ -347,7 +345,7 @@ def canonical(image: Any, path: Path) -> nib.Nifti1Image:
 
 def test_a_stripped_brain_keeps_its_outline(phantom: PhantomSubject, tmp_path: Path) -> None:
     image = canonical(phantom.t1w, tmp_path / "t1w.nii")
-    mask, stripped = brain_mask(image, tmp_path / "t1w.nii", threads=1, device="cpu")
+    mask, stripped = brain_mask(image, tmp_path / "t1w.nii", device="cpu")
     assert stripped
     brain = np.asanyarray(image.dataobj) != 0
     assert not (brain & ~mask).any()
@@ -358,7 +356,7 @@ def test_noise_is_no_brain(tmp_path: Path) -> None:
     data = np.random.default_rng(0).random((40, 40, 40)).astype(np.float32)
     image = scans.as_image(data, np.diag([0.5, 0.5, 0.5, 1]))  # 8 mL: less than any brain
     with pytest.raises(BadImageError) as raised:
-        brain_mask(image, tmp_path / "noise.nii", threads=1, device="cpu")
+        brain_mask(image, tmp_path / "noise.nii", device="cpu")
     assert str(raised.value).startswith(NO_BRAIN.split("{volume")[0].format(path=tmp_path / "noise.nii"))
 
 
@@ -374,15 +372,3 @@ def test_bias_correction_flattens_a_known_bias(phantom: PhantomSubject, tmp_path
         np.log(biased[brain] / plain[brain]),
     )
     assert ratio_after.std() < 0.35 * ratio_before.std()
-
-
-def test_a_gpu_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert torch_device("auto") == torch_device("cpu") == "cpu"
-    with pytest.raises(TemporaryError, match="--device cuda:1"):
-        torch_device("cuda:1")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert torch_device("auto") == "cuda"
-    assert torch_device("cpu") == "cpu"

@@ -24,7 +24,7 @@ from bids_wmh_uad.core.score.parameters import ScoreParams
 from bids_wmh_uad.core.score.sampling import draw_sample
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.core.svm.paradigms import fit_patient
-from bids_wmh_uad.core.svm.voxelwise import fit_voxelwise
+from bids_wmh_uad.core.svm.voxelwise_fit import fit_voxelwise
 from bids_wmh_uad.errors import BadDataError, GridMismatchError, UsageError
 
 SHAPE = (44, 44, 6)

@@ -113,10 +113,19 @@ def test_unusable_samples_are_typed_errors(samples):
         fitted.score_samples(samples)
 
 
-@pytest.mark.parametrize("options", [{"nu": 0.0}, {"nu": 1.5}, {"gamma": 0.0}, {"gamma": "wide"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"nu": 0.0}, {"nu": 1.5}, {"gamma": 0.0}, {"gamma": "wide"}, {"tol": -1.0}, {"working_set": 1}, {"device": 0},
+    ],
+)  # fmt: skip
 def test_impossible_options(options):
     with pytest.raises(BadDataError, match=next(iter(options))):
         OneClassSVM(**options).fit(np.eye(3))
+
+
+def test_every_parameter_has_declared_limits():
+    assert set(OneClassSVM._parameter_constraints) == set(OneClassSVM().get_params())
 
 
 @settings(max_examples=20, deadline=None)

@@ -8,12 +8,8 @@ import torch
 from sklearn.svm import OneClassSVM as Libsvm
 
 from bids_wmh_uad.core.svm.paradigms import Standardiser
-from bids_wmh_uad.core.svm.voxelwise import (
-    MODELS_TOGETHER,
-    VoxelwiseOneClassSVM,
-    fit_voxelwise,
-    leave_one_out,
-)
+from bids_wmh_uad.core.svm.voxelwise import VoxelwiseOneClassSVM
+from bids_wmh_uad.core.svm.voxelwise_fit import MODELS_PER_PART, fit_voxelwise, leave_one_out
 from bids_wmh_uad.errors import BadDataError, GridMismatchError, LatentsError
 
 MASK = np.random.default_rng(3).random((6, 7, 5)) < 0.5
@@ -109,7 +105,7 @@ def test_from_a_memory_map_and_with_any_number_of_threads(fitted, cohort, tmp_pa
 
 def test_worker_processes_find_the_same_models_and_fail_with_the_same_errors():
     shape = (20, 20, 21)  # more than two parts' worth
-    assert np.prod(shape) > 2 * MODELS_TOGETHER
+    assert np.prod(shape) > 2 * MODELS_PER_PART
     latents = np.random.default_rng(1).normal(size=(12, np.prod(shape), 3)).astype(np.float32)
     mask = np.ones(shape, dtype=bool)
     here, there = (fit_voxelwise(latents, mask, AFFINE, nu=0.2, n_jobs=jobs) for jobs in (None, 2))
@@ -123,7 +119,7 @@ def test_worker_processes_find_the_same_models_and_fail_with_the_same_errors():
     first, second = (leave_one_out(some, nu=0.2, n_jobs=jobs) for jobs in (None, 2))
     np.testing.assert_array_equal(first, second)
     latents[3, 5000, 1] = np.nan
-    with pytest.raises(LatentsError, match=f"1 values at voxels {MODELS_TOGETHER}"):
+    with pytest.raises(LatentsError, match=f"1 values at voxels {MODELS_PER_PART}"):
         fit_voxelwise(latents, mask, AFFINE, nu=0.2, n_jobs=2)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from bids_wmh_uad.core.image.template import CHECK_LEVEL, OUTLINE_LEVEL, template_brain
 from bids_wmh_uad.errors import (
     CUT_BRAIN,
     EMPTY_BRAIN,
@@ -91,7 +92,7 @@ def measure(brain: Brain) -> dict[str, float]:
         found[f"{name}_empty"] = float(np.mean(image[brain.mask] == 0))
     smooth = [_smoothed(image, brain) for image in (brain.flair, brain.t1w)]
     found["dependence"], found["sameness"] = dependence(*smooth)
-    skull = brain.template > 0.15 * float(brain.template.max(initial=0))
+    skull = template_brain(brain.template, CHECK_LEVEL)
     both = brain.mask & skull
     found["template_r"] = _correlation(brain.t1w[both], brain.template[both])
     found["coverage"] = int(np.count_nonzero(both)) / max(1, int(np.count_nonzero(skull)))
@@ -144,7 +145,7 @@ def _correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> flo
 def _smoothed(image: NDArray[np.float32], brain: Brain) -> NDArray[np.float32]:
     """Smoothed at 1.5 mm within the brain's core, so that noise and a shift of a voxel matter little."""
     smooth = ndimage.gaussian_filter(np.where(brain.mask, image, 0).astype(np.float32), 1.5 / brain.spacing)
-    core = brain.mask & (brain.template > 0)
+    core = brain.mask & template_brain(brain.template, OUTLINE_LEVEL, relative=False)
     return np.asarray(smooth[core if core.any() else brain.mask])
 
 

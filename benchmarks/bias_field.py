@@ -26,7 +26,7 @@ def average_precisions(flair: Path, truth: Path) -> dict[str, float]:
     from scipy.ndimage import binary_fill_holes
 
     from bids_wmh_uad.core.evaluation.ranking import average_precision
-    from bids_wmh_uad.core.image.intensity import robust_zscore, smooth_inside
+    from bids_wmh_uad.core.image.intensity import fit_scaling, smooth_inside
     from bids_wmh_uad.imaging import bias, resampling, scans, templates
 
     image = scans.read_scan(flair)
@@ -37,7 +37,7 @@ def average_precisions(flair: Path, truth: Path) -> dict[str, float]:
     result = {}
     for levels in LEVELS:
         corrected = bias.correct_bias(image, brain, levels=levels) if levels else data
-        z, _ = robust_zscore(corrected, brain, reference)
+        z = fit_scaling(corrected, brain & reference).apply(corrected)
         smoothed = smooth_inside(z, brain, image.header.get_zooms())
         result[str(levels)] = round(average_precision(smoothed[brain], lesions[brain]), 3)
     return result

@@ -27,6 +27,8 @@ from sklearn.metrics import average_precision_score
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM
 
+from bids_wmh_uad.core.image.robust import MAD_TO_SD
+
 SIZES = (3_000, 10_000, 30_000, 100_000)
 PEER_LIMIT = 30_000
 ALTERNATIONS = 5
@@ -55,7 +57,7 @@ def fit(method: str, count: int, seed: int) -> dict[str, float]:
 
     train, test, odd = draw(count, seed)
     gamma = 1.0 / WIDTH
-    centre, scale = np.median(train, 0), 1.4826 * np.median(np.abs(train - np.median(train, 0)), 0)
+    centre, scale = np.median(train, 0), MAD_TO_SD * np.median(np.abs(train - np.median(train, 0)), 0)
     start = perf_counter()
     if method == "ours":
         model = fit_pooled(train, nu=NU, gamma=gamma)

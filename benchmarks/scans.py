@@ -20,10 +20,11 @@ from scipy import ndimage
 
 from bids_wmh_uad.bids.references import find_reference
 from bids_wmh_uad.bids.results import finished, read_summaries, result_path
+from bids_wmh_uad.core.image.intensity import Scaling
 from bids_wmh_uad.core.image.volume import Volume, WorkingGrid
 from bids_wmh_uad.core.lesion.components import label_lesions
 from bids_wmh_uad.core.score.scan import Scan
-from bids_wmh_uad.group.evaluation import OTHER_PATHOLOGY
+from bids_wmh_uad.group.evaluation import LESION, OTHER_PATHOLOGY
 from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.imaging.scans import read_volume
 from bids_wmh_uad.imaging.templates import grey_matter
@@ -109,13 +110,13 @@ def read_case(summary: Path, truth: Volume, name: str, kind: str) -> Case:
     for contrast in ("flair", "t1w"):
         path = result_path(summary, contrast)
         white = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())["WhiteMatter"]
-        z = (read_volume(path).data.astype(np.float32) - white["mode"]) / white["scale"]
-        contrasts.append(grid.forward(z.astype(np.float32)))
+        scaling = Scaling(white["mode"], white["scale"])
+        contrasts.append(grid.forward(scaling.apply(read_volume(path).data.astype(np.float32))))
     mask = grid.forward(brain.data > 0, order=0)
     to_template = read_transform(result_path(summary, "flair_to_template"))
     grey = grid.forward(grey_matter(brain, to_template).astype(np.float32)) > 0.5
     labels = grid.forward(np.asarray(truth.data, dtype=np.int16), order=0)
-    lesion = (labels == 1) & mask
+    lesion = (labels == LESION) & mask
     kind = "control" if kind == "phantom" and not lesion.any() else kind
     return Case(
         name,

@@ -10,9 +10,9 @@ import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from bids_wmh_uad.errors import BAD_VALUE, WORK_INSIDE_INPUT, UsageError
+from bids_wmh_uad.files import dump_toml
 
 LEVELS = ("participant", "group", "train")
 PARADIGMS = ("patient", "pooled", "voxel")
@@ -172,9 +172,7 @@ class RunConfig:
 
     def to_toml(self) -> str:
         """The configuration as TOML text; unset values are left out."""
-        import tomli_w
-
-        return tomli_w.dumps(_plain(asdict(self)))
+        return dump_toml(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -201,14 +199,6 @@ def _refuse_inside_raw_data(what: str, path: Path, bids_dir: Path) -> None:
         bids_dir in path.parents and path.relative_to(bids_dir).parts[0] != "derivatives"
     ):
         raise UsageError(WORK_INSIDE_INPUT.format(path=path, what=what))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def available_cpus() -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -77,3 +78,37 @@ def _readable(path: Path) -> None:
 def dump_json(value: Any) -> bytes:
     """JSON as this dataset writes it: sorted keys, two spaces, a final newline."""
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+
+
+def json_plain(value: Any) -> Any:
+    """What JSON can hold of numbers: lists, floats of six digits, null for what is not finite.
+
+    Parameters
+    ----------
+    value : object
+        Mappings, sequences, numpy arrays and scalars, at any depth.
+    """
+    if isinstance(value, Mapping):
+        return {key: json_plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):  # numpy, which this module does not import: --help must be fast
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [json_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def dump_toml(value: Mapping[str, Any]) -> str:
+    """TOML of nested settings: paths as text, and without what is None, which TOML cannot hold."""
+    import tomli_w
+
+    return tomli_w.dumps(_toml_plain(value))
+
+
+def _toml_plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _toml_plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_toml_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -25,7 +25,7 @@ from bids_wmh_uad.core.evaluation.overlap import (
     lesion_recall_by_size,
 )
 from bids_wmh_uad.core.evaluation.ranking import Ranking
-from bids_wmh_uad.core.image.intensity import smooth_inside
+from bids_wmh_uad.core.image.intensity import Scaling, smooth_inside
 from bids_wmh_uad.core.image.volume import Orientation, Volume, check_same_grid, voxel_sizes
 from bids_wmh_uad.core.lesion.components import label_lesions
 from bids_wmh_uad.errors import (
@@ -296,12 +296,12 @@ def _curves(ranking: Ranking) -> dict[str, NDArray[Any]]:
 
 
 def flair_z_baseline(path: Path, flair: Volume, brain: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The smoothed FLAIR z-score of a session, from its preprocessed FLAIR and sidecar."""
+    """The FLAIR z-score of a session, smoothed, from its preprocessed FLAIR and sidecar."""
     sidecar = path.with_name(path.name.replace(".nii.gz", ".json"))
     try:
         white_matter = json.loads(sidecar.read_text())["WhiteMatter"]
-        mode, scale = white_matter["mode"], white_matter["scale"]
+        scaling = Scaling(white_matter["mode"], white_matter["scale"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadDataError(UNREADABLE_SIDECAR.format(path=sidecar, reason=error)) from error
-    z = ((flair.data - mode) / scale).astype(np.float32)
+    z = scaling.apply(flair.data)
     return smooth_inside(z, brain, voxel_sizes(flair.affine))

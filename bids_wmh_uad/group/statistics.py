@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bids_wmh_uad.core.evaluation.agreement import bland_altman, clustered_mean, icc_agreement
 from bids_wmh_uad.core.evaluation.overlap import SIZE_EDGES_ML
+from bids_wmh_uad.files import json_plain
 from bids_wmh_uad.group.evaluation import (
     EVALUATION_COLUMNS,
     Evaluation,
@@ -70,7 +71,7 @@ def summarise(
             "lesion_recall_by_size": _recall_by_size(done),
             "curves": _curves(done),
         }
-    plain: dict[str, Any] = _plain(content)
+    plain: dict[str, Any] = json_plain(content)
     return plain
 
 
@@ -172,14 +173,3 @@ def _band(curves: Sequence[NDArray[np.float64]]) -> dict[str, NDArray[np.float64
         return {"mean": empty, "low": empty, "high": empty}
     low, high = np.percentile(table, SPREAD, axis=0)
     return {"mean": table.mean(axis=0), "low": low, "high": high}
-
-
-def _plain(value: Any) -> Any:
-    """What JSON can hold: lists, floats of six digits, null for what is not finite."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value

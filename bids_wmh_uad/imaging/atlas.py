@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from bids_wmh_uad.core.image.template import ATLAS_LEVEL, template_brain
 from bids_wmh_uad.core.lesion.landmarks import Landmark
 from bids_wmh_uad.imaging import resampling, templates
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-BRAIN = 0.15
-"""Template intensity above which a voxel is brain (its interpolation spills beyond the edge)."""
 CSF_COST = 60.0
 """How much longer a millimetre through fluid is than through tissue, squared in the fluid's fraction."""
 MIDBRAIN = (-26.0, -2.0, -12.0, -14.0)
@@ -40,7 +39,7 @@ def make_atlas() -> nib.Nifti1Image:
     maps = [templates.template(name, resolution=2) for name in ("GM", "WM", "T1w")]
     affine = maps[0].affine
     grey, white, head = (np.asanyarray(image.dataobj, dtype=np.float32) for image in maps)
-    brain = head > BRAIN
+    brain = template_brain(head, ATLAS_LEVEL, relative=False)
     tissue = np.clip(grey + white, 0, 1)
     world = np.stack(np.meshgrid(*map(np.arange, brain.shape), indexing="ij"), axis=-1) @ affine[:3, :3].T
     world += affine[:3, 3]

@@ -8,24 +8,21 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_wmh_uad.core.image.template import TRAINING_LEVEL
+from bids_wmh_uad.core.image.template import template_brain as brain_of
 from bids_wmh_uad.core.image.volume import Volume
 from bids_wmh_uad.imaging.resampling import resample
 from bids_wmh_uad.imaging.scans import as_image
 
 Array = NDArray[Any]
 
-
-BRAIN = 0.1
-"""Of the template's brightest voxel."""
-
 GM_LIKELY = 0.5
 """Grey-matter prior above which a voxel is taken for grey matter."""
 
 
-def template_brain(template: nib.Nifti1Image) -> Array:
-    """Where the skull-stripped T1w template has brain: resampled to a coarse grid, its background ripples above 0."""
-    data = np.asanyarray(template.dataobj)
-    return np.asarray(data > BRAIN * data.max())
+def template_brain(template: nib.Nifti1Image) -> NDArray[np.bool_]:
+    """Where the T1w template has brain, as training and voxel-wise models take it."""
+    return brain_of(np.asanyarray(template.dataobj), TRAINING_LEVEL)
 
 
 def template(which: str, resolution: int = 1) -> nib.Nifti1Image:

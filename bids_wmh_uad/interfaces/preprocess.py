@@ -6,6 +6,7 @@ memory of that step, which the run collects in its log.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from numpy.typing import NDArray
 
 from bids_wmh_uad.core.device import configure_torch
 from bids_wmh_uad.core.evaluation.overlap import dice
-from bids_wmh_uad.core.image.intensity import zscore
 from bids_wmh_uad.imaging import bias, registration, resampling, scans, templates
 from bids_wmh_uad.imaging.brain import brain_mask
 from bids_wmh_uad.imaging.templates import priors_on
@@ -198,7 +198,7 @@ class NormaliseIntensity(Stage):
     output_spec = _NormaliseOutput
 
     def _compute(self, directory: Path) -> None:
-        from bids_wmh_uad.core.image.intensity import robust_zscore
+        from bids_wmh_uad.core.image.intensity import fit_scaling
 
         mask = load_data(self.inputs.brain_mask) > 0
         reference = mask & (load_data(self.inputs.wm) > WM_CERTAIN)
@@ -206,7 +206,6 @@ class NormaliseIntensity(Stage):
         for name in ("flair", "t1w"):
             image = load(getattr(self.inputs, name))
             data = np.asanyarray(image.dataobj)
-            _, scaling = robust_zscore(data, mask, reference, name=name)
-            self._results["scaling"][name] = {"mode": scaling.location, "scale": scaling.scale}
-            z = zscore(data, self._results["scaling"][name])
-            self._save(name, directory, scans.as_image(z, image.affine))
+            scaling = fit_scaling(data, reference, name=name)
+            self._results["scaling"][name] = asdict(scaling)
+            self._save(name, directory, scans.as_image(scaling.apply(data), image.affine))

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from bids_wmh_uad.core.image.intensity import zscore
+from bids_wmh_uad.core.image.intensity import Scaling
 from bids_wmh_uad.imaging import registration, scans
 from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.imaging.scans import read_volume
@@ -67,7 +67,7 @@ class ReusePreprocessed(Stage):
         )
         from_template = np.linalg.inv(flair_to_t1w) @ np.linalg.inv(t1w_to_template)
         data |= priors_on(flair, from_template)
-        data |= {f"{name}_z": zscore(data[name], i.scaling[name]) for name in ("flair", "t1w")}
+        data |= {f"{name}_z": Scaling(**i.scaling[name]).apply(data[name]) for name in ("flair", "t1w")}
         for name, values in data.items():
             self._save(name, directory, scans.as_image(values, flair.affine))
         self._results |= {

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from bids_wmh_uad.core.image.noise import noise_sd
+from bids_wmh_uad.core.image.template import CHECK_LEVEL, OUTLINE_LEVEL, template_brain
 from bids_wmh_uad.errors import (
     CUT_BRAIN,
     EMPTY_BRAIN,
@@ -34,8 +36,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 GREY_CERTAIN, WHITE_CERTAIN = 0.8, 0.9
-"""Priors above which a voxel is taken for the tissue."""
+"""Priors above which a voxel is taken for the tissue, in [0, 1]."""
 DEPENDENCE_BINS = 32
+"""Number of T1w bins of the correlation ratio."""
+DEPENDENCE_MM = 1.5
+"""Smoothing before `dependence`, mm: noise and a shift of a voxel then matter little."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +92,11 @@ def measure(brain: Brain) -> dict[str, float]:
             float(np.median(image[tissue])) if tissue.any() else np.nan for tissue in inside.values()
         )
         found[f"{name}_grey"] = grey / white if white else np.nan
-        found[f"{name}_noise"] = _noise(image, inside["white"])
+        found[f"{name}_noise"] = noise_sd(image, inside["white"], order=1, axes=(0,))
         found[f"{name}_empty"] = float(np.mean(image[brain.mask] == 0))
     smooth = [_smoothed(image, brain) for image in (brain.flair, brain.t1w)]
     found["dependence"], found["sameness"] = dependence(*smooth)
-    skull = brain.template > 0.15 * float(brain.template.max(initial=0))
+    skull = template_brain(brain.template, CHECK_LEVEL)
     both = brain.mask & skull
     found["template_r"] = _correlation(brain.t1w[both], brain.template[both])
     found["coverage"] = int(np.count_nonzero(both)) / max(1, int(np.count_nonzero(skull)))
@@ -142,17 +147,11 @@ def _correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> flo
 
 
 def _smoothed(image: NDArray[np.float32], brain: Brain) -> NDArray[np.float32]:
-    """Smoothed at 1.5 mm within the brain's core, so that noise and a shift of a voxel matter little."""
-    smooth = ndimage.gaussian_filter(np.where(brain.mask, image, 0).astype(np.float32), 1.5 / brain.spacing)
-    core = brain.mask & (brain.template > 0)
+    """What `dependence` compares: smoothed voxels of the brain's core."""
+    inside = np.where(brain.mask, image, 0).astype(np.float32)
+    smooth = ndimage.gaussian_filter(inside, DEPENDENCE_MM / brain.spacing)
+    core = brain.mask & template_brain(brain.template, OUTLINE_LEVEL, relative=False)
     return np.asarray(smooth[core if core.any() else brain.mask])
-
-
-def _noise(image: NDArray[np.float32], tissue: NDArray[np.bool_]) -> float:
-    """Robust noise: median absolute difference of neighbours along the first axis, within a tissue."""
-    pairs = tissue[1:] & tissue[:-1]
-    difference = np.abs(image[1:][pairs] - image[:-1][pairs])
-    return 1.4826 * float(np.median(difference)) / np.sqrt(2) if difference.size else np.nan
 
 
 @dataclass(frozen=True)
@@ -195,10 +194,11 @@ LIMITS = (
     Limit("t1w_noise", -np.inf, 0.25, NOISY, "T1w"),
     Limit("thickness_mm", -np.inf, 7.0, THICK_SLICES),
 )
-"""Far enough from every intact scan tried that they stay silent there (docs/preprocessing.md)."""
+"""Limits of the numbers, in their units: far enough from every intact scan tried that they stay silent there
+(docs/preprocessing.md)."""
 
 OVERLAP, OVERLAP_STRIPPED = 0.95, 0.85
-"""Dice of the brain masks: of two that deepbet made; where a scan came stripped, by another tool."""
+"""Least Dice of the brain masks: of two that deepbet made; where a scan came stripped, by another tool."""
 
 
 def doubts(numbers: Mapping[str, float], *, stripped: bool) -> list[str]:

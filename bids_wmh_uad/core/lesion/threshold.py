@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from bids_wmh_uad.core.image.intensity import MAD_TO_SD
+from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
 from bids_wmh_uad.errors import BAD_VALUE, TOO_FEW_VOXELS, BadDataError, UsageError
 
 if TYPE_CHECKING:
@@ -185,9 +185,8 @@ def operating_point(
 def _robust_tail(values: NDArray[np.float64], k: float) -> float:
     """``(median + k 1.4826 MAD)^2`` of the square roots of the positive values."""
     roots = np.sqrt(values[values > 0]) if (values > 0).any() else np.zeros(1)
-    centre = float(np.median(roots))
-    spread = MAD_TO_SD * float(np.median(np.abs(roots - centre)))
-    return float((centre + k * spread) ** 2)
+    centre, deviation = (float(value) for value in median_and_mad(roots))
+    return float((centre + k * (MAD_TO_SD * deviation)) ** 2)
 
 
 def calibrated_probability(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from bids_wmh_uad.core.image.intensity import noise_sd, smooth_inside
+from bids_wmh_uad.core.image.intensity import smooth_inside
+from bids_wmh_uad.core.image.noise import noise_sd
 from bids_wmh_uad.core.lesion.threshold import operating_point
 from bids_wmh_uad.core.score.expected import expected_flair, flair_ceiling, rim_weight, tissue_weight
 
@@ -52,7 +53,9 @@ def smoothing_mm(scan: Scan, params: ScoreParams) -> float:
     White noise of standard deviation s falls to ``s / (2 sqrt(pi) sigma)`` within a slice. Never
     less than `ScoreParams.sigma_mm`, never more than `SMOOTHEST_MM`.
     """
-    in_plane = scan.zooms[0] * noise_sd(scan.flair_z, scan.mask) / (2 * math.sqrt(math.pi) * params.noise)
+    noise = noise_sd(scan.flair_z, scan.mask, order=2, axes=(0, 1))
+    noise = 0.0 if math.isnan(noise) else noise  # the mask has no inside
+    in_plane = scan.zooms[0] * noise / (2 * math.sqrt(math.pi) * params.noise)
     return min(max(in_plane, params.sigma_mm), max(SMOOTHEST_MM, params.sigma_mm))
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from bids_wmh_uad.core.image.intensity import MAD_TO_SD, smooth_inside
+from bids_wmh_uad.core.image.intensity import smooth_inside
+from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
 from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
 
 if TYPE_CHECKING:
@@ -110,11 +111,12 @@ def expected_flair(
         raise BadDataError(TOO_FEW_VOXELS.format(what="FLAIR given T1w", n=0, needed=1))
     bins = np.array_split(np.argsort(t1w, kind="stable"), max(1, min(T1W_BINS, flair.size // BIN_VOXELS)))
     centre = np.array([np.median(t1w[rows]) for rows in bins])
-    middle = np.array([np.median(flair[rows]) for rows in bins])
-    spread = MAD_TO_SD * np.array(
-        [np.median(np.abs(flair[rows] - own)) for rows, own in zip(bins, middle, strict=True)]
+    middle, deviation = (
+        np.array(values) for values in zip(*(median_and_mad(flair[rows]) for rows in bins), strict=True)
     )
-    middle, spread = (ndimage.gaussian_filter1d(values, 1.0, mode="nearest") for values in (middle, spread))
+    middle, spread = (
+        ndimage.gaussian_filter1d(values, 1.0, mode="nearest") for values in (middle, MAD_TO_SD * deviation)
+    )
     middle = np.minimum(middle, ceiling)
     # a bin of equal values has no spread; where none has, white matter's own serves
     spread = np.maximum(spread, 0.1 * float(np.median(spread)) or 1.0)
@@ -228,5 +230,5 @@ def flair_ceiling(flair_z: NDArray[np.float32], tissue: NDArray[np.bool_], k: fl
     values = flair_z[tissue]
     if values.size == 0:
         raise BadDataError(TOO_FEW_VOXELS.format(what="grey matter", n=0, needed=1))
-    centre = np.median(values)
-    return np.float32(centre + k * MAD_TO_SD * np.median(np.abs(values - centre)))
+    centre, deviation = median_and_mad(values)
+    return np.float32(centre + k * MAD_TO_SD * deviation)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bids_wmh_uad.core.image.intensity import MAD_TO_SD, smooth_inside
+from bids_wmh_uad.core.image.intensity import smooth_inside
+from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
 from bids_wmh_uad.core.network.embedding import DenseEncoder, slab_slices, slices_first
 from bids_wmh_uad.core.parallel import stream_slabs
 from bids_wmh_uad.core.score.brightness import Brightness
@@ -136,7 +137,7 @@ def _surprise_spread(operator: ScoreOperator, sample: Sample) -> float:
     usual = usual[np.isfinite(usual)]
     if not usual.size:
         raise BadDataError(TOO_FEW_VOXELS.format(what="voxels that the model covers", n=0, needed=1))
-    return max(MAD_TO_SD * float(np.median(np.abs(usual - np.median(usual)))), 1e-6)
+    return max(MAD_TO_SD * float(median_and_mad(usual)[1]), 1e-6)
 
 
 def _models(

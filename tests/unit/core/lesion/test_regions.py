@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from bids_wmh_uad.core.image.intensity import robust_zscore
+from bids_wmh_uad.core.image.intensity import fit_scaling
 from bids_wmh_uad.core.image.volume import voxel_sizes
 from bids_wmh_uad.core.lesion import landmarks
 from bids_wmh_uad.core.lesion.landmarks import Landmark, Tissue, map_landmarks
@@ -130,10 +130,8 @@ def scan() -> tuple[Tissue, nib.Nifti1Image, np.ndarray]:
     near = resampling.resample(nib.Nifti1Image(anatomy.periventricular, place), flair, np.eye(4))
     mask = nib.as_closest_canonical(subject.brain).get_fdata() > 0
     grey, white = (resampling.resample(templates.template(name), flair, SHRINK) for name in ("GM", "WM"))
-    z = [
-        robust_zscore(image.get_fdata(dtype=np.float32), mask, mask & (white > 0.9))[0]
-        for image in (flair, t1w)
-    ]
+    data = [image.get_fdata(dtype=np.float32) for image in (flair, t1w)]
+    z = [fit_scaling(contrast, mask & (white > 0.9)).apply(contrast) for contrast in data]
     x, y, _ = np.moveaxis(np.argwhere(near > 0.85) @ flair.affine[:3, :3].T + flair.affine[:3, 3], -1, 0)
     truth = np.zeros(mask.shape, bool)
     truth[near > 0.85] = (np.abs(x) > 10) | (y > -18)  # without the cisterns behind the midbrain

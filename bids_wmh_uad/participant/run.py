@@ -184,14 +184,13 @@ def init_session_wf(session: Session, config: RunConfig, digest: str, root: Path
     score = pe.Node(
         ScoreAnomaly(
             model=method.model, model_digest=digest, paradigm=method.paradigm,
-            score=method.score, nu=method.nu, gamma=method.gamma, n_samples=method.n_samples, seed=method.random_seed,
+            parameters=method.parameters.of_score(), seed=method.random_seed,
             device=performance.device, threads=performance.omp_nthreads,
         ),
         name="score", mem_gb=2.0, n_procs=performance.omp_nthreads,
     )  # fmt: skip
     segment = pe.Node(
-        SegmentLesions(threshold=method.threshold, min_lesion_volume=method.min_lesion_volume),
-        name="segment", mem_gb=1.0,
+        SegmentLesions(parameters=method.parameters.of_mask()), name="segment", mem_gb=1.0
     )  # fmt: skip
     workflow.connect([
         (preprocess, score, [("outputnode.flair_z", "flair"), ("outputnode.t1w_z", "t1w"),

@@ -27,6 +27,7 @@ def average_precisions(flair: Path, truth: Path) -> dict[str, float]:
 
     from bids_wmh_uad.core.evaluation.ranking import average_precision
     from bids_wmh_uad.core.image.intensity import fit_scaling, smooth_inside
+    from bids_wmh_uad.core.parameters import DetectionParameters
     from bids_wmh_uad.imaging import bias, resampling, scans, templates
 
     image = scans.read_scan(flair)
@@ -38,7 +39,7 @@ def average_precisions(flair: Path, truth: Path) -> dict[str, float]:
     for levels in LEVELS:
         corrected = bias.correct_bias(image, brain, levels=levels) if levels else data
         z = fit_scaling(corrected, brain & reference).apply(corrected)
-        smoothed = smooth_inside(z, brain, image.header.get_zooms())
+        smoothed = smooth_inside(z, brain, image.header.get_zooms(), DetectionParameters.sigma_mm)
         result[str(levels)] = round(average_precision(smoothed[brain], lesions[brain]), 3)
     return result
 

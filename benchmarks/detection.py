@@ -48,17 +48,16 @@ from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.lesion.components import label_lesions, total_volume_ml
 from bids_wmh_uad.core.lesion.threshold import calibrated_probability, operating_point
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.anomaly import anomaly_map
 from bids_wmh_uad.core.score.brightness import brightness_maps
 from bids_wmh_uad.core.score.latent import latent_excess
-from bids_wmh_uad.core.score.parameters import ScoreParams
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.models import load_model, model_digest
 from bids_wmh_uad.phantom.dataset import main as write_phantoms
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 CACHE = Path(__file__).resolve().parents[1] / "build" / "detection"
-MIN_LESION_MM3 = 5.0
 CORE = Path(__file__).resolve().parents[1] / "bids_wmh_uad" / "core"
 MEMORY = Memory(CACHE / "maps", verbose=0, compress=1)
 HOSTS = ("sub-P18_ses-T1", "sub-cs26_ses-T1")
@@ -70,7 +69,9 @@ Map = NDArray[np.float32]
 
 def flair_z(case: Case, _seed: int) -> Map:
     """FLAIR alone."""
-    return np.maximum(smooth_inside(case.scan.flair_z, case.scan.mask, case.scan.zooms), 0)
+    return np.maximum(
+        smooth_inside(case.scan.flair_z, case.scan.mask, case.scan.zooms, DetectionParameters.sigma_mm), 0
+    )
 
 
 def excess_context(case: Case, _seed: int) -> Map:
@@ -84,7 +85,7 @@ def excess_context(case: Case, _seed: int) -> Map:
 
 def brightness(case: Case, _seed: int) -> Map:
     """The default score without its latent factor."""
-    return brightness_maps(case.scan, ScoreParams()).score
+    return brightness_maps(case.scan, DetectionParameters()).score
 
 
 def latent(case: Case, seed: int, score: str, random_weights: bool = False) -> Map:
@@ -97,8 +98,9 @@ def latent_map(scan: Scan, seed: int, score: str, random_weights: bool, version:
     model = build_autoencoder(seed).eval() if random_weights else load_model("default")[0]
     rng = np.random.default_rng(seed)
     if score == "latent":
-        return latent_excess(model, scan, ScoreParams(), rng, brightness_maps(scan, ScoreParams())).scores
-    return anomaly_map(model, scan, ScoreParams(score=score), rng).scores
+        params = DetectionParameters()
+        return latent_excess(model, scan, params, rng, brightness_maps(scan, params)).scores
+    return anomaly_map(model, scan, DetectionParameters(score=score), rng).scores
 
 
 def version(random_weights: bool) -> str:
@@ -124,9 +126,9 @@ BASELINES = ("flair_z", "excess_context")
 def measure(case: Case, score: Map) -> dict[str, float]:
     """One map against the truth."""
     inside = case.inside
-    rule = "tail" if (score[inside] >= 0).all() else "gm"
-    point = operating_point(rule, score, case.scan.mask, case.scan.grey_matter)
-    found = label_lesions(point.apply(score, case.scan.mask), case.affine, MIN_LESION_MM3) > 0
+    params = DetectionParameters(threshold="tail" if (score[inside] >= 0).all() else "gm")
+    point = operating_point(params, score, case.scan.mask, case.scan.grey_matter)
+    found = label_lesions(point.apply(score, case.scan.mask), case.affine, params.min_lesion_volume) > 0
     found &= inside
     lesion = case.lesion & inside
     ranking = Ranking.of(score[inside], lesion[inside])
@@ -142,7 +144,9 @@ def measure(case: Case, score: Map) -> dict[str, float]:
 
 def reliability(case: Case, score: Map) -> list[tuple[int, int]]:
     """Voxels of the probability map, and lesion voxels among them, in each bin of `PROBABILITIES`."""
-    point = operating_point("tail", score, case.scan.mask, case.scan.grey_matter)
+    point = operating_point(
+        DetectionParameters(threshold="tail"), score, case.scan.mask, case.scan.grey_matter
+    )
     inside = case.inside & (score > 0)
     probability = calibrated_probability(score[inside], point.levels(score, case.scan.mask)[inside])
     bins = np.digitize(probability, PROBABILITIES[1:-1])

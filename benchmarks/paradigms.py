@@ -34,16 +34,15 @@ from training import flair_z, patients, prepared_controls, train
 
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.cli.parser import parse_args
+from bids_wmh_uad.config import PARADIGMS
 from bids_wmh_uad.core.evaluation.ranking import average_precision
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+from bids_wmh_uad.core.parameters import SCORES, DetectionParameters
 from bids_wmh_uad.core.score.anomaly import anomaly_map
-from bids_wmh_uad.core.score.parameters import SCORES, ScoreParams
 from bids_wmh_uad.core.svm.voxelwise import model_numbers
 from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.models import ONE_CLASS, load_model, load_one_class, save_model
 from bids_wmh_uad.train.normality import fit_normality
-
-PARADIGMS = ("patient", "pooled", "voxel")
 
 
 def fit(controls: Sequence[Path], directory: Path, seed: int) -> float:
@@ -78,8 +77,8 @@ def score(
                 (summary,) = (CACHE / "phantom-out" / case.name).glob("anat/*_desc-wmh_summary.json")
                 to_template = read_transform(result_path(summary, "flair_to_template")) @ case.affine
                 scan = replace(case.scan, voxels=model_numbers(one_class, case.scan.mask, to_template))
-                rng = np.random.default_rng(seed)
-                result = anomaly_map(encoder, scan, ScoreParams(score=name), rng, one_class=one_class).scores
+                params, rng = DetectionParameters(score=name), np.random.default_rng(seed)
+                result = anomaly_map(encoder, scan, params, rng, one_class=one_class).scores
                 ap = average_precision(result[case.inside], case.lesion[case.inside])
                 found.setdefault(f"{name}/{paradigm}", []).append(float(ap))
             if name == "directed":

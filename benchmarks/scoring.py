@@ -34,8 +34,8 @@ ALTERNATIONS = 5
 
 def head() -> None:
     """Score one large head in this process; print its peak memory and time."""
+    from bids_wmh_uad.core.parameters import DetectionParameters
     from bids_wmh_uad.core.score.anomaly import anomaly_map
-    from bids_wmh_uad.core.score.parameters import ScoreParams
     from bids_wmh_uad.core.score.scan import Scan
     from bids_wmh_uad.models import load_model
 
@@ -46,7 +46,7 @@ def head() -> None:
     scan = Scan(*(rng.standard_normal(shape, dtype=np.float32) for _ in range(2)), mask)
     model, _ = load_model()
     start = perf_counter()
-    anomaly_map(model, scan, ScoreParams(), rng)
+    anomaly_map(model, scan, DetectionParameters(), rng)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps({"peak_gib": round(peak, 2), "head_s": round(perf_counter() - start, 1)}))
 

@@ -44,6 +44,7 @@ from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder, build_autoencoder
 from bids_wmh_uad.core.network.embedding import embed_dense, embed_patches
 from bids_wmh_uad.core.network.patches import extract_patches
+from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.svm.estimator import OneClassSVM
 from bids_wmh_uad.core.svm.paradigms import POOLED_TOLERANCE, fit_pooled
 from bids_wmh_uad.imaging.controls import open_control
@@ -136,7 +137,7 @@ def evaluate(
 
 def flair_z(case: Case) -> float:
     """Average precision without any network."""
-    score = smooth_inside(case.scan.flair_z, case.scan.mask, case.scan.zooms)
+    score = smooth_inside(case.scan.flair_z, case.scan.mask, case.scan.zooms, DetectionParameters.sigma_mm)
     return Ranking.of(score[case.inside], case.lesion[case.inside]).average_precision()
 
 

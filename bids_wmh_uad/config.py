@@ -11,16 +11,19 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from bids_wmh_uad.core.network.plan import OBJECTIVES, Plan
+from bids_wmh_uad.core.parameters import SCORES, DetectionParameters
 from bids_wmh_uad.errors import BAD_VALUE, WORK_INSIDE_INPUT, UsageError
 from bids_wmh_uad.files import dump_toml
 
 LEVELS = ("participant", "group", "train")
+"""Names of the analysis levels."""
 PARADIGMS = ("patient", "pooled", "voxel")
-SCORES = ("directed", "faithful")
+"""Names of whose latents a One-Class SVM is fitted to: the patient's, all controls', the controls' at a voxel."""
 ENCODERS = ("compact", "wide")
-OBJECTIVES = ("siamese", "ocsvm-guided")
+"""Names of the encoders of `core.network.autoencoder.ENCODERS`, which imports torch."""
 TEMPLATE = "MNI152NLin2009aSym"
-"""The name of the template that nilearn ships (ICBM 2009a nonlinear symmetric)."""
+"""Name of the template that nilearn ships (ICBM 2009a nonlinear symmetric)."""
 
 
 def _require(condition: bool, option: str, value: object, expected: str) -> None:
@@ -45,16 +48,16 @@ class Selection:
 
 @dataclass(frozen=True)
 class Method:
-    """How lesions are found. Each value changes the results."""
+    """How lesions are found, as far as users choose it. Each value changes the results."""
 
     model: str = "default"
     paradigm: str = "patient"
-    score: str = "directed"
-    nu: float = 0.03
-    gamma: str | float = "scale"
-    n_samples: int = 2000
-    threshold: str = "tail"
-    min_lesion_volume: float = 5.0
+    score: str = DetectionParameters.score
+    nu: float = DetectionParameters.nu
+    gamma: str | float = DetectionParameters.gamma
+    n_samples: int = DetectionParameters.n_samples
+    threshold: str = DetectionParameters.threshold
+    min_lesion_volume: float = DetectionParameters.min_lesion_volume
     random_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -69,6 +72,19 @@ class Method:
         )
         seed_ok = 0 <= self.random_seed < 2**31 - 1  # ITK holds seed + 1 in 32 bits
         _require(seed_ok, "--random-seed", self.random_seed, "expected an integer from 0 to 2147483646")
+        _ = self.parameters  # the threshold rule can be read
+
+    @property
+    def parameters(self) -> DetectionParameters:
+        """All numbers of the score and the lesion mask: the user's, and the defaults of the others."""
+        return DetectionParameters(
+            score=self.score,
+            nu=self.nu,
+            gamma=self.gamma,
+            n_samples=self.n_samples,
+            threshold=self.threshold,
+            min_lesion_volume=self.min_lesion_volume,
+        )
 
 
 @dataclass(frozen=True)
@@ -111,15 +127,15 @@ class Training:
 
     output_model: Path
     encoder: str = "compact"
-    objective: str = "siamese"
+    objective: str = Plan.objective
     epochs: int = 10
     patches_per_epoch: int = 38_400
     batch_size: int = 256
-    alpha: float = 0.005
-    focus: float = 1.5
-    guidance: float = 1.0
+    alpha: float = Plan.alpha
+    focus: float = Plan.focus
+    guidance: float = Plan.guidance
     held_out: float = 0.1
-    patience: int = 3
+    patience: int = Plan.patience
     resume: bool = False
     paradigm: str | None = None
     """Whose One-Class SVMs are fitted to the controls: both if None."""
@@ -171,8 +187,8 @@ class RunConfig:
         return self.output_dir / "logs" / self.run_uuid
 
     def to_toml(self) -> str:
-        """The configuration as TOML text; unset values are left out."""
-        return dump_toml(asdict(self))
+        """The configuration as TOML text, with all numbers of score and mask; unset values are left out."""
+        return dump_toml({**asdict(self), "detection": asdict(self.method.parameters)})
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def sidecars(
             "Device": device,
             **scoring,
             "OneClassSVM": one_class,
+            "Parameters": asdict(method.parameters),
         },
         "probability": {
             "Sources": [out["anomaly"]],

@@ -16,9 +16,7 @@ from bids_wmh_uad import __version__
 from bids_wmh_uad.config import (
     ENCODERS,
     LEVELS,
-    OBJECTIVES,
     PARADIGMS,
-    SCORES,
     Group,
     GroupConfig,
     Method,
@@ -31,6 +29,8 @@ from bids_wmh_uad.config import (
     available_cpus,
     available_memory_gb,
 )
+from bids_wmh_uad.core.network.plan import OBJECTIVES
+from bids_wmh_uad.core.parameters import SCORES
 from bids_wmh_uad.errors import BAD_VALUE, UnknownLevelError, UsageError
 
 DESCRIPTION = """\
@@ -278,11 +278,8 @@ def _selection(args: argparse.Namespace) -> Selection:
 
 
 def _method(args: argparse.Namespace) -> Method:
-    from bids_wmh_uad.core.lesion.threshold import parse_threshold
-
     names = set(Method.__dataclass_fields__) - {"threshold", "paradigm"}
     threshold = Method.threshold if args.threshold is None else args.threshold
-    parse_threshold(threshold)
     own = {name: getattr(args, name) for name in names}
     return Method(threshold=threshold, paradigm=args.paradigm or Method.paradigm, **own)
 

@@ -28,6 +28,7 @@ from bids_wmh_uad.core.evaluation.ranking import Ranking
 from bids_wmh_uad.core.image.intensity import Scaling, smooth_inside
 from bids_wmh_uad.core.image.volume import Orientation, Volume, check_same_grid, voxel_sizes
 from bids_wmh_uad.core.lesion.components import label_lesions
+from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.errors import (
     NO_REFERENCE,
     NO_SUCH_DIRECTORY,
@@ -296,7 +297,7 @@ def _curves(ranking: Ranking) -> dict[str, NDArray[Any]]:
 
 
 def flair_z_baseline(path: Path, flair: Volume, brain: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The FLAIR z-score of a session, smoothed, from its preprocessed FLAIR and sidecar."""
+    """The FLAIR z-score of a session, smoothed as the score smooths at least, from its preprocessed FLAIR and sidecar."""
     sidecar = path.with_name(path.name.replace(".nii.gz", ".json"))
     try:
         white_matter = json.loads(sidecar.read_text())["WhiteMatter"]
@@ -304,4 +305,4 @@ def flair_z_baseline(path: Path, flair: Volume, brain: NDArray[np.bool_]) -> NDA
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadDataError(UNREADABLE_SIDECAR.format(path=sidecar, reason=error)) from error
     z = scaling.apply(flair.data)
-    return smooth_inside(z, brain, voxel_sizes(flair.affine))
+    return smooth_inside(z, brain, voxel_sizes(flair.affine), DetectionParameters.sigma_mm)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from bids_wmh_uad.bids.results import failed_summary, identity, result_path
 from bids_wmh_uad.config import GroupConfig
 from bids_wmh_uad.core.image.volume import check_same_grid
 from bids_wmh_uad.core.lesion.segmentation import segment, warnings_at
-from bids_wmh_uad.core.lesion.threshold import parse_threshold
+from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.errors import BadDataError
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.group.cohort import for_each
@@ -37,9 +38,9 @@ def threshold_label(rule: str) -> str:
     Raises
     ------
     UsageError
-        From the parser.
+        `errors.BAD_VALUE`, when the rule cannot be read.
     """
-    name, parameter = parse_threshold(rule)
+    name, parameter = DetectionParameters(threshold=rule).rule
     return name + f"{parameter:.6g}".replace("-", "m").replace(".", "p").replace("+", "")
 
 
@@ -53,7 +54,7 @@ def rethreshold(
     config : GroupConfig
         ``--min-lesion-volume`` and ``--nprocs``.
     rule : str
-        ``NAME[=VALUE]``, see `core.threshold.parse_threshold`.
+        ``NAME[=VALUE]``, see `core.lesion.threshold.operating_point`.
     summaries : mapping
         Of all sessions, by path.
 
@@ -67,7 +68,7 @@ def rethreshold(
         Sessions whose results could not be used; they are said, and are failed in the new table.
     """
     paths = [path for path, summary in summaries.items() if summary.get("status") == "done"]
-    work = partial(_rethreshold, rule=rule, min_lesion_volume=config.method.min_lesion_volume)
+    work = partial(_rethreshold, parameters=replace(config.method.parameters, threshold=rule))
     new, masks, failures = {path: dict(summary) for path, summary in summaries.items()}, {}, 0
     for path, found in zip(paths, for_each(work, paths, config, SECONDS), strict=True):
         if isinstance(found, BadDataError):
@@ -85,7 +86,7 @@ def _percent(volume_ml: float, icv_ml: float | None) -> float | None:
     return round(100 * volume_ml / icv_ml, 4) if icv_ml else None
 
 
-def _rethreshold(summary: Path, rule: str, min_lesion_volume: float) -> tuple[Path, dict[str, Any]]:
+def _rethreshold(summary: Path, parameters: DetectionParameters) -> tuple[Path, dict[str, Any]]:
     """One session's new mask and measures."""
     paths = {name: result_path(summary, name) for name in ("anomaly", "brain", "regions")}
     anomaly, brain, regions = (read_volume(path) for path in paths.values())
@@ -97,12 +98,11 @@ def _rethreshold(summary: Path, rule: str, min_lesion_volume: float) -> tuple[Pa
         brain.data > 0,
         grey_matter(anomaly, to_template),
         anomaly.affine,
-        threshold=rule,
-        min_lesion_volume=min_lesion_volume,
+        parameters=parameters,
         regions=regions.data,
     )
     start = str(summary).removesuffix(derivatives.OUTPUTS["summary"])
-    path = Path(start + MASK.format(desc=threshold_label(rule)))
+    path = Path(start + MASK.format(desc=threshold_label(parameters.threshold)))
     _write_mask(path, found.labels > 0, paths["anomaly"], found.measures)
     return path, found.measures
 

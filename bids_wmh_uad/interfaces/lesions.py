@@ -21,8 +21,7 @@ class _SegmentInput(BaseInterfaceInputSpec):
     brain_mask = File(exists=True, mandatory=True)
     gm = File(exists=True, mandatory=True)
     regions = File(exists=True, mandatory=True, desc="from FindRegions")
-    threshold = traits.Str(mandatory=True, desc="NAME[=VALUE]")
-    min_lesion_volume = traits.Float(mandatory=True, desc="mm3")
+    parameters = traits.Dict(mandatory=True, desc="DetectionParameters.of_mask()")
 
 
 class _SegmentOutput(TraitedSpec):
@@ -41,6 +40,7 @@ class SegmentLesions(Stage):
     def _compute(self, directory: Path) -> None:
         from bids_wmh_uad.bids.tables import write_lesion_table
         from bids_wmh_uad.core.lesion.segmentation import segment
+        from bids_wmh_uad.core.parameters import DetectionParameters
 
         image = load(self.inputs.anomaly)
         found = segment(
@@ -48,8 +48,7 @@ class SegmentLesions(Stage):
             load_data(self.inputs.brain_mask) > 0,
             load_data(self.inputs.gm) > templates.GM_LIKELY,
             image.affine,
-            threshold=self.inputs.threshold,
-            min_lesion_volume=self.inputs.min_lesion_volume,
+            parameters=DetectionParameters(**self.inputs.parameters),
             regions=load_data(self.inputs.regions),
         )
         self._save("lesions", directory, scans.as_image(found.labels, image.affine))

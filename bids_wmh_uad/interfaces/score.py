@@ -27,10 +27,7 @@ class _ScoreInput(BaseInterfaceInputSpec):
     paradigm = traits.Str(mandatory=True)
     flair_to_t1w = traits.List(traits.List(traits.Float), mandatory=True)
     t1w_to_template = traits.List(traits.List(traits.Float), mandatory=True)
-    score = traits.Str(mandatory=True)
-    nu = traits.Float(mandatory=True)
-    gamma = traits.Either(traits.Float(), traits.Str(), mandatory=True)
-    n_samples = traits.Int(mandatory=True)
+    parameters = traits.Dict(mandatory=True, desc="DetectionParameters.of_score()")
     seed = traits.Int(mandatory=True)
     device = traits.Str("cpu", usedefault=True, nohash=True)
     threads = traits.Int(1, usedefault=True, nohash=True)
@@ -51,8 +48,8 @@ class ScoreAnomaly(Stage):
 
     def _compute(self, directory: Path) -> None:
         from bids_wmh_uad.core.image.volume import WorkingGrid
+        from bids_wmh_uad.core.parameters import DetectionParameters
         from bids_wmh_uad.core.score.anomaly import anomaly_map, uncovered_warnings
-        from bids_wmh_uad.core.score.parameters import ScoreParams
         from bids_wmh_uad.core.score.scan import Scan
         from bids_wmh_uad.core.svm.voxelwise import model_numbers
         from bids_wmh_uad.models import load_model, load_normality
@@ -61,12 +58,7 @@ class ScoreAnomaly(Stage):
         model, _ = load_model(self.inputs.model)
         image = load(self.inputs.flair)
         grid = WorkingGrid.from_affine(image.shape, image.affine)
-        params = ScoreParams(
-            score=self.inputs.score,
-            nu=self.inputs.nu,
-            gamma=self.inputs.gamma,
-            n_samples=self.inputs.n_samples,
-        )
+        params = DetectionParameters(**self.inputs.parameters)
         mask = load_data(self.inputs.brain_mask) > 0
         inside = grid.forward(mask, order=0)
         to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
@@ -85,7 +77,7 @@ class ScoreAnomaly(Stage):
             one_class=one_class, device=resolve_device(self.inputs.device),
         )  # fmt: skip
         uncovered = 0.0 if voxels is None else 100 * float((voxels[inside] < 0).mean())
-        said = [*found.warnings, *uncovered_warnings(uncovered)]
+        said = [*found.warnings, *uncovered_warnings(uncovered, params)]
         self._results |= {"device": found.device, "warnings": said, "uncovered": round(uncovered, 2)}
         native = np.where(mask, grid.backward(found.scores), 0).astype(np.float32)
         self._save("anomaly", directory, scans.as_image(native, image.affine))

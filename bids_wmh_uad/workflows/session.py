@@ -158,7 +158,7 @@ def _score_node(config: RunConfig, digest: str) -> pe.Node:
     return pe.Node(
         ScoreAnomaly(
             model=method.model, model_digest=digest, paradigm=method.paradigm,
-            score=method.score, nu=method.nu, gamma=method.gamma, n_samples=method.n_samples, seed=method.random_seed,
+            parameters=method.parameters.of_score(), seed=method.random_seed,
             device=performance.device, threads=performance.omp_nthreads,
         ),
         name="score", mem_gb=2.0, n_procs=performance.omp_nthreads,
@@ -166,12 +166,7 @@ def _score_node(config: RunConfig, digest: str) -> pe.Node:
 
 
 def _segment_node(config: RunConfig) -> pe.Node:
-    method = config.method
-    return pe.Node(
-        SegmentLesions(threshold=method.threshold, min_lesion_volume=method.min_lesion_volume),
-        name="segment",
-        mem_gb=1.0,
-    )
+    return pe.Node(SegmentLesions(parameters=config.method.parameters.of_mask()), name="segment", mem_gb=1.0)
 
 
 def _explain_node(config: RunConfig, digest: str) -> pe.Node:

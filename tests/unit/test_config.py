@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, asdict
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from bids_wmh_uad.config import (
     available_cpus,
     available_memory_gb,
 )
+from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.errors import BAD_VALUE, WORK_INSIDE_INPUT, UsageError
 
 BIDS = Path("/data/bids")
@@ -109,6 +110,8 @@ def test_toml_holds_the_settings_exactly(nu: float, gamma: str | float, model: s
     )  # fmt: skip
     read = tomllib.loads(made.to_toml())
     assert read["method"] == {**vars(made.method)}
+    assert read["detection"] == asdict(made.method.parameters)
+    assert read["detection"]["nu"] == nu
     assert read["training"]["epochs"] == epochs
     assert read["bids_dir"] == str(BIDS)
     assert read["running"]["work_dir"] == "/work"
@@ -127,8 +130,10 @@ def test_the_machine_has_a_cpu_and_memory() -> None:
     assert 0 < available_memory_gb() < 2**20
 
 
-def test_the_scores_are_those_that_core_knows() -> None:
-    from bids_wmh_uad import config
-    from bids_wmh_uad.core.score import parameters
-
-    assert config.SCORES == parameters.SCORES  # written twice: importing core would slow down --help
+def test_the_parameters_are_what_the_user_chose() -> None:
+    chosen = {"score": "faithful", "nu": 0.5, "gamma": 2.0, "n_samples": 700, "threshold": "gm=3"}
+    made = Method(**chosen, min_lesion_volume=7.0)
+    assert made.parameters == DetectionParameters(**chosen, min_lesion_volume=7.0)
+    assert Method().parameters == DetectionParameters()
+    with pytest.raises(UsageError, match="--threshold"):
+        Method(threshold="guess")

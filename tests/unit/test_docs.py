@@ -117,12 +117,13 @@ def test_every_output_of_a_session_is_documented():
 
 
 def test_every_threshold_rule_and_score_is_documented():
-    from bids_wmh_uad.config import SCORES
-    from bids_wmh_uad.core.lesion.threshold import DEFAULTS
+    from bids_wmh_uad.core.parameters import SCORES, DetectionParameters
 
     text = read("docs/method.md")
     rules = dict(re.findall(r"^\| `(\w+)=\w+` (?:\(.*?([\d.]+)\))?", text, re.MULTILINE))
-    assert {name: float(value) if value else None for name, value in rules.items()} == DEFAULTS
+    assert {
+        name: float(value) if value else None for name, value in rules.items()
+    } == DetectionParameters().rule_defaults
     assert all(f"**`{score}`**" in text for score in SCORES)
 
 
@@ -158,10 +159,11 @@ def test_every_key_of_sidecars_and_summary_is_documented(nipype_offline):
     from bids_wmh_uad.bids.sidecars import SIDECAR_KEYS, sidecar_one_class
     from bids_wmh_uad.config import Method
     from bids_wmh_uad.core.lesion.segmentation import segment
+    from bids_wmh_uad.core.parameters import DetectionParameters
     from bids_wmh_uad.interfaces.outputs import sidecars
 
     score = np.ones((4, 4, 4), np.float32)
-    found = segment(score, score > 0, score, np.eye(4), threshold="value=0.5", min_lesion_volume=0.0)
+    found = segment(score, score > 0, score, np.eye(4), parameters=Method(threshold="value=0.5").parameters)
     raw = Path("/raw")
     session = Session("1", None, raw / "sub-1/anat/sub-1_FLAIR.nii.gz", raw / "sub-1/anat/sub-1_T1w.nii.gz")
     scaling = {name: {"mode": 1.0, "scale": 1.0} for name in ("flair", "t1w")}
@@ -169,7 +171,10 @@ def test_every_key_of_sidecars_and_summary_is_documented(nipype_offline):
     described = sidecars(session, raw, Method(), "0", one_class, scaling, found.measures, "cpu")
     written = words(found.measures) | words(described) | set(SIDECAR_KEYS.values())
     outputs_by_name = set(described)
-    assert written - outputs_by_name <= code_spans(read("docs/outputs.md"))
+    parameters = set(described["anomaly"]["Parameters"])  # their own docstring says what each is
+    assert parameters == set(DetectionParameters.__dataclass_fields__)
+    parameters.add("Parameters")
+    assert written - outputs_by_name - parameters <= code_spans(read("docs/outputs.md"))
 
 
 def test_every_figure_of_the_page_is_documented():

@@ -87,9 +87,9 @@ def fit_scaling(image: NDArray[Any], reference: NDArray[np.bool_], *, name: str 
 
 
 def smooth_inside(
-    values: NDArray[np.float32], mask: NDArray[np.bool_], zooms: ArrayLike, sigma_mm: float = 0.7
+    values: NDArray[np.float32], mask: NDArray[np.bool_], zooms: ArrayLike, sigma_mm: float
 ) -> NDArray[np.float32]:
-    """Smooth within the mask; of FLAIR z, at the default width, this is the baseline score.
+    """Smooth within the mask.
 
     Normalised convolution ``G*(v m) / G*m`` (Knutsson and Westin, CVPR 1993), so that the brain's edge is not
     pulled towards the background. In millimetres: thick slices are not mixed.

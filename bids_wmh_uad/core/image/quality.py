@@ -82,7 +82,7 @@ def measure(brain: Brain) -> dict[str, float]:
         ``cut``: see `cut_area`; ``flair_empty``, ``t1w_empty``: fraction of the brain that is exactly 0;
         ``icv_ml``: volume of the mask; ``thickness_mm``: largest voxel size.
     """
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     inside = {
         "grey": brain.mask & (brain.grey > GREY_CERTAIN),
         "white": brain.mask & (brain.white > WHITE_CERTAIN),
@@ -91,19 +91,19 @@ def measure(brain: Brain) -> dict[str, float]:
         grey, white = (
             float(np.median(image[tissue])) if tissue.any() else np.nan for tissue in inside.values()
         )
-        found[f"{name}_grey"] = grey / white if white else np.nan
-        found[f"{name}_noise"] = noise_sd(image, inside["white"], order=1, axes=(0,))
-        found[f"{name}_empty"] = float(np.mean(image[brain.mask] == 0))
+        numbers[f"{name}_grey"] = grey / white if white else np.nan
+        numbers[f"{name}_noise"] = noise_sd(image, inside["white"], order=1, axes=(0,))
+        numbers[f"{name}_empty"] = float(np.mean(image[brain.mask] == 0))
     smooth = [_smoothed(image, brain) for image in (brain.flair, brain.t1w)]
-    found["dependence"], found["sameness"] = dependence(*smooth)
+    numbers["dependence"], numbers["sameness"] = dependence(*smooth)
     skull = template_brain(brain.template, CHECK_LEVEL)
     both = brain.mask & skull
-    found["template_r"] = _correlation(brain.t1w[both], brain.template[both])
-    found["coverage"] = int(np.count_nonzero(both)) / max(1, int(np.count_nonzero(skull)))
-    found["cut"] = cut_area(brain.mask)
-    found["icv_ml"] = float(np.count_nonzero(brain.mask) * np.prod(brain.spacing) / 1000)
-    found["thickness_mm"] = float(brain.spacing.max())
-    return found
+    numbers["template_r"] = _correlation(brain.t1w[both], brain.template[both])
+    numbers["coverage"] = int(np.count_nonzero(both)) / max(1, int(np.count_nonzero(skull)))
+    numbers["cut"] = cut_area(brain.mask)
+    numbers["icv_ml"] = float(np.count_nonzero(brain.mask) * np.prod(brain.spacing) / 1000)
+    numbers["thickness_mm"] = float(brain.spacing.max())
+    return numbers
 
 
 def dependence(flair: NDArray[np.float32], t1w: NDArray[np.float32]) -> tuple[float, float]:

@@ -39,16 +39,19 @@ class Landmark(IntEnum):
 
 
 SEARCH_MM = 12.0
-"""How far from the atlas's ventricles the scan's own may reach."""
+"""Largest distance of the scan's ventricles from the atlas's, mm."""
 
 SMALLEST_VENTRICLES_ML = 2.0
-"""Less than this was not found: the smallest lateral ventricles of young adults hold more."""
+"""Least volume of ventricles that were found, mL: the smallest lateral ventricles of young adults hold more."""
 
 VENTRICLE_RIM_MM = 5.0
+"""Depth of the ventricles' rim, mm: half fluid and half white matter, it is as grey on T1w as cortex."""
 
 CORTEX_PRIOR = 0.3
+"""Least prior of grey matter in cortex, in [0, 1]."""
 
 SMALLEST_CORTEX_MM3 = 200.0
+"""Volume of the smallest connected part of cortex, mm3: less is noise."""
 
 
 @dataclass(frozen=True)
@@ -173,13 +176,13 @@ def distances(
     scale = np.asarray(spacing, dtype=np.float64)
     # the nearest voxel of a mask is one of its rim, or the point itself
     rim = targets & ~ndimage.binary_erosion(targets)
-    where = np.argwhere(points) * scale
-    found = np.full(len(where), np.inf)
-    if rim.any() and len(where):
+    centres = np.argwhere(points) * scale
+    nearest = np.full(len(centres), np.inf)
+    if rim.any() and len(centres):
         tree = cKDTree(np.argwhere(rim) * scale)
-        found = np.asarray(tree.query(where, distance_upper_bound=bound * (1 + 1e-9))[0])
-    found[targets[points]] = 0.0
-    return found
+        nearest = np.asarray(tree.query(centres, distance_upper_bound=bound * (1 + 1e-9))[0])
+    nearest[targets[points]] = 0.0
+    return nearest
 
 
 def map_landmarks(

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 
 REGIONS = ("periventricular", "deep", "juxtacortical", "infratentorial")
+"""Names of the regions, in the order of the summary."""
 
 CONTIGUOUS_MM = 3.0
-"""A lesion that comes this near to a ventricle is periventricular, whole (continuity rule). The 3 mm
+"""Largest distance of a periventricular lesion from a ventricle, mm, the lesion as a whole (continuity rule). The 3 mm
 bridge the ventricle's lining and partial volume (the juxtaventricular zone of Kim et al. 2008)."""
 JUXTACORTICAL_MM = 2.0
-"""A lesion that comes this near to cortex, and is not periventricular, is juxtacortical."""
+"""Largest distance of a juxtacortical lesion, one that is not periventricular, from cortex, mm."""
 DISTANCE_RULE_MM = 10.0
-"""A voxel this near to a ventricle is periventricular (distance rule)."""
+"""Largest distance of a periventricular voxel from a ventricle, mm (distance rule)."""
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_wmh_uad.core.image.volume import voxel_sizes
-from bids_wmh_uad.core.lesion import regions as where
 from bids_wmh_uad.core.lesion.components import Lesion, label_lesions, lesion_table, total_volume_ml
+from bids_wmh_uad.core.lesion.regions import REGIONS, LesionPlace, place_lesions
 from bids_wmh_uad.core.lesion.threshold import calibrated_probability, operating_point
+from bids_wmh_uad.core.parameters import DetectionParameters
 
-HIGH_LOAD_PERCENT = 4.0
 HIGH_LOAD = (
     "{percent:.1f} % of the brain was marked as lesion: at such loads lesions can be taken for normal"
     " tissue. Look at the anomaly map before using the volume."
 )
+"""Warning about the share of the brain that was marked, percent."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Segmentation:
     labels: NDArray[np.int32]
     probability: NDArray[np.float32]
     lesions: tuple[Lesion, ...]
-    places: tuple[where.LesionPlace, ...]
+    places: tuple[LesionPlace, ...]
     measures: dict[str, Any]
 
 
@@ -52,8 +53,7 @@ def segment(
     grey_matter: NDArray[np.bool_],
     affine: NDArray[np.float64],
     *,
-    threshold: str,
-    min_lesion_volume: float,
+    parameters: DetectionParameters,
     regions: NDArray[np.integer[Any]] | None = None,
 ) -> Segmentation:
     """Threshold an anomaly map without labels and measure what is left.
@@ -64,25 +64,24 @@ def segment(
     mask : ndarray of bool, shape (X, Y, Z)
         The brain.
     grey_matter : ndarray of bool, shape (X, Y, Z)
-        Where the rule looks for what is usual.
+        Reference tissue of the threshold rule.
     affine : ndarray, shape (4, 4)
         Voxel to world, mm.
-    threshold : str
-        ``NAME[=VALUE]``.
-    min_lesion_volume : float
-        In mm3.
+    parameters : DetectionParameters
+        Threshold rule, smallest lesion, steepness of the probability, load that is warned of.
     regions : ndarray of int, shape (X, Y, Z), optional
-        Ventricles, posterior fossa and cortex, see `core.regions`.
+        Ventricles, posterior fossa and cortex, from `landmarks.map_landmarks`.
 
     Raises
     ------
-    UsageError, BadDataError
-        From the threshold rule.
+    BadDataError
+        `errors.TOO_FEW_VOXELS`, from the threshold rule.
     """
-    point = operating_point(threshold, anomaly, mask, grey_matter)
+    point = operating_point(parameters, anomaly, mask, grey_matter)
+    smallest = parameters.min_lesion_volume
 
     def label(shift: float) -> NDArray[np.int32]:
-        return label_lesions(point.moved(shift).apply(anomaly, mask), affine, min_lesion_volume)
+        return label_lesions(point.moved(shift).apply(anomaly, mask), affine, smallest)
 
     labels = label(0.0)
     lesions = lesion_table(labels, anomaly, affine)
@@ -100,30 +99,29 @@ def segment(
             "value": float(point.value),
             **({"peak": float(point.peak), "edge": point.edge} if point.peak > -inf else {}),
         },
-        "min_lesion_volume_mm3": min_lesion_volume,
-        "warnings": [HIGH_LOAD.format(percent=percent)] if percent > HIGH_LOAD_PERCENT else [],
+        "min_lesion_volume_mm3": smallest,
+        "warnings": [HIGH_LOAD.format(percent=percent)] if percent > parameters.high_load_percent else [],
     }
-    places: list[where.LesionPlace] = []
+    places: list[LesionPlace] = []
     if regions is not None:
-        places, near_ml = where.place_lesions(labels, regions, voxel_sizes(affine))
+        places, near_ml = place_lesions(labels, regions, voxel_sizes(affine))
         measures |= _by_region(lesions, places) | {"wmh_volume_ml_within_10mm": round(near_ml, 4)}
-    probability = np.where(mask, calibrated_probability(anomaly, point.levels(anomaly, mask)), 0).astype(
-        np.float32
-    )
+    probability = calibrated_probability(anomaly, point.levels(anomaly, mask), parameters.steepness)
+    probability = np.where(mask, probability, 0).astype(np.float32)
     return Segmentation(labels, probability, tuple(lesions), tuple(places), measures)
 
 
 def warnings_at(measures: dict[str, Any], others: Sequence[str]) -> list[str]:
     """Warnings of a session at another threshold: those that no threshold changes, and the new mask's own."""
     about_load = HIGH_LOAD.partition("}")[2]
-    return [*(said for said in others if not said.endswith(about_load)), *measures["warnings"]]
+    return [*(warning for warning in others if not warning.endswith(about_load)), *measures["warnings"]]
 
 
-def _by_region(lesions: Sequence[Lesion], places: Sequence[where.LesionPlace]) -> dict[str, float]:
+def _by_region(lesions: Sequence[Lesion], places: Sequence[LesionPlace]) -> dict[str, float]:
     """Volume and number of the lesions of each region, by the names of the summary's keys."""
-    found: dict[str, float] = {}
-    for region in where.REGIONS:
-        own = [lesion for lesion, place in zip(lesions, places, strict=True) if place.region == region]
-        found[f"wmh_volume_ml_{region}"] = round(sum(lesion.volume_mm3 for lesion in own) / 1000, 4)
-        found[f"lesion_count_{region}"] = len(own)
-    return found
+    measures: dict[str, float] = {}
+    for region in REGIONS:
+        inside = [lesion for lesion, place in zip(lesions, places, strict=True) if place.region == region]
+        measures[f"wmh_volume_ml_{region}"] = round(sum(lesion.volume_mm3 for lesion in inside) / 1000, 4)
+        measures[f"lesion_count_{region}"] = len(inside)
+    return measures

@@ -10,20 +10,11 @@ import numpy as np
 from scipy import ndimage
 
 from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
-from bids_wmh_uad.errors import BAD_VALUE, TOO_FEW_VOXELS, BadDataError, UsageError
+from bids_wmh_uad.core.parameters import DetectionParameters
+from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-DEFAULTS = {"tail": 3.5, "gm": 1.0, "quantile": 0.99, "value": None}
-"""Known rules and the parameter each has when none is given (None: it must be given)."""
-STEEPNESS = 6.0
-"""Of the probability in log-score (docs/method.md has the reliability curve)."""
-PEAK = 1.5
-"""A lesion's brightest voxel is so many robust standard deviations above the threshold (rule ``tail``)."""
-EDGE = 0.7
-"""A lesion ends where the score falls below this share of its median (rule ``tail``): around bright lesions
-partial volume is above any threshold that faint ones need."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +24,7 @@ class OperatingPoint:
     Parameters
     ----------
     name : str
-        Rule.
+        Rule, see `operating_point`.
     parameter : float
         The rule's parameter.
     value : float
@@ -99,53 +90,21 @@ class OperatingPoint:
         return level[labels]
 
 
-def parse_threshold(text: str) -> tuple[str, float]:
-    """Read ``NAME[=VALUE]``.
-
-    Parameters
-    ----------
-    text : str
-        For example ``tail``, ``gm=1.2``, ``quantile=0.99``, ``value=3.2``.
-
-    Returns
-    -------
-    name, parameter
-
-    Raises
-    ------
-    UsageError
-        `errors.BAD_VALUE`: unknown rule, unreadable or impossible parameter.
-    """
-    name, has_value, number = text.partition("=")
-    expected = "expected tail[=K], gm[=KAPPA], quantile[=Q] or value=T"
-    parameter = DEFAULTS.get(name)
-    try:
-        if has_value:
-            parameter = float(number)
-    except ValueError:
-        parameter = None
-    if name not in DEFAULTS or parameter is None or not np.isfinite(parameter):
-        raise UsageError(BAD_VALUE.format(option="--threshold", value=text, expected=expected))
-    possible = {"quantile": 0.0 <= parameter <= 1.0, "tail": parameter > 0, "gm": parameter > 0}
-    if not possible.get(name, True):
-        raise UsageError(BAD_VALUE.format(option="--threshold", value=text, expected=expected))
-    return name, parameter
-
-
 def operating_point(
-    rule: str, score: NDArray[Any], mask: NDArray[np.bool_], reference: NDArray[np.bool_] | None = None
+    parameters: DetectionParameters,
+    score: NDArray[Any],
+    mask: NDArray[np.bool_],
+    reference: NDArray[np.bool_] | None = None,
 ) -> OperatingPoint:
     """Find the threshold of an anomaly map by a named rule, without labels.
 
     Parameters
     ----------
-    rule : str
-        ``NAME[=VALUE]``, see `parse_threshold`:
+    parameters : DetectionParameters
+        Its `threshold` is ``NAME[=VALUE]``:
 
-        - ``tail=K``: ``median + K x 1.4826 MAD`` of the square root of the score over the
-          reference tissue's positive scores: a robust normal tail, blind to the lesions in it.
-          A lesion must reach K + `PEAK` somewhere, and ends at `EDGE` times its median score;
-        - ``gm=KAPPA``: KAPPA x the 99th percentile of the score in the reference tissue;
+        - ``tail=K``: see `tail_point`, with `peak` and `edge`;
+        - ``gm=KAPPA``: KAPPA x the quantile `gm_quantile` of the score in the reference tissue;
         - ``quantile=Q``: the Q-quantile of the score in the whole mask;
         - ``value=T``: T itself.
     score : (X, Y, Z) array
@@ -161,25 +120,67 @@ def operating_point(
 
     Raises
     ------
-    UsageError
-        `errors.BAD_VALUE`, from the parser.
     BadDataError
         `errors.TOO_FEW_VOXELS`, when the reference tissue has no score.
     """
-    name, parameter = parse_threshold(rule)
+    name, number = parameters.rule
     if name == "value":
-        return OperatingPoint(name, parameter, parameter)
-    inside = mask if reference is None or name == "quantile" else mask & reference
-    values = np.asarray(score[inside], dtype=np.float64)
+        return OperatingPoint(name, number, number)
+    if name == "tail":
+        return tail_point(score, mask, reference, number, parameters.peak, parameters.edge)
+    values = _finite(score, mask if reference is None or name == "quantile" else mask & reference)
+    if name == "gm":
+        return OperatingPoint(name, number, number * float(np.quantile(values, parameters.gm_quantile)))
+    return OperatingPoint(name, number, float(np.quantile(values, number)))
+
+
+def tail_point(
+    score: NDArray[Any],
+    mask: NDArray[np.bool_],
+    reference: NDArray[np.bool_] | None,
+    tail: float,
+    peak: float,
+    edge: float,
+) -> OperatingPoint:
+    """Find where a score leaves the robust normal tail of the reference tissue, blind to the lesions in it.
+
+    The threshold is ``(median + K x 1.4826 MAD)^2`` of the square roots of the tissue's positive scores.
+
+    Parameters
+    ----------
+    score : (X, Y, Z) array
+        Anomaly map.
+    mask : (X, Y, Z) bool array
+        Brain.
+    reference : (X, Y, Z) bool array or None
+        Reference tissue; the brain without it.
+    tail : float
+        K, robust standard deviations of the score's square root.
+    peak : float
+        A lesion must reach K + `peak` somewhere.
+    edge : float
+        A lesion ends at this share of its median score, in [0, 1].
+
+    Returns
+    -------
+    OperatingPoint
+
+    Raises
+    ------
+    BadDataError
+        `errors.TOO_FEW_VOXELS`, when the reference tissue has no score.
+    """
+    values = _finite(score, mask if reference is None else mask & reference)
+    value, highest = (_robust_tail(values, k) for k in (tail, tail + peak))
+    return OperatingPoint("tail", tail, value, highest, edge)
+
+
+def _finite(score: NDArray[Any], tissue: NDArray[np.bool_]) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = np.asarray(score[tissue], dtype=np.float64)
     values = values[np.isfinite(values)]
     if values.size == 0:
         raise BadDataError(TOO_FEW_VOXELS.format(what="threshold reference", n=0, needed=1))
-    if name == "tail":
-        value, peak = (_robust_tail(values, k) for k in (parameter, parameter + PEAK))
-        return OperatingPoint(name, parameter, value, peak, EDGE)
-    if name == "gm":
-        return OperatingPoint(name, parameter, parameter * float(np.quantile(values, 0.99)))
-    return OperatingPoint(name, parameter, float(np.quantile(values, parameter)))
+    return values
 
 
 def _robust_tail(values: NDArray[np.float64], k: float) -> float:
@@ -190,7 +191,7 @@ def _robust_tail(values: NDArray[np.float64], k: float) -> float:
 
 
 def calibrated_probability(
-    score: NDArray[Any], threshold: float | NDArray[Any], steepness: float = STEEPNESS
+    score: NDArray[Any], threshold: float | NDArray[Any], steepness: float = DetectionParameters.steepness
 ) -> NDArray[np.float32]:
     """Map scores to [0, 1] by a logistic in log-score: ``1 / (1 + (threshold / score)^steepness)``.
 

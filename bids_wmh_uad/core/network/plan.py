@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from bids_wmh_uad.core.parameters import DetectionParameters
+
+OBJECTIVES = ("siamese", "ocsvm-guided")
+"""Names of what training minimises, see `Plan`."""
 LEARNING_RATE = 3e-3
+"""Learning rate of Adam at the beginning, dimensionless."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +22,9 @@ class Plan:
     epochs, steps : int
         At most so many epochs, of so many steps each.
     alpha : float
-        Weight of the cosine term; 0 = plain auto-encoder.
+        Weight of the cosine term, >= 0; 0 = plain auto-encoder.
     focus : float
-        Of `autoencoder.focus_window`, voxels; 0 = the whole patch alike.
+        Width of `autoencoder.focus_window`, voxels; 0 = the whole patch alike.
     objective : {"siamese", "ocsvm-guided"}
         The second adds `guided.guidance`.
     nu, guidance : float
@@ -35,7 +40,7 @@ class Plan:
     alpha: float = 0.005
     focus: float = 1.5
     objective: str = "siamese"
-    nu: float = 0.03
+    nu: float = DetectionParameters.nu
     guidance: float = 1.0
     patience: int = 3
     lr: float = LEARNING_RATE

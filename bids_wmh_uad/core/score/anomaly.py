@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_wmh_uad.core.network.embedding import slab_slices
+from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.brightness import brightness_maps
-from bids_wmh_uad.core.score.latent import AnomalyMap, _faithful, latent_excess
-from bids_wmh_uad.core.score.parameters import ScoreParams
+from bids_wmh_uad.core.score.latent import AnomalyMap, latent_excess, minus_decision
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.errors import UNCOVERED
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def anomaly_map(
     model: SiamesePatchAutoEncoder,
     scan: Scan,
-    params: ScoreParams,
+    params: DetectionParameters,
     rng: np.random.Generator,
     *,
     one_class: OneClassModel | None = None,
@@ -36,8 +36,8 @@ def anomaly_map(
     once. On a GPU whose memory does not suffice slabs are halved, and in the end the CPU
     goes on. The map does not depend on the number of threads.
 
-    ``"faithful"`` is minus the decision function of an untrimmed ensemble, as in
-    Pinon et al., MIDL 2023 (inferred, METHOD.md section 1).
+    ``"faithful"`` is minus the decision function of an untrimmed ensemble, as in Pinon et al.,
+    MIDL 2023, arXiv:2304.08058 (inferred: that several fits are averaged).
 
     ``"directed"`` asks how much of a patch's surprise S (minus the log of the
     One-Class SVM's kernel sum) goes away when FLAIR is cut where it is brighter than
@@ -49,8 +49,8 @@ def anomaly_map(
 
     z is FLAIR against white matter, less its local departure; z_T the same against the scan's
     own tissue of the same T1w (`expected.expected_flair`): cortex that is bright in everybody is
-    no lesion. u is one spread above that. r is `expected.rim_weight` times `expected.tissue_weight`. The
-    brightest `trim` of the brain's FLAIR is never shown to the patient's own
+    no lesion. u is the upper bound of usual FLAIR (`ExpectedFlair.upper`). r is `expected.rim_weight`
+    times `expected.tissue_weight`. The brightest `trim` of the brain's FLAIR is never shown to the patient's own
     One-Class SVM: lesions cannot be learnt as normal. sigma_S = 1.4826 MAD of S over the voxels
     that may be shown; D and both contrasts are smoothed (`brightness.smoothing_mm`), F itself is not. The factor lies in
     [floor, floor + 1): the latent score ranks, it cannot veto.
@@ -59,14 +59,14 @@ def anomaly_map(
     ----------
     model : SiamesePatchAutoEncoder
     scan : Scan
-    params : ScoreParams
+    params : DetectionParameters
     rng : numpy.random.Generator
     one_class : OneClassModel, optional
         Fitted to controls (*pooled* or *voxel* paradigm); without it the scan's own patches
         are learnt (*patient* paradigm). Voxels without a model (`Scan.voxels`) have D = 0,
         and the median of all others as their faithful score.
     device : str
-        torch device.
+        torch device, for example ``cuda:0``.
     slices : int, optional
         Axial slices per slab: bounds the memory, does not change the map beyond rounding;
         `embedding.slab_slices` without it.
@@ -78,21 +78,18 @@ def anomaly_map(
     Raises
     ------
     BadDataError
-        `errors.TOO_FEW_VOXELS`, when the mask is too small.
+        `errors.TOO_FEW_VOXELS`, when the mask is too small, or no voxel has a model.
     """
     if params.score == "faithful":
-        return _faithful(model, scan, params, rng, one_class, device, slices or slab_slices(model))
+        return minus_decision(model, scan, params, rng, one_class, device, slices or slab_slices(model))
     brightness = brightness_maps(scan, params)
-    found = latent_excess(
+    latent = latent_excess(
         model, scan, params, rng, brightness, one_class=one_class, device=device, slices=slices
     )
-    factor = np.float32(params.floor) + found.scores / (1.0 + found.scores)
-    return replace(found, scores=brightness.score * factor)
+    factor = np.float32(params.floor) + latent.scores / (1.0 + latent.scores)
+    return replace(latent, scores=brightness.score * factor)
 
 
-UNCOVERED_PERCENT = 5.0
-
-
-def uncovered_warnings(percent: float) -> list[str]:
-    """What to say when part of the brain has no voxel-wise model."""
-    return [UNCOVERED.format(percent=percent)] if percent > UNCOVERED_PERCENT else []
+def uncovered_warnings(percent: float, params: DetectionParameters) -> list[str]:
+    """Warn when more than `uncovered_percent` of the brain has no voxel-wise model."""
+    return [UNCOVERED.format(percent=percent)] if percent > params.uncovered_percent else []

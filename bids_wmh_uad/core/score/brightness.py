@@ -11,17 +11,14 @@ from scipy import ndimage
 
 from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.image.noise import noise_sd
-from bids_wmh_uad.core.lesion.threshold import operating_point
+from bids_wmh_uad.core.lesion.threshold import tail_point
 from bids_wmh_uad.core.score.expected import expected_flair, flair_ceiling, rim_weight, tissue_weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bids_wmh_uad.core.score.parameters import ScoreParams
+    from bids_wmh_uad.core.parameters import DetectionParameters
     from bids_wmh_uad.core.score.scan import Scan
-
-SMOOTHEST_MM = 1.5
-"""Beyond this small lesions are lost with the noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,39 +28,48 @@ class Brightness:
     Attributes
     ----------
     flair : (X, Y, Z) float32 array
-        Smoothed z.
+        Smoothed z-score against white matter.
     score : (X, Y, Z) float32 array
-        B of `anomaly_map`: geometric mean of how far FLAIR is above white matter and above what is expected,
+        B of `anomaly.anomaly_map`: geometric mean of how far FLAIR is above white matter and above what is expected,
         the brain's rim and grey matter weighing less; 0 where it is not above both.
-    most : (X, Y, Z) float32 array
-        FLAIR that is still usual here (`expected.ExpectedFlair.most`).
+    upper : (X, Y, Z) float32 array
+        Upper bound of usual FLAIR, z (`expected.ExpectedFlair.upper`).
     sigma_mm : float
-        How far FLAIR was smoothed (`smoothing_mm`).
+        How far FLAIR was smoothed, mm (`smoothing_mm`).
     """
 
     flair: NDArray[np.float32]
     score: NDArray[np.float32]
-    most: NDArray[np.float32]
+    upper: NDArray[np.float32]
     sigma_mm: float
 
 
-def smoothing_mm(scan: Scan, params: ScoreParams) -> float:
-    """Gaussian standard deviation, mm, that leaves `ScoreParams.noise` of FLAIR's noise.
+def smoothing_mm(scan: Scan, params: DetectionParameters) -> float:
+    """Gaussian standard deviation that leaves `noise` of FLAIR's noise.
 
-    White noise of standard deviation s falls to ``s / (2 sqrt(pi) sigma)`` within a slice. Never
-    less than `ScoreParams.sigma_mm`, never more than `SMOOTHEST_MM`.
+    White noise of standard deviation s falls to ``s / (2 sqrt(pi) sigma)`` within a slice. Never less
+    than `sigma_mm`, never more than `sigma_max_mm`.
+
+    Returns
+    -------
+    float, mm
     """
     noise = noise_sd(scan.flair_z, scan.mask, order=2, axes=(0, 1))
     noise = 0.0 if math.isnan(noise) else noise  # the mask has no inside
     in_plane = scan.zooms[0] * noise / (2 * math.sqrt(math.pi) * params.noise)
-    return min(max(in_plane, params.sigma_mm), max(SMOOTHEST_MM, params.sigma_mm))
+    return min(max(in_plane, params.sigma_mm), max(params.sigma_max_mm, params.sigma_mm))
 
 
-def brightness_maps(scan: Scan, params: ScoreParams) -> Brightness:
+def brightness_maps(scan: Scan, params: DetectionParameters) -> Brightness:
     """How bright FLAIR is, and how bright it may usually be.
 
-    What is usual is learnt twice: the second time without what the first one calls lesions at the
-    default threshold, and the voxels around it.
+    What is usual is learnt twice: the second time without what the first one calls lesions
+    (`first_tail`, `first_peak`, `first_edge`), and the voxels around them (`first_margin`).
+
+    Raises
+    ------
+    BadDataError
+        `errors.TOO_FEW_VOXELS`, when the brain or its grey matter is empty.
     """
     grey = scan.mask if scan.grey_matter is None else scan.mask & scan.grey_matter
     ceiling = float(flair_ceiling(scan.flair_z, grey, params.ceiling))
@@ -72,18 +78,21 @@ def brightness_maps(scan: Scan, params: ScoreParams) -> Brightness:
         smooth_inside(contrast.astype(np.float32, copy=False), scan.mask, scan.zooms, sigma_mm)
         for contrast in (scan.flair_z, scan.t1w_z)
     )
-    weight = scan.mask * rim_weight(scan.mask, scan.zooms)
+    weight = scan.mask * rim_weight(scan.mask, scan.zooms, params)
     if scan.grey_matter is not None:
-        weight *= tissue_weight(scan.grey_matter, scan.mask, scan.zooms)
+        weight *= tissue_weight(scan.grey_matter, scan.mask, scan.zooms, params)
 
-    def against(usual: NDArray[np.bool_]) -> Brightness:
-        expected = expected_flair(flair, t1w, scan.mask, scan.zooms, ceiling, usual)
+    def against(reference: NDArray[np.bool_]) -> Brightness:
+        expected = expected_flair(
+            flair, t1w, scan.mask, scan.zooms, params, ceiling=ceiling, reference=reference
+        )
         even = flair - expected.local
         above = np.maximum(even, 0) * np.maximum((even - expected.level) / expected.spread, 0)
         score = np.asarray(weight * np.sqrt(above), dtype=np.float32)
-        return Brightness(flair, score, expected.most, sigma_mm)
+        return Brightness(flair, score, expected.upper(params.upper_spreads), sigma_mm)
 
     first = against(scan.mask)
-    lesions = operating_point("tail", first.score, scan.mask, scan.grey_matter).apply(first.score, scan.mask)
-    usual = scan.mask & ~ndimage.binary_dilation(lesions)
-    return against(usual) if usual.any() else first
+    levels = (params.first_tail, params.first_peak, params.first_edge)
+    lesions = tail_point(first.score, scan.mask, scan.grey_matter, *levels).apply(first.score, scan.mask)
+    rest = scan.mask & ~ndimage.binary_dilation(lesions, iterations=params.first_margin)
+    return against(rest) if rest.any() else first

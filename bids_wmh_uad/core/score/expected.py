@@ -15,23 +15,9 @@ from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    Map = NDArray[np.float32]
+    from bids_wmh_uad.core.parameters import DetectionParameters
 
-T1W_BINS = 40
-BIN_VOXELS = 200
-"""At least so many voxels make a bin."""
-LOCAL_BINS = 6
-"""Fewer for the local departure, which has fewer voxels to go by."""
-LOCAL_MM = 12.0
-"""Standard deviation of the neighbourhood: wider than cortex and most lesions, narrower than a lobe."""
-LOCAL_STEP_MM = 2.0
-PRIOR_MM3 = 200.0
-"""So much tissue without departure is taken to lie in every neighbourhood."""
-RIM_MM = 6.0
-RIM_WEIGHT = 0.5
-GREY_MM = 2.0
-"""The template's tissue is registered by an affine: its borders are blurred by so much."""
-GREY_WEIGHT = 0.7
+    Map = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,18 +30,17 @@ class ExpectedFlair:
         Median, no higher than the ceiling, and 1.4826 MAD of FLAIR among the brain's voxels of the
         same T1w; 0 and 1 outside the mask.
     local : (X, Y, Z) float32 array
-        Departure from the level that tissue of the same T1w has around here, at most one spread
-        either way: what is left of the bias field, and cortex that is bright in everybody.
+        Departure from the level that tissue of the same T1w has around here, at most `local_limit`
+        spreads either way: what is left of the bias field, and cortex that is bright in everybody.
     """
 
     level: Map
     spread: Map
     local: Map
 
-    @property
-    def most(self) -> Map:
-        """FLAIR that is still usual here: one spread above level and departure."""
-        return self.level + self.local + self.spread
+    def upper(self, spreads: float) -> Map:
+        """Upper bound of usual FLAIR: so many spreads above level and departure, (X, Y, Z) float32."""
+        return self.level + self.local + spreads * self.spread
 
 
 def expected_flair(
@@ -63,18 +48,22 @@ def expected_flair(
     t1w_z: Map,
     mask: NDArray[np.bool_],
     zooms: ArrayLike,
+    params: DetectionParameters,
+    *,
     ceiling: float = np.inf,
-    usual: NDArray[np.bool_] | None = None,
+    reference: NDArray[np.bool_] | None = None,
 ) -> ExpectedFlair:
     r"""Expect of every voxel what the scan's own tissue of the same T1w has, everywhere and around it.
 
-    The brain's voxels, sorted by T1w, fall into `T1W_BINS` bins of equal size; FLAIR's median m
+    The brain's voxels, sorted by T1w, fall into `t1w_bins` bins of equal size; FLAIR's median m
     and MAD in each, interpolated, are what is usual (spread s). Cortex and deep grey matter,
     bright on FLAIR in everybody, are compared with grey matter, white matter with white matter.
-    The local departure is a mean over voxels y of similar T1w (weights w, of `LOCAL_BINS` bins)
-    in a Gaussian neighbourhood G of `LOCAL_MM`, with a prior of `PRIOR_MM3` of usual tissue:
+    The local departure is a mean over voxels y of similar T1w (weights w, of `local_bins` bins)
+    in a Gaussian neighbourhood G of `local_mm`, with a prior of `prior_mm3` of tissue that does not depart:
 
-    .. math:: l(x) = \frac{\sum_y G w \, \mathrm{clip}(F_y - m_y, -s_y, s_y)}{\sum_y G w + \text{prior}}
+    .. math:: l(x) = \frac{\sum_y G w \, \mathrm{clip}(F_y - m_y, -c s_y, c s_y)}{\sum_y G w + \text{prior}}
+
+    c is `local_limit`.
 
     Medians and clipped residuals are blind to lesions that fill a minority of a bin or of a
     neighbourhood; the ceiling bounds what the others can do.
@@ -82,14 +71,16 @@ def expected_flair(
     Parameters
     ----------
     flair_z, t1w_z : (X, Y, Z) float32 arrays
-        Smoothed, registered.
+        Smoothed z-scores, registered.
     mask : (X, Y, Z) bool array
         Brain.
     zooms : three floats
         Voxel edges, mm.
+    params : DetectionParameters
+        Bins, neighbourhood, prior.
     ceiling : float
-        Of what may count as usual: lesions that are most of a bin must not.
-    usual : (X, Y, Z) bool array, optional
+        Of what may count as usual, z: lesions that are most of a bin must not.
+    reference : (X, Y, Z) bool array, optional
         The voxels of the mask to learn from; all of them without it.
 
     Returns
@@ -105,25 +96,28 @@ def expected_flair(
     -----
     The neighbourhoods are those of a bilateral grid (Chen, Paris and Durand, ACM Trans Graph 2007).
     """
-    known = mask if usual is None else mask & usual
+    known = mask if reference is None else mask & reference
     flair, t1w = flair_z[known], t1w_z[known]
     if not flair.size:
         raise BadDataError(TOO_FEW_VOXELS.format(what="FLAIR given T1w", n=0, needed=1))
-    bins = np.array_split(np.argsort(t1w, kind="stable"), max(1, min(T1W_BINS, flair.size // BIN_VOXELS)))
+    count = max(1, min(params.t1w_bins, flair.size // params.bin_voxels))
+    bins = np.array_split(np.argsort(t1w, kind="stable"), count)
     centre = np.array([np.median(t1w[rows]) for rows in bins])
     middle, deviation = (
         np.array(values) for values in zip(*(median_and_mad(flair[rows]) for rows in bins), strict=True)
     )
     middle, spread = (
-        ndimage.gaussian_filter1d(values, 1.0, mode="nearest") for values in (middle, MAD_TO_SD * deviation)
+        ndimage.gaussian_filter1d(values, params.bin_sigma, mode="nearest")
+        for values in (middle, MAD_TO_SD * deviation)
     )
     middle = np.minimum(middle, ceiling)
-    # a bin of equal values has no spread; where none has, white matter's own serves
-    spread = np.maximum(spread, 0.1 * float(np.median(spread)) or 1.0)
+    # a bin of equal values has no spread; where none has, white matter's serves
+    spread = np.maximum(spread, params.spread_floor * float(np.median(spread)) or 1.0)
     level, width = np.zeros(mask.shape, np.float32), np.ones(mask.shape, np.float32)
     level[mask], width[mask] = (np.interp(t1w_z[mask], centre, values) for values in (middle, spread))
-    residual = np.clip(flair_z - level, -width, width)
-    local = _local_mean(residual, t1w_z, mask, known, np.asarray(zooms, dtype=float))
+    limit = params.local_limit * width
+    residual = np.clip(flair_z - level, -limit, limit)
+    local = _local_mean(residual, t1w_z, mask, known, np.asarray(zooms, dtype=float), params)
     return ExpectedFlair(level, width, local)
 
 
@@ -133,36 +127,36 @@ def _local_mean(
     mask: NDArray[np.bool_],
     known: NDArray[np.bool_],
     zooms: NDArray[np.float64],
+    params: DetectionParameters,
 ) -> Map:
     """Mean of residuals over the neighbourhood's known voxels of similar T1w, drawn towards 0."""
-    step = np.maximum(1, np.rint(LOCAL_STEP_MM / zooms)).astype(int)
+    step = np.maximum(1, np.rint(params.local_step_mm / zooms)).astype(int)
     coarse = tuple(slice(None, None, n) for n in step)
-    levels = np.quantile(t1w_z[known], (np.arange(LOCAL_BINS) + 0.5) / LOCAL_BINS)
-    levels = np.maximum.accumulate(
-        levels + 1e-6 * np.arange(LOCAL_BINS)
-    )  # equal quantiles do not interpolate
-    place = np.interp(t1w_z[coarse], levels, np.arange(LOCAL_BINS)).astype(np.float32)
-    numbers = np.arange(LOCAL_BINS, dtype=np.float32).reshape(-1, 1, 1, 1)
+    bins = np.arange(params.local_bins)
+    levels = np.quantile(t1w_z[known], (bins + 0.5) / params.local_bins)
+    levels = np.maximum.accumulate(levels + 1e-6 * bins)  # equal quantiles do not interpolate
+    place = np.interp(t1w_z[coarse], levels, bins).astype(np.float32)
+    numbers = bins.astype(np.float32).reshape(-1, 1, 1, 1)
     weight = np.maximum(1 - np.abs(place - numbers), 0) * known[coarse]
-    sigma = (0.0, *(LOCAL_MM / (zooms * step)))
+    sigma = (0.0, *(params.local_mm / (zooms * step)))
     total, seen = (
-        ndimage.gaussian_filter(values, sigma, mode="constant", truncate=2.5)
+        ndimage.gaussian_filter(values, sigma, mode="constant", truncate=params.local_truncate)
         for values in (weight * residual[coarse], weight)
     )
-    prior = PRIOR_MM3 / ((2 * np.pi) ** 1.5 * LOCAL_MM**3)  # as a density, like the weights
-    where = np.nonzero(mask)
-    coordinates = [np.interp(t1w_z[mask], levels, np.arange(LOCAL_BINS))]
-    coordinates += [axis / n for axis, n in zip(where, step, strict=True)]
+    # as a density, like the weights
+    prior = params.prior_mm3 / ((2 * np.pi) ** 1.5 * params.local_mm**3)
+    coordinates = [np.interp(t1w_z[mask], levels, bins)]
+    coordinates += [axis / n for axis, n in zip(np.nonzero(mask), step, strict=True)]
     result = np.zeros(mask.shape, np.float32)
     result[mask] = ndimage.map_coordinates(total / (seen + prior), coordinates, order=1, mode="nearest")
     return result
 
 
-def rim_weight(mask: NDArray[np.bool_], zooms: ArrayLike) -> Map:
-    r"""Weight ``1 - exp(-(d / 6 mm)^2) / 2`` of a voxel at a distance d from the brain mask's outside.
+def rim_weight(mask: NDArray[np.bool_], zooms: ArrayLike, params: DetectionParameters) -> Map:
+    r"""Weight ``1 - (1 - w) exp(-(d / rim)^2)`` of a voxel at a distance d from the brain mask's outside.
 
     The brain's rim is cortex, sulci and the mask's own errors; lesions of the white matter hardly
-    reach it. At half weight they can still be found there.
+    reach it. At the weight w they can still be found there.
 
     Parameters
     ----------
@@ -170,19 +164,25 @@ def rim_weight(mask: NDArray[np.bool_], zooms: ArrayLike) -> Map:
         What lies beyond the image is outside.
     zooms : three floats
         Voxel edges, mm.
+    params : DetectionParameters
+        `rim_weight` is w, `rim_mm` the rim.
 
     Returns
     -------
-    (X, Y, Z) float32 array in [0.5, 1).
+    (X, Y, Z) float32 array in [w, 1].
     """
     sampling: Any = np.asarray(zooms, dtype=float)
     distance = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=sampling)[1:-1, 1:-1, 1:-1]
-    weight: Map = (1 - RIM_WEIGHT * np.exp(-((distance / RIM_MM) ** 2))).astype(np.float32)
+    weight: Map = (1 - (1 - params.rim_weight) * np.exp(-((distance / params.rim_mm) ** 2))).astype(
+        np.float32
+    )
     return weight
 
 
-def tissue_weight(grey_matter: NDArray[np.bool_], mask: NDArray[np.bool_], zooms: ArrayLike) -> Map:
-    r"""Weight ``1 - 0.3 p`` of a voxel that is grey matter with probability p.
+def tissue_weight(
+    grey_matter: NDArray[np.bool_], mask: NDArray[np.bool_], zooms: ArrayLike, params: DetectionParameters
+) -> Map:
+    r"""Weight ``1 - (1 - w) p`` of a voxel that is grey matter with probability p.
 
     Hyperintensities of the white matter rarely lie in grey matter, which is bright on FLAIR in
     everybody. The weight is far from a veto: templates do not fit every brain, and lesions at the
@@ -196,13 +196,15 @@ def tissue_weight(grey_matter: NDArray[np.bool_], mask: NDArray[np.bool_], zooms
         Brain.
     zooms : three floats
         Voxel edges, mm.
+    params : DetectionParameters
+        `grey_weight` is w; p is `grey_matter`, smoothed at `grey_mm`.
 
     Returns
     -------
-    (X, Y, Z) float32 array in [0.7, 1]; 1 outside the mask.
+    (X, Y, Z) float32 array in [w, 1]; 1 outside the mask.
     """
-    grey = smooth_inside((grey_matter & mask).astype(np.float32), mask, zooms, GREY_MM)
-    return 1 - np.float32(1 - GREY_WEIGHT) * grey
+    grey = smooth_inside((grey_matter & mask).astype(np.float32), mask, zooms, params.grey_mm)
+    return 1 - np.float32(1 - params.grey_weight) * grey
 
 
 def flair_ceiling(flair_z: NDArray[np.float32], tissue: NDArray[np.bool_], k: float) -> np.float32:
@@ -217,6 +219,7 @@ def flair_ceiling(flair_z: NDArray[np.float32], tissue: NDArray[np.bool_], k: fl
     tissue : (X, Y, Z) bool array
         Grey matter (the prior may be coarse).
     k : float
+        Spreads above the median (`DetectionParameters.ceiling`).
 
     Returns
     -------

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bids_wmh_uad.core.score.scan import Scan
 
 POINTS, EXAMPLES = 150, 3
-"""Voxels of each kind in the plane, and patches of each kind that are shown."""
+"""Numbers of voxels of each kind in the plane, and of patches of each kind that are shown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,22 +77,24 @@ def explain(
     ValueError
         If no kind has a voxel.
     """
-    found = {name: np.flatnonzero(mask & scan.mask) for name, mask in kinds.items()}
-    names = tuple(name for name, voxels in found.items() if voxels.size)
+    candidates = {name: np.flatnonzero(mask & scan.mask) for name, mask in kinds.items()}
+    names = tuple(name for name, voxels in candidates.items() if voxels.size)
     if not names:
         raise ValueError("no voxel of any kind")
-    drawn = [rng.choice(found[name], min(POINTS, found[name].size), replace=False) for name in names]
+    drawn = [
+        rng.choice(candidates[name], min(POINTS, candidates[name].size), replace=False) for name in names
+    ]
     kind = np.repeat(np.arange(len(names)), [len(rows) for rows in drawn])
     coords = np.stack(np.unravel_index(np.concatenate(drawn), scan.mask.shape), axis=1)
     patches = extract_patches(scan.network_input(), coords)
     latents = embed_patches(model, patches)
     lesions = list(kinds)[-1]
-    usual = (
+    reference = (
         latents
         if names == (lesions,)
         else latents[kind != (names.index(lesions) if lesions in names else -1)]
     )
-    plane, share = _plane(latents, usual)
+    plane, share = _plane(latents, reference)
     shown = np.concatenate([np.flatnonzero(kind == number)[:EXAMPLES] for number in range(len(names))])
     with torch.inference_mode():
         decoded = model.decode(torch.from_numpy(latents[shown])).numpy()
@@ -100,11 +102,11 @@ def explain(
 
 
 def _plane(
-    latents: NDArray[np.float32], usual: NDArray[np.float32]
+    latents: NDArray[np.float32], reference: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Principal components of the usual latents, each dimension in units of its spread."""
-    centre, spread = usual.mean(axis=0), np.maximum(usual.std(axis=0), 1e-6)
-    _, singular, directions = np.linalg.svd((usual - centre) / spread, full_matrices=False)
+    """Principal components of the reference latents, each dimension in units of its spread."""
+    centre, spread = reference.mean(axis=0), np.maximum(reference.std(axis=0), 1e-6)
+    _, singular, directions = np.linalg.svd((reference - centre) / spread, full_matrices=False)
     # the sign of a direction is arbitrary: its largest part points up
     directions *= np.sign(directions[np.arange(len(directions)), np.abs(directions).argmax(axis=1)])[:, None]
     variance = singular.astype(np.float64) ** 2

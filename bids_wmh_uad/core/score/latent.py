@@ -7,21 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
 from bids_wmh_uad.core.network.embedding import DenseEncoder, slab_slices, slices_first
 from bids_wmh_uad.core.parallel import stream_slabs
+from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.brightness import Brightness
-from bids_wmh_uad.core.score.parameters import ScoreParams
 from bids_wmh_uad.core.score.sampling import Sample, draw_sample
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.core.svm.paradigms import fit_patient
-from bids_wmh_uad.errors import (
-    TOO_FEW_VOXELS,
-    BadDataError,
-)
+from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,19 +26,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
+    from bids_wmh_uad.core.svm.kernel import KernelSum
     from bids_wmh_uad.core.svm.paradigms import OneClassModel, ScoreOperator
 
 
 @dataclass(frozen=True, eq=False)
 class AnomalyMap:
-    """What scoring gives.
+    """An anomaly map and how it was made.
 
     Attributes
     ----------
     scores : (X, Y, Z) float32 array
         Larger = more abnormal, 0 outside the mask.
     device : str
-        Where it was computed in the end.
+        The torch device it was computed on in the end.
     warnings : tuple of str
         What the user should know: the GPU's memory did not suffice.
     """
@@ -55,7 +52,7 @@ class AnomalyMap:
 def latent_excess(
     model: SiamesePatchAutoEncoder,
     scan: Scan,
-    params: ScoreParams,
+    params: DetectionParameters,
     rng: np.random.Generator,
     brightness: Brightness,
     *,
@@ -63,81 +60,97 @@ def latent_excess(
     device: str = "cpu",
     slices: int | None = None,
 ) -> AnomalyMap:
-    """Surprise that goes away when FLAIR is no brighter than usual: D of `anomaly_map`, without the rest.
+    """Surprise that goes away when FLAIR is no brighter than usual: D of `anomaly.anomaly_map`, without the rest.
 
-    The parameters are `anomaly_map`'s, and `brightness_maps` of the same scan.
+    The parameters are `anomaly.anomaly_map`'s, and `brightness.brightness_maps` of the same scan.
 
     Returns
     -------
     AnomalyMap
-        In units of the usual surprise's spread, smoothed; 0 where the scan is not bright.
+        In units of normal surprise's spread, smoothed; 0 where the scan is not bright.
+
+    Raises
+    ------
+    BadDataError
+        `errors.TOO_FEW_VOXELS`, when the mask is too small, or no voxel has a model.
     """
     flair, relevant = brightness.flair, scan.mask & (brightness.score > 0)
     shown = scan.mask & (flair <= np.quantile(flair[scan.mask], 1.0 - params.trim))
     sample = draw_sample(model, scan, shown, params, rng, members=one_class is None)
-    one_class = one_class or fit_patient(sample.members, nu=params.nu, gamma=params.gamma)
+    one_class = one_class or _fit(sample, params)
     spread = _surprise_spread(one_class.on(), sample)
 
-    def score_on(where: str) -> Callable[[slice], Tensor]:
-        encoder, operator = DenseEncoder(model, where), one_class.on(where)
+    def score_on(target: str) -> Callable[[slice], Tensor]:
+        encoder, operator = DenseEncoder(model, target), one_class.on(target)
 
         def score(slab: slice) -> Tensor:
             wanted = relevant[..., slab]
-            voxels = _models(scan.voxels, relevant, slab, where)
+            voxels = _models(scan.voxels, relevant, slab, target)
             with_lesions, without = (
                 operator.log_score_samples(
-                    encoder(scan.network_input(slab, most), wanted, slice(None)), voxels
+                    encoder(scan.network_input(slab, upper), wanted, slice(None)), voxels
                 )
-                for most in (None, brightness.most)
+                for upper in (None, brightness.upper)
             )
             return (without - with_lesions).clamp_(min=0.0).div_(spread)
 
         return score
 
-    excess, where, warnings = stream_slabs(score_on, relevant, slices or slab_slices(model), device)
+    excess, used, warnings = stream_slabs(score_on, relevant, slices or slab_slices(model), device)
     excess = smooth_inside(excess, scan.mask, scan.zooms, brightness.sigma_mm)
-    return AnomalyMap(np.where(relevant, excess, np.float32(0.0)), where, warnings)
+    return AnomalyMap(np.where(relevant, excess, np.float32(0.0)), used, warnings)
 
 
-def _faithful(
+def minus_decision(
     model: SiamesePatchAutoEncoder,
     scan: Scan,
-    params: ScoreParams,
+    params: DetectionParameters,
     rng: np.random.Generator,
     one_class: OneClassModel | None,
     device: str,
     slices: int,
 ) -> AnomalyMap:
-    """Minus the decision function at every brain voxel."""
+    """Minus the decision function at every brain voxel: the faithful score of `anomaly.anomaly_map`.
+
+    Raises
+    ------
+    BadDataError
+        `errors.TOO_FEW_VOXELS`, when the mask is too small, or no voxel has a model.
+    """
     if one_class is None:
         sample = draw_sample(model, scan, scan.mask, params, rng, spread=False)
-    fitted = one_class or fit_patient(sample.members, nu=params.nu, gamma=params.gamma)
+    fitted = one_class or _fit(sample, params)
 
-    def score_on(where: str) -> Callable[[slice], Tensor]:
-        encoder, operator = DenseEncoder(model, where), fitted.on(where)
+    def score_on(target: str) -> Callable[[slice], Tensor]:
+        encoder, operator = DenseEncoder(model, target), fitted.on(target)
 
         def score(slab: slice) -> Tensor:
             latents = encoder(scan.network_input(slab), scan.mask[..., slab], slice(None))
-            return -operator.decision_function(latents, _models(scan.voxels, scan.mask, slab, where))
+            return -operator.decision_function(latents, _models(scan.voxels, scan.mask, slab, target))
 
         return score
 
-    scores, where, warnings = stream_slabs(score_on, scan.mask, slices, device)
+    scores, used, warnings = stream_slabs(score_on, scan.mask, slices, device)
     if scan.voxels is not None:  # without a model: neither unusual nor usual
         known = scan.mask & (scan.voxels >= 0)
         if not known.any():
             raise BadDataError(TOO_FEW_VOXELS.format(what="voxels that the model covers", n=0, needed=1))
         scores[scan.mask & ~known] = np.median(scores[known])
-    return AnomalyMap(scores, where, warnings)
+    return AnomalyMap(scores, used, warnings)
+
+
+def _fit(sample: Sample, params: DetectionParameters) -> KernelSum:
+    """The patient's own One-Class SVMs."""
+    return fit_patient(sample.members, nu=params.nu, gamma=params.gamma, tol=params.tolerance)
 
 
 def _surprise_spread(operator: ScoreOperator, sample: Sample) -> float:
-    """1.4826 MAD of surprise over usual voxels."""
-    usual = operator.log_score_samples(torch.from_numpy(sample.spread), sample.spread_voxels).numpy()
-    usual = usual[np.isfinite(usual)]
-    if not usual.size:
+    """1.4826 MAD of surprise over the voxels drawn for it."""
+    surprise = operator.log_score_samples(torch.from_numpy(sample.spread), sample.spread_voxels).numpy()
+    surprise = surprise[np.isfinite(surprise)]
+    if not surprise.size:
         raise BadDataError(TOO_FEW_VOXELS.format(what="voxels that the model covers", n=0, needed=1))
-    return max(MAD_TO_SD * float(median_and_mad(usual)[1]), 1e-6)
+    return max(MAD_TO_SD * float(median_and_mad(surprise)[1]), 1e-6)
 
 
 def _models(

@@ -17,11 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
-    from bids_wmh_uad.core.score.parameters import ScoreParams
+    from bids_wmh_uad.core.parameters import DetectionParameters
     from bids_wmh_uad.core.score.scan import Scan
-
-SPREAD_SAMPLES = 20_000
-"""Voxels from which the spread of normal surprise is estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +30,7 @@ class Sample:
     members : (k, n, d) float32 array
         What each of the patient's One-Class SVMs is fitted to.
     spread : (m, d) float32 array
-        From which the usual spread of surprise is estimated.
+        From which the spread of normal surprise is estimated.
     spread_voxels : (m,) int64 tensor or None
         Their voxel-wise models.
     """
@@ -47,7 +44,7 @@ def draw_sample(
     model: SiamesePatchAutoEncoder,
     scan: Scan,
     allowed: NDArray[np.bool_],
-    params: ScoreParams,
+    params: DetectionParameters,
     rng: np.random.Generator,
     *,
     members: bool = True,
@@ -56,6 +53,22 @@ def draw_sample(
     """Draw voxels where a scan's patches may be learnt, and encode their patches.
 
     Only what is asked for is drawn: a given model needs no `members`, the faithful score no `spread`.
+
+    Parameters
+    ----------
+    model : SiamesePatchAutoEncoder
+    scan : Scan
+    allowed : (X, Y, Z) bool array
+        Voxels that may be drawn.
+    params : DetectionParameters
+        `n_models` samples of `n_samples`, and one of `n_spread`; as many as there are where there are fewer.
+    rng : numpy.random.Generator
+    members, spread : bool
+        Whether each part is drawn.
+
+    Returns
+    -------
+    Sample
 
     Raises
     ------
@@ -68,11 +81,11 @@ def draw_sample(
     size = min(params.n_samples, candidates.size)
     n_models = params.n_models if members else 0
     drawn = [rng.choice(candidates, size, replace=False) for _ in range(n_models)]
-    usual = min(SPREAD_SAMPLES, candidates.size) if spread else 0
-    drawn.append(rng.choice(candidates, usual, replace=False))
+    others = min(params.n_spread, candidates.size) if spread else 0
+    drawn.append(rng.choice(candidates, others, replace=False))
     rows = np.concatenate(drawn)
     coords = np.stack(np.unravel_index(rows, allowed.shape), axis=1)
     latents = embed_patches(model, extract_patches(scan.network_input(), coords))
-    own, others = np.split(latents, [size * n_models])
+    fitted, rest = np.split(latents, [size * n_models])
     voxels = None if scan.voxels is None else torch.from_numpy(scan.voxels.flat[drawn[-1]].astype(np.int64))
-    return Sample(own.reshape(n_models, size, latents.shape[1]), others, voxels)
+    return Sample(fitted.reshape(n_models, size, latents.shape[1]), rest, voxels)

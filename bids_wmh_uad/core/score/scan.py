@@ -6,13 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bids_wmh_uad.core.network.patches import network_input
-from bids_wmh_uad.errors import (
-    GRID_MISMATCH,
-    GridMismatchError,
-)
+from bids_wmh_uad.errors import GRID_MISMATCH, GridMismatchError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,9 +52,22 @@ class Scan:
             raise GridMismatchError(GRID_MISMATCH.format(first="FLAIR", second="T1w or mask", detail=detail))
 
     def network_input(
-        self, slab: slice = slice(None), most: NDArray[np.float32] | None = None
+        self, slab: slice = slice(None), upper: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """Network input of some axial slices, FLAIR cut where it is above `most` (X, Y, Z): (2, X, Y, S)."""
+        """Network input of some axial slices.
+
+        Parameters
+        ----------
+        slab : slice
+            Of the third axis.
+        upper : (X, Y, Z) float32 array, optional
+            FLAIR is cut where it is above, z.
+
+        Returns
+        -------
+        (2, X, Y, S) float32 array
+            FLAIR and T1w as the network takes them (`patches.network_input`).
+        """
         flair = self.flair_z[..., slab]
-        flair = flair if most is None else np.minimum(flair, most[..., slab])
+        flair = flair if upper is None else np.minimum(flair, upper[..., slab])
         return network_input(flair, self.t1w_z[..., slab], self.mask[..., slab])

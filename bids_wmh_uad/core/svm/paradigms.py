@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.svm.estimator import require_nu, resolve_gamma
 from bids_wmh_uad.core.svm.kernel import KernelSum
 from bids_wmh_uad.core.svm.solver import scale_features, solve_dual
@@ -18,9 +19,6 @@ from bids_wmh_uad.errors import BAD_LATENTS, TOO_FEW_VOXELS, BadDataError, Laten
 
 MINIMUM_SAMPLES = 50
 """Least number of training latents: fewer say nothing about a 16-d distribution."""
-
-PATIENT_TOLERANCE = 1e-5
-"""Largest violation of a patient's duals, in units of the score (which is of the order of nu times the sample)."""
 
 POOLED_TOLERANCE = 1e-3
 """Largest violation of the pooled dual, in units of the score: scikit-learn's default."""
@@ -108,7 +106,14 @@ class Standardiser:
         return torch.sub(latents, centre, out=out).div_(scale)
 
 
-def fit_patient(samples: NDArray[Any], *, nu: float, gamma: float | str, device: str = "cpu") -> KernelSum:
+def fit_patient(
+    samples: NDArray[Any],
+    *,
+    nu: float,
+    gamma: float | str,
+    tol: float = DetectionParameters.tolerance,
+    device: str = "cpu",
+) -> KernelSum:
     """Fit the mean of several One-Class SVMs, each to its own sample of one patient's latents.
 
     Features are standardised by median and 5-95 % range of all samples: a tail of lesions then
@@ -123,6 +128,8 @@ def fit_patient(samples: NDArray[Any], *, nu: float, gamma: float | str, device:
         Bound on the fraction of training outliers, in (0, 1].
     gamma : float or "scale"
         RBF width in standardised features.
+    tol : float
+        Of the duals, in units of the score, which is of the order of nu n.
     device : str
         torch device of the solver.
 
@@ -164,7 +171,7 @@ def fit_patient(samples: NDArray[Any], *, nu: float, gamma: float | str, device:
     >>> (model.decision_function(np.array([[0.0, 0.0, 0.0], [9.0, 9.0, 9.0]])) > 0).tolist()
     [True, False]
     """
-    return _fit_members(samples, nu, gamma, PATIENT_TOLERANCE, device)
+    return _fit_members(samples, nu, gamma, tol, device)
 
 
 def fit_pooled(

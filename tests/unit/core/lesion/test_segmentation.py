@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_wmh_uad.bids.tables import TABLE_COLUMNS, write_lesion_table
-from bids_wmh_uad.core.lesion.segmentation import HIGH_LOAD_PERCENT, Segmentation, segment
+from bids_wmh_uad.core.lesion.segmentation import Segmentation, segment
+from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,9 +35,13 @@ def scene(seed: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     return anomaly, mask, rng.random(SHAPE) > 0.5
 
 
+def chosen(threshold: str, smallest: float = 0.0) -> DetectionParameters:
+    return DetectionParameters(threshold=threshold, min_lesion_volume=smallest)
+
+
 def run(seed: int, threshold: str, smallest: float = 0.0) -> Segmentation:
     anomaly, mask, grey = scene(seed)
-    return segment(anomaly, mask, grey, AFFINE, threshold=threshold, min_lesion_volume=smallest)
+    return segment(anomaly, mask, grey, AFFINE, parameters=chosen(threshold, smallest))
 
 
 @settings(max_examples=30)
@@ -89,9 +94,9 @@ def test_plus_and_minus_20_percent_are_what_those_thresholds_give() -> None:
 
 def test_a_scaled_map_has_the_same_lesions() -> None:
     anomaly, mask, grey = scene(1)
-    settings_ = {"threshold": "tail=1", "min_lesion_volume": 0.0}
     once, scaled = (
-        segment(f * anomaly, mask, grey, AFFINE, **settings_) for f in (np.float32(1), np.float32(4))
+        segment(f * anomaly, mask, grey, AFFINE, parameters=chosen("tail=1"))
+        for f in (np.float32(1), np.float32(4))
     )
     assert once.labels.any()
     assert np.array_equal(once.labels, scaled.labels)
@@ -101,9 +106,9 @@ def test_the_volume_does_not_depend_on_the_order_of_storage() -> None:
     anomaly, mask, grey = scene(2)
     flipped = AFFINE @ np.array([[0, -1, 0, SHAPE[0] - 1], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
     turned = (np.ascontiguousarray(array[::-1].swapaxes(0, 1)) for array in (anomaly, mask, grey))
-    settings_ = {"threshold": "quantile=0.8", "min_lesion_volume": 10.0}
-    first = segment(anomaly, mask, grey, AFFINE, **settings_)
-    second = segment(*turned, flipped, **settings_)
+    parameters = chosen("quantile=0.8", 10.0)
+    first = segment(anomaly, mask, grey, AFFINE, parameters=parameters)
+    second = segment(*turned, flipped, parameters=parameters)
     assert first.measures["lesion_count"] > 0
     assert first.measures == second.measures
     centres = [sorted((x.x, x.y, x.z) for x in found.lesions) for found in (first, second)]
@@ -112,9 +117,7 @@ def test_the_volume_does_not_depend_on_the_order_of_storage() -> None:
 
 def test_a_negative_threshold_has_the_same_order() -> None:
     anomaly, mask, grey = scene(5)
-    measures = segment(
-        anomaly - 3, mask, grey, AFFINE, threshold="value=-1.5", min_lesion_volume=0.0
-    ).measures
+    measures = segment(anomaly - 3, mask, grey, AFFINE, parameters=chosen("value=-1.5")).measures
     volumes = [
         measures[name]
         for name in ("volume_ml_threshold_plus20", "wmh_volume_ml", "volume_ml_threshold_minus20")
@@ -124,9 +127,9 @@ def test_a_negative_threshold_has_the_same_order() -> None:
 
 def test_what_lies_outside_the_brain_does_not_count() -> None:
     anomaly, mask, grey = scene(6)
-    chosen = {"threshold": "quantile=0.9", "min_lesion_volume": 0.0}
-    found = segment(np.where(mask, anomaly, np.float32(99)), mask, grey & mask, AFFINE, **chosen)
-    assert found.measures == segment(anomaly, mask, grey & mask, AFFINE, **chosen).measures
+    parameters = chosen("quantile=0.9")
+    found = segment(np.where(mask, anomaly, np.float32(99)), mask, grey & mask, AFFINE, parameters=parameters)
+    assert found.measures == segment(anomaly, mask, grey & mask, AFFINE, parameters=parameters).measures
     assert not found.labels[~mask].any()
     assert not found.probability[~mask].any()
 
@@ -142,7 +145,7 @@ def test_nothing_found_is_zero() -> None:
 def test_a_high_load_is_warned_of() -> None:
     assert run(0, "value=1e9").measures["warnings"] == []
     (warning,) = run(0, "value=0.01").measures["warnings"]
-    assert float(warning.split(" ")[0]) > HIGH_LOAD_PERCENT
+    assert float(warning.split(" ")[0]) > DetectionParameters.high_load_percent
 
 
 def test_an_unknown_rule_is_a_usage_error() -> None:

@@ -11,18 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_wmh_uad.core.lesion.threshold import (
-    DEFAULTS,
-    EDGE,
-    PEAK,
     OperatingPoint,
     calibrated_probability,
-    operating_point,
-    parse_threshold,
+    tail_point,
 )
+from bids_wmh_uad.core.lesion.threshold import operating_point as operating_point_of
+from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.errors import BadDataError, UsageError
 
 SHAPE = (30, 30, 30)
 MASK = np.ones(SHAPE, dtype=bool)
+DEFAULTS = DetectionParameters()
+
+
+def operating_point(rule, *args):
+    return operating_point_of(DetectionParameters(threshold=rule), *args)
 
 
 def healthy(seed=0):
@@ -31,10 +34,11 @@ def healthy(seed=0):
 
 @pytest.mark.parametrize(("text", "expected"), [
     ("gm=1.5", ("gm", 1.5)), ("quantile=0.9", ("quantile", 0.9)), ("value=-2e-1", ("value", -0.2)),
-    ("tail", ("tail", DEFAULTS["tail"])), ("gm", ("gm", DEFAULTS["gm"])),
+    ("tail", ("tail", DEFAULTS.tail)), ("gm", ("gm", DEFAULTS.gm_kappa)),
+    ("quantile", ("quantile", DEFAULTS.quantile)),
 ])  # fmt: skip
 def test_parser(text, expected):
-    assert parse_threshold(text) == expected
+    assert DetectionParameters(threshold=text).rule == expected
 
 
 @pytest.mark.parametrize(
@@ -42,7 +46,7 @@ def test_parser(text, expected):
 )
 def test_parser_refuses(text):
     with pytest.raises(UsageError) as caught:
-        parse_threshold(text)
+        DetectionParameters(threshold=text)
     assert "--threshold" in str(caught.value)
 
 
@@ -102,7 +106,9 @@ def test_probability_of_scores_that_may_be_negative(threshold):
 def test_a_lesion_must_reach_the_peak_somewhere():
     score = healthy()
     plain = operating_point("tail", score, MASK)
-    assert plain.peak == pytest.approx(operating_point(f"tail={DEFAULTS['tail'] + PEAK}", score, MASK).value)
+    assert plain.peak == pytest.approx(
+        operating_point(f"tail={DEFAULTS.tail + DEFAULTS.peak}", score, MASK).value
+    )
     faint, bright = np.zeros(SHAPE, dtype=bool), np.zeros(SHAPE, dtype=bool)
     faint[2:5, 2:5, 2], bright[8:11, 8:11, 2] = True, True
     score = np.where(faint | bright, 0.9 * plain.peak, 0.0)
@@ -111,6 +117,16 @@ def test_a_lesion_must_reach_the_peak_somewhere():
     np.testing.assert_array_equal(replace(plain, peak=-inf).apply(score, MASK), faint | bright)
     assert not plain.moved(0.2).apply(score, MASK).any()
     np.testing.assert_array_equal(plain.moved(-0.2).apply(score, MASK), faint | bright)
+
+
+def test_the_rule_takes_its_numbers_from_the_parameters():
+    params = DetectionParameters(tail=2.0, peak=1.0, edge=0.5, gm_kappa=2.0, gm_quantile=0.9, quantile=0.8)
+    score = healthy()
+    assert operating_point_of(params, score, MASK) == tail_point(score, MASK, None, 2.0, 1.0, 0.5)
+    for rule, expected in (("gm", 2 * np.quantile(score, 0.9)), ("quantile", np.quantile(score, 0.8))):
+        assert operating_point_of(replace(params, threshold=rule), score, MASK).value == pytest.approx(
+            expected
+        )
 
 
 def test_moving_a_point_moves_what_may_be_negative_upwards():
@@ -123,7 +139,7 @@ def test_moving_a_point_moves_what_may_be_negative_upwards():
 
 
 def test_a_bright_lesion_ends_where_its_median_says_and_a_faint_one_at_the_threshold():
-    point = OperatingPoint("tail", 3.0, 1.0, 1.5, EDGE)
+    point = OperatingPoint("tail", 3.0, 1.0, 1.5, DEFAULTS.edge)
     score = np.zeros(SHAPE)
     score[4:9, 4:9, 4:9] = 1.2  # the border that partial volume makes
     score[5:8, 5:8, 5:8] = 1.4
@@ -138,6 +154,6 @@ def test_a_bright_lesion_ends_where_its_median_says_and_a_faint_one_at_the_thres
     np.testing.assert_array_equal(found, faint | bright)
     np.testing.assert_array_equal(replace(point, edge=0.0).apply(score, MASK), score > 0)
     levels = point.levels(score, MASK)
-    assert levels[16, 16, 16] == levels[20, 20, 20] == pytest.approx(EDGE * 4.0)
+    assert levels[16, 16, 16] == levels[20, 20, 20] == pytest.approx(DEFAULTS.edge * 4.0)
     assert levels[5, 5, 5] == levels[0, 0, 0] == 1.0
     np.testing.assert_array_equal(calibrated_probability(score, levels) >= 0.5, found)

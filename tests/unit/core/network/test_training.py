@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from bids_wmh_uad.config import ENCODERS, OBJECTIVES
+from bids_wmh_uad.config import ENCODERS
 from bids_wmh_uad.core.network import autoencoder, training
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
-from bids_wmh_uad.core.network.plan import Plan
+from bids_wmh_uad.core.network.plan import OBJECTIVES, Plan
 from bids_wmh_uad.core.network.training import Trainer
 from bids_wmh_uad.errors import TRAINING_DIVERGED, TrainingError
 

@@ -12,23 +12,23 @@ from scipy.stats import median_abs_deviation
 
 from bids_wmh_uad.core.evaluation.ranking import average_precision
 from bids_wmh_uad.core.image.intensity import smooth_inside
-from bids_wmh_uad.core.lesion.threshold import operating_point
+from bids_wmh_uad.core.lesion.threshold import tail_point
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.core.network.embedding import embed_patches
 from bids_wmh_uad.core.network.patches import extract_patches
+from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.anomaly import anomaly_map
-from bids_wmh_uad.core.score.brightness import SMOOTHEST_MM, brightness_maps, smoothing_mm
+from bids_wmh_uad.core.score.brightness import brightness_maps, smoothing_mm
 from bids_wmh_uad.core.score.expected import expected_flair, flair_ceiling, rim_weight
 from bids_wmh_uad.core.score.latent import latent_excess
-from bids_wmh_uad.core.score.parameters import ScoreParams
 from bids_wmh_uad.core.score.sampling import draw_sample
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.core.svm.paradigms import fit_patient
 from bids_wmh_uad.core.svm.voxelwise_fit import fit_voxelwise
-from bids_wmh_uad.errors import BadDataError, GridMismatchError, UsageError
+from bids_wmh_uad.errors import BadDataError, GridMismatchError
 
 SHAPE = (44, 44, 6)
-PARAMS = ScoreParams(n_samples=400, n_models=2)
+PARAMS = DetectionParameters(n_samples=400, n_models=2)
 
 
 def scene(lesions=True, seed=0):
@@ -70,13 +70,13 @@ def brightness(flair, t1w, mask, k=PARAMS.ceiling):
     z, t = (smooth_inside(contrast, mask, (1, 1, 1), sigma_mm) for contrast in (flair, t1w))
 
     def compare(tissue):
-        usual = expected_flair(z, t, mask, (1, 1, 1), ceiling, tissue)
+        usual = expected_flair(z, t, mask, (1, 1, 1), PARAMS, ceiling=ceiling, reference=tissue)
         above_white, above_usual = z - usual.local, (z - usual.local - usual.level) / usual.spread
         bright = np.sqrt(np.maximum(above_white, 0) * np.maximum(above_usual, 0))
-        return mask * rim_weight(mask, (1, 1, 1)) * bright
+        return mask * rim_weight(mask, (1, 1, 1), PARAMS) * bright
 
     first = compare(mask)
-    lesions = operating_point("tail", first, mask).apply(first, mask)
+    lesions = tail_point(first, mask, None, 3.5, 1.5, 0.7).apply(first, mask)
     return compare(mask & ~ndimage.binary_dilation(lesions))
 
 
@@ -108,7 +108,7 @@ def test_noisy_scans_are_smoothed_more_within_bounds():
     widths = [smoothing_mm(Scan(sd * noise, t1w, mask), PARAMS) for sd in (0.1, 0.55, 3.0)]
     assert widths[0] == PARAMS.sigma_mm
     assert widths[1] == pytest.approx(0.55 / (2 * np.sqrt(np.pi) * PARAMS.noise), rel=0.1)
-    assert widths[2] == SMOOTHEST_MM
+    assert widths[2] == PARAMS.sigma_max_mm
     left = smooth_inside(0.55 * noise, mask, (1, 1, 1e3), widths[1])
     assert left[10:-10, 10:-10].std() == pytest.approx(PARAMS.noise, rel=0.2)
 
@@ -152,7 +152,7 @@ def test_the_latent_excess_is_what_the_patches_say_one_by_one(model):
         return surprise(embed_patches(model, extract_patches(image, np.argwhere(wanted))))
 
     excess = np.zeros(SHAPE, np.float32)
-    gone = seen(flair) - seen(np.minimum(flair, bright.most))
+    gone = seen(flair) - seen(np.minimum(flair, bright.upper))
     excess[wanted] = np.maximum(gone, 0) / median_abs_deviation(surprise(sample.spread), scale="normal")
     expected = smooth_inside(excess, mask, (1, 1, 1), smoothing_mm(scan, PARAMS))
     found = latent_excess(model, scan, PARAMS, rng(0), bright).scores
@@ -163,7 +163,7 @@ def test_the_latent_excess_is_what_the_patches_say_one_by_one(model):
 def test_what_is_no_brighter_than_usual_has_no_excess(model):
     scan = Scan(*scene()[:3])
     bright = brightness_maps(scan, PARAMS)
-    dark = replace(bright, most=bright.most + np.float32(1e3))  # nothing to take away
+    dark = replace(bright, upper=bright.upper + np.float32(1e3))  # nothing to take away
     assert not latent_excess(model, scan, PARAMS, np.random.default_rng(0), dark).scores.any()
 
 
@@ -192,13 +192,10 @@ def test_ceiling_is_robust_and_follows_the_grey_matter(model):
         flair_ceiling(flair, spots, 2.0)
 
 
-@pytest.mark.parametrize(
-    "field", [{"score": "best"}, {"nu": 0.0}, {"nu": 1.5}, {"trim": 1.0}, {"floor": -1.0}, {"n_models": 0}]
-)
-def test_impossible_parameters(field):
-    with pytest.raises(UsageError) as caught:
-        ScoreParams(**field)
-    assert next(iter(field)) in str(caught.value)
+def test_the_users_threshold_does_not_change_the_score(model):
+    other = replace(PARAMS, threshold="value=9", tail=1.0, peak=0.0, edge=0.0)
+    np.testing.assert_array_equal(score(model, other), score(model))
+    assert (score(model, replace(PARAMS, first_tail=1.0)) != score(model)).any()
 
 
 def test_grids_and_tiny_masks(model):

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bids_wmh_uad.core.score.expected import (
-    GREY_WEIGHT,
-    LOCAL_MM,
-    RIM_MM,
-    expected_flair,
-    rim_weight,
-    tissue_weight,
-)
+from bids_wmh_uad.core.parameters import DetectionParameters
+from bids_wmh_uad.core.score import expected as room
+from bids_wmh_uad.core.score.expected import rim_weight, tissue_weight
 from bids_wmh_uad.errors import BadDataError
 
 SHAPE = (40, 40, 20)
 ZOOMS = (2.0, 2.0, 3.0)
+PARAMS = DetectionParameters()
+
+
+def expected_flair(flair, t1w, mask, zooms, **options):
+    return room.expected_flair(flair, t1w, mask, zooms, PARAMS, **options)
 
 
 def tissues(seed=0, lesion_fraction=0.0, shape=SHAPE):
@@ -34,7 +34,7 @@ def tissues(seed=0, lesion_fraction=0.0, shape=SHAPE):
 
 def given_t1w(flair, t1w, mask, ceiling=np.inf):
     """Z-score against the tissue of the same T1w."""
-    expected = expected_flair(flair, t1w, mask, ZOOMS, ceiling)
+    expected = expected_flair(flair, t1w, mask, ZOOMS, ceiling=ceiling)
     return (flair - expected.level) / expected.spread
 
 
@@ -64,7 +64,9 @@ def test_what_is_left_out_is_not_learnt_but_gets_its_expectation():
     flair, t1w, mask, lesion = tissues(lesion_fraction=0.3)
     healthy, _, _, _ = tissues()
     truth = expected_flair(healthy, t1w, mask, ZOOMS)
-    learnt, blind = (expected_flair(flair, t1w, mask, ZOOMS, usual=usual) for usual in (None, ~lesion))
+    learnt, blind = (
+        expected_flair(flair, t1w, mask, ZOOMS, reference=reference) for reference in (None, ~lesion)
+    )
     white = mask & (t1w > -2)
     for name in ("level", "local"):
         error, error_blind = (
@@ -73,7 +75,7 @@ def test_what_is_left_out_is_not_learnt_but_gets_its_expectation():
         assert error_blind < 0.3 * error
     assert (blind.level[lesion] != 0).any()
     with pytest.raises(BadDataError):
-        expected_flair(flair, t1w, mask, ZOOMS, usual=~mask)
+        expected_flair(flair, t1w, mask, ZOOMS, reference=~mask)
 
 
 def test_cortex_that_is_bright_in_one_place_is_expected_there_and_nowhere_else():
@@ -125,7 +127,7 @@ def test_the_neighbourhood_is_in_millimetres():
     bright = mask & (np.indices(mask.shape)[2] == 6)
     near, far = (
         expected_flair((flair + 1.0 * bright).astype(np.float32), t1w, mask, (2.0, 2.0, thick)).local[bright]
-        for thick in (2.0, 2 * LOCAL_MM)
+        for thick in (2.0, 2 * PARAMS.local_mm)
     )
     assert np.median(far) > 2 * np.median(near) > 0  # thick slices have the neighbourhood for themselves
 
@@ -154,12 +156,12 @@ def test_lesions_that_are_most_of_a_bin_are_not_usual_above_the_ceiling():
 def test_the_rim_weighs_half_at_the_brains_edge_in_millimetres():
     mask = np.zeros((60, 60, 12), dtype=bool)
     mask[5:55, 5:55, :] = True
-    weight = rim_weight(mask, (1.0, 1.0, 5.0))
+    weight = rim_weight(mask, (1.0, 1.0, 5.0), PARAMS)
     assert weight.dtype == np.float32
-    assert weight[5, 30, 6] == pytest.approx(1 - 0.5 * np.exp(-((1 / RIM_MM) ** 2)))
+    assert weight[5, 30, 6] == pytest.approx(1 - 0.5 * np.exp(-((1 / PARAMS.rim_mm) ** 2)))
     assert weight[30, 30, 6] > 0.98
     assert weight[30, 30, 0] == pytest.approx(
-        1 - 0.5 * np.exp(-((5 / RIM_MM) ** 2))
+        1 - 0.5 * np.exp(-((5 / PARAMS.rim_mm) ** 2))
     )  # beyond the image is outside
     assert weight.min() >= 0.5
 
@@ -168,12 +170,12 @@ def test_grey_matter_weighs_less_and_is_never_vetoed():
     mask, grey = np.zeros((60, 40, 20), dtype=bool), np.zeros((60, 40, 20), dtype=bool)
     mask[5:55, 5:35] = True
     grey[:30] = True  # outside the mask as well: it must not count
-    weight = tissue_weight(grey, mask, (1.0, 1.0, 4.0))
+    weight = tissue_weight(grey, mask, (1.0, 1.0, 4.0), PARAMS)
     assert weight.dtype == np.float32
-    assert weight[10, 20, 10] == pytest.approx(GREY_WEIGHT, abs=1e-3)
-    assert weight[5, 5, 0] == pytest.approx(GREY_WEIGHT, abs=1e-3)  # the brain's edge is no exception
+    assert weight[10, 20, 10] == pytest.approx(PARAMS.grey_weight, abs=1e-3)
+    assert weight[5, 5, 0] == pytest.approx(PARAMS.grey_weight, abs=1e-3)  # the brain's edge is no exception
     assert weight[50, 20, 10] == pytest.approx(1.0, abs=1e-3)
     assert weight[29, 20, 10] < weight[30, 20, 10]
     assert weight[27, 20, 10] < 0.75 < weight[33, 20, 10]
     assert (weight[~mask] == 1).all()
-    np.testing.assert_array_equal(tissue_weight(np.zeros_like(mask), mask, (1, 1, 1)), 1)
+    np.testing.assert_array_equal(tissue_weight(np.zeros_like(mask), mask, (1, 1, 1), PARAMS), 1)

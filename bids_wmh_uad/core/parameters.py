@@ -1,0 +1,266 @@
+"""Every number that the scores and the lesion mask depend on: one frozen object, passed down.
+
+Numbers of other steps stand with their step: the network's input in `core.network.patches`, the tissue
+landmarks in `core.lesion.landmarks`, the checks' limits in `core.image.quality`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bids_wmh_uad.errors import BAD_VALUE, UsageError
+
+SCORES = ("directed", "faithful")
+"""Names of the anomaly scores, see `core.score.anomaly.anomaly_map`."""
+
+MASK_FIELDS = (
+    "threshold", "tail", "peak", "edge", "gm_kappa", "gm_quantile", "quantile",
+    "min_lesion_volume", "steepness", "high_load_percent",
+)  # fmt: skip
+"""Names of the fields of `DetectionParameters` that only the step from anomaly map to lesions reads."""
+
+
+@dataclass(frozen=True)
+class DetectionParameters:
+    """How a patient is scored, and where the anomaly map becomes a lesion mask.
+
+    The method is that of Pinon, Trombetta and Lartizien, MIDL 2023, arXiv:2304.08058 ("the paper"); what
+    it does not say is inferred. Numbers without a source were chosen on semi-synthetic scans and
+    phantoms (`benchmarks/detection.py`). "Spread" is 1.4826 MAD, z is in spreads of white matter.
+
+    Parameters
+    ----------
+    score : {"directed", "faithful"}
+        Which score, see `core.score.anomaly.anomaly_map`. All of smoothing, usual FLAIR, first pass and
+        latent factor belong to "directed" alone.
+
+        *Sample and One-Class SVM*
+    nu : float
+        Bound on the fraction of training outliers, in (0, 1]; 0.03 is the paper's, as far as it is known.
+        Once the sample is trimmed it hardly matters.
+    gamma : float or "scale"
+        RBF width in standardised latents; "scale" is scikit-learn's 1 / (features x variance).
+    n_samples : int
+        Latents per One-Class SVM; the kernel of a fit grows with their square.
+    n_models : int
+        One-Class SVMs averaged, each of its own sample: the draw then matters less (inferred).
+    trim : float
+        Fraction of the brain's voxels, the brightest on FLAIR, left out of the sample, in [0, 0.9): lesions
+        must not be learnt as normal ("directed" only).
+    n_spread : int
+        Voxels from which the spread of normal surprise is estimated; its error is then below 1 %.
+    tolerance : float
+        Of the dual's solution, in units of the score (which is of the order of nu times the sample): the
+        map does not depend on where the solver stopped.
+
+        *Smoothing and noise*
+    sigma_mm : float
+        Least Gaussian smoothing of both contrasts and of the latent score, mm (standard deviation); also
+        that of the baseline, FLAIR's z-score alone.
+    sigma_max_mm : float
+        Most of it, mm: beyond this small lesions are lost with the noise.
+    noise : float
+        What smoothing may leave of FLAIR's noise, z: noisy scans are smoothed more.
+
+        *Usual FLAIR, given T1w and place*
+    ceiling : float
+        Of what may count as usual: spreads above grey matter's median FLAIR. Lesions that are most of a
+        bin must not pass for tissue.
+    t1w_bins : int
+        Bins of equal size that the brain's voxels, sorted by T1w, fall into.
+    bin_voxels : int
+        At least so many voxels make a bin: a median of fewer is noise.
+    bin_sigma : float
+        Gaussian smoothing of the bins' medians and spreads, bins: neighbouring bins are alike.
+    spread_floor : float
+        Least spread of a bin, in median spreads: a bin of equal values (a clipped scan) has none.
+    local_bins : int
+        T1w bins of the local departure; fewer, because a neighbourhood has fewer voxels.
+    local_mm : float
+        Gaussian neighbourhood of the local departure, mm (standard deviation): wider than cortex and most
+        lesions, narrower than a lobe.
+    local_step_mm : float
+        Grid on which the neighbourhoods are computed, mm: far below `local_mm`.
+    local_truncate : float
+        Where the Gaussian neighbourhood ends, standard deviations: a voxel there weighs 4 % of the centre's.
+    local_limit : float
+        How far a voxel's own departure counts at most, spreads: lesions must not move it.
+    prior_mm3 : float
+        So much tissue without departure is taken to lie in every neighbourhood, mm3.
+    upper_spreads : float
+        Upper bound of usual FLAIR, spreads above level and departure: the latent score compares the
+        patch with itself cut there.
+    rim_mm : float
+        Depth of the brain's rim (cortex, sulci, the mask's own errors), mm.
+    rim_weight : float
+        Weight of a voxel at the mask's outline, in [0, 1]: lesions hardly reach it, but may.
+    grey_mm : float
+        Smoothing of the template's grey matter, mm: it is registered by an affine.
+    grey_weight : float
+        Weight of certain grey matter, in [0, 1]: bright on FLAIR in everybody, and no veto.
+
+        *First pass: what is left out when usual FLAIR is learnt for the second time*
+    first_tail, first_peak, first_edge : float
+        As `tail`, `peak` and `edge`, for this step: a user's threshold does not change the score.
+    first_margin : int
+        So many voxels around these lesions are left out too (their partial volume), >= 1.
+
+        *Latent factor*
+    floor : float
+        Weight of the brightness where nothing is unusual; the full weight is ``floor + 1``. The latent
+        score ranks and cannot veto.
+    uncovered_percent : float
+        The user is told when more of the brain has no voxel-wise model, percent.
+
+        *Threshold*
+    threshold : str
+        Rule of the lesion mask, ``NAME[=VALUE]``: see `rule` and `core.lesion.threshold.operating_point`.
+    tail : float
+        Of rule ``tail`` without a value: robust standard deviations of the score's square root.
+    peak : float
+        A lesion's brightest voxel is so many robust standard deviations above the threshold (``tail``).
+    edge : float
+        A lesion ends where the score falls below this share of its median (``tail``): around bright lesions
+        partial volume is above any threshold that faint ones need.
+    gm_kappa : float
+        Of rule ``gm`` without a value: multiples of grey matter's `gm_quantile`.
+    gm_quantile : float
+        Quantile of the score in grey matter that ``gm`` multiplies, in [0, 1].
+    quantile : float
+        Of rule ``quantile`` without a value: quantile of the score in the brain, in [0, 1].
+
+        *Lesions*
+    min_lesion_volume : float
+        Smaller lesions are dropped, mm3: a few voxels cannot be told from noise.
+    steepness : float
+        Slope of the probability, a logistic in log-score (docs/method.md has the reliability curve).
+    high_load_percent : float
+        The user is warned when more of the brain is marked, percent: such loads can pass for tissue.
+
+    Raises
+    ------
+    UsageError
+        `errors.BAD_VALUE`, naming the field (``--threshold`` for the rule).
+    """
+
+    score: str = "directed"
+
+    nu: float = 0.03
+    gamma: float | str = "scale"
+    n_samples: int = 2000
+    n_models: int = 3
+    trim: float = 0.10
+    n_spread: int = 20_000
+    tolerance: float = 1e-5
+
+    sigma_mm: float = 0.7
+    sigma_max_mm: float = 1.5
+    noise: float = 0.15
+
+    ceiling: float = 2.0
+    t1w_bins: int = 40
+    bin_voxels: int = 200
+    bin_sigma: float = 1.0
+    spread_floor: float = 0.1
+    local_bins: int = 6
+    local_mm: float = 12.0
+    local_step_mm: float = 2.0
+    local_truncate: float = 2.5
+    local_limit: float = 1.0
+    prior_mm3: float = 200.0
+    upper_spreads: float = 1.0
+    rim_mm: float = 6.0
+    rim_weight: float = 0.5
+    grey_mm: float = 2.0
+    grey_weight: float = 0.7
+
+    first_tail: float = 3.5
+    first_peak: float = 1.5
+    first_edge: float = 0.7
+    first_margin: int = 1
+
+    floor: float = 3.0
+    uncovered_percent: float = 5.0
+
+    threshold: str = "tail"
+    tail: float = 3.5
+    peak: float = 1.5
+    edge: float = 0.7
+    gm_kappa: float = 1.0
+    gm_quantile: float = 0.99
+    quantile: float = 0.99
+
+    min_lesion_volume: float = 5.0
+    steepness: float = 6.0
+    high_load_percent: float = 4.0
+
+    def __post_init__(self) -> None:
+        self._require(self.score in SCORES, "score", f"choose from {SCORES}")
+        self._require(0.0 < self.nu <= 1.0, "nu", "expected 0 < nu <= 1")
+        gamma_ok = self.gamma == "scale" if isinstance(self.gamma, str) else self.gamma > 0
+        self._require(gamma_ok, "gamma", "expected 'scale' or a positive number")
+        self._require(0.0 <= self.trim < 0.9, "trim", "expected 0 <= trim < 0.9")
+        for name in ("n_samples", "n_models", "n_spread", "t1w_bins", "bin_voxels", "first_margin"):
+            self._require(getattr(self, name) >= 1, name, "expected at least 1")
+        self._require(self.local_bins >= 2, "local_bins", "expected at least 2")
+        positive = (
+            "tolerance", "noise", "local_mm", "local_step_mm", "local_truncate", "prior_mm3", "rim_mm",
+            "first_tail", "tail", "gm_kappa", "steepness",
+        )  # fmt: skip
+        for name in positive:
+            self._require(0.0 < getattr(self, name) < math.inf, name, f"expected {name} > 0")
+        for name in ("rim_weight", "grey_weight", "first_edge", "edge", "gm_quantile", "quantile"):
+            self._require(0.0 <= getattr(self, name) <= 1.0, name, f"expected 0 <= {name} <= 1")
+        at_least_0 = (
+            "sigma_mm", "sigma_max_mm", "ceiling", "bin_sigma", "spread_floor", "local_limit",
+            "upper_spreads", "grey_mm", "first_peak", "floor", "uncovered_percent", "peak",
+            "min_lesion_volume", "high_load_percent",
+        )  # fmt: skip
+        for name in at_least_0:
+            self._require(getattr(self, name) >= 0.0, name, f"expected {name} >= 0")
+        _ = self.rule
+
+    @property
+    def rule_defaults(self) -> dict[str, float | None]:
+        """The threshold rules, and the parameter each has when none is given (None: it must be given)."""
+        return {"tail": self.tail, "gm": self.gm_kappa, "quantile": self.quantile, "value": None}
+
+    @property
+    def rule(self) -> tuple[str, float]:
+        """Name and parameter of the threshold rule: ``tail=3`` is ``("tail", 3.0)``.
+
+        Raises
+        ------
+        UsageError
+            `errors.BAD_VALUE`: unknown rule, unreadable or impossible parameter.
+        """
+        name, has_value, number = self.threshold.partition("=")
+        parameter = self.rule_defaults.get(name)
+        try:
+            if has_value:
+                parameter = float(number)
+        except ValueError:
+            parameter = None
+        possible = name in self.rule_defaults and parameter is not None and math.isfinite(parameter)
+        if possible and parameter is not None:
+            limits = {"quantile": 0.0 <= parameter <= 1.0, "tail": parameter > 0, "gm": parameter > 0}
+            possible = limits.get(name, True)
+        if not possible or parameter is None:
+            expected = "expected tail[=K], gm[=KAPPA], quantile[=Q] or value=T"
+            raise UsageError(BAD_VALUE.format(option="--threshold", value=self.threshold, expected=expected))
+        return name, parameter
+
+    def of_score(self) -> dict[str, Any]:
+        """Give the fields that the anomaly map depends on: it is not computed anew for another threshold."""
+        return {name: value for name, value in asdict(self).items() if name not in MASK_FIELDS}
+
+    def of_mask(self) -> dict[str, Any]:
+        """Give the fields that lead from the anomaly map to lesions (`MASK_FIELDS`)."""
+        return {name: value for name, value in asdict(self).items() if name in MASK_FIELDS}
+
+    def _require(self, condition: bool, field: str, expected: str) -> None:
+        if not condition:
+            value = getattr(self, field)
+            raise UsageError(BAD_VALUE.format(option=field, value=value, expected=expected))

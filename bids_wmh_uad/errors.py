@@ -7,6 +7,8 @@ Every message names the file (or option) and the remedy.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 EXIT_OK = 0
 EXIT_SESSION_FAILED = 1
 
@@ -22,24 +24,6 @@ BAD_AFFINE = "{path}: the affine is not invertible or shears the axes by more th
 NO_BRAIN = "{path}: no brain was found ({volume:.0f} mL). Check that this is a head or brain scan in the right orientation."
 NO_OVERLAP = "{path}: T1w and FLAIR do not overlap after registration (Dice {dice:.2f}). Check that both are of the same subject and that their headers are right."
 GRID_MISMATCH = "{first} and {second} are not on the same grid ({detail}). Resample one to the other."
-
-# Doubts about a session that is done: warnings, in its summary and on its page
-LOW_OVERLAP = "T1w and FLAIR brain masks agree poorly after registration (Dice {value:.2f}, expected {limit:.2f} or more): check the brain mask and the registration."
-POOR_ALIGNMENT = "T1w and FLAIR hardly depend on each other voxel by voxel (correlation ratio {value:.2f}, usual 0.5-0.7): the registration failed, or they are not of the same head. Do not use the numbers before you have looked."
-SAME_CONTRAST = "T1w and FLAIR look like the same contrast (correlation {value:.2f}): check that neither file is a copy of the other."
-FLUID_CONTRAST = (
-    "What is dark on the T1w is bright on the FLAIR (correlation {value:.2f}): is it a T2w, or inverted?"
-)
-FLAIR_CONTRAST = "Grey matter is darker than white matter on the FLAIR ({value:.2f} times as bright): is it a T1w, or are the two files swapped or inverted?"
-T1W_CONTRAST = "Grey matter is not darker than white matter on the T1w ({value:.2f} times as bright): is it a FLAIR or T2w, or are the two files swapped or inverted?"
-POOR_TEMPLATE = "The T1w hardly resembles the template after registration (correlation {value:.2f}, usual 0.35-0.75): check its orientation and the alignment on the page."
-ODD_SCALE = "The registration to the template changes lengths by a factor of {value:.2f}: check the voxel sizes in the header, and that the whole brain was scanned."
-CUT_BRAIN = "The field of view cuts through the brain (at one face over {percent:.0f} % of its cross-section): volumes are too small."
-EMPTY_BRAIN = "{percent:.0f} % of the brain is exactly 0 on the {contrast}: slices are missing, or part of the brain was cut away."
-ODD_VOLUME = "The brain mask holds {value:.0f} mL, and heads hold 800-2400: check the voxel sizes in the header and the brain mask."
-NOISY = "The {contrast} is very noisy (noise {value:.2f} of white matter's brightness, usual below 0.1): small lesions cannot be told."
-THICK_SLICES = "Voxels are {value:.1f} mm thick: small lesions are lost, and volumes are rough."
-NO_VENTRICLES = "The ventricles were not found in the scan: regions and distances are the template's. Check contrasts and alignment with the template on the page."
 
 # Datasets
 MISSING_FLAIR = "{where}: no FLAIR found, only {t1w}. Add sub-*_FLAIR.nii.gz or exclude the session with --session-label or --bids-filter-file."
@@ -77,20 +61,117 @@ WORK_INSIDE_INPUT = "{path}: the {what} directory lies inside the BIDS dataset. 
 NO_GPU = "--device {device}: no GPU is visible to torch. Check the driver (Docker: --gpus all, Apptainer: --nv), or use --device cpu."
 BAD_MODEL = "{path}: not a usable model ({reason}). Make one with 'bids-wmh-uad BIDS_DIR OUT train --output-model DIR'."
 FEW_CONTROLS = "{n} controls are too few for voxel-wise models (at least {needed} are needed): this model has none, and --paradigm voxel does not work with it."
-UNCOVERED = "{percent:.1f} % of the brain has no voxel-wise model: there the latent score says nothing. Check the registration to the template."
 BAD_CHECKPOINT = "{path}: cannot be resumed ({reason}). Train without --resume."
 RESUME_DIFFERS = "{path}: was made with {name} {old}, not {new}. Use the same settings and controls, or train without --resume."
 TRAINING_REPORT_FAILED = "The training report could not be written ({reason}); training goes on."
 TRAINING_DIVERGED = "Training diverged in epoch {epoch}: the loss is {loss}. Check the controls' preprocessing, or try another --random-seed."
 TOO_FEW_VOXELS = "{what}: {n} usable voxels are too few (at least {needed} are needed). Check the brain mask."
 BAD_LATENTS = "Latents cannot be used: {reason}. Check the preprocessed images and the model."
-GPU_SLABS = (
-    "{device} ran short of memory: it worked on {slices} axial slices at a time. The result is the same."
-)
-GPU_MEMORY = "{device} ran out of memory after {done} of {depth} axial slices: the CPU computed the others. Use a GPU with more free memory, or --device cpu."
 WORKER_KILLED = "A worker process was killed while it worked on this session, most likely because memory ran out. Give the job more memory, or use a smaller --nprocs, and run it again."
 NOT_STARTED = "Not started: --stop-on-first-crash, and an earlier session failed. Run it again."
 SESSION_CRASHED = "{node}: {reason}. The crash file is {crashfile}; please report it with the log."
+
+
+@dataclass(frozen=True)
+class SessionWarning:
+    """What people should know of a session that is done.
+
+    Attributes
+    ----------
+    code : str
+        What programs know it by: the name of its `WarningText`.
+    text : str
+        For people, in the summary and on the page.
+    """
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class WarningText:
+    """The text of a warning, with places for its numbers."""
+
+    code: str
+    template: str
+
+    def format(self, **values: object) -> SessionWarning:
+        """Fill the places."""
+        return SessionWarning(self.code, self.template.format(**values))
+
+
+# Warnings about a session that is done
+LOW_OVERLAP = WarningText(
+    "LOW_OVERLAP",
+    "T1w and FLAIR brain masks agree poorly after registration (Dice {value:.2f}, expected {limit:.2f} or more): check the brain mask and the registration.",
+)
+POOR_ALIGNMENT = WarningText(
+    "POOR_ALIGNMENT",
+    "T1w and FLAIR hardly depend on each other voxel by voxel (correlation ratio {value:.2f}, usual 0.5-0.7): the registration failed, or they are not of the same head. Do not use the numbers before you have looked.",
+)
+SAME_CONTRAST = WarningText(
+    "SAME_CONTRAST",
+    "T1w and FLAIR look like the same contrast (correlation {value:.2f}): check that neither file is a copy of the other.",
+)
+FLUID_CONTRAST = WarningText(
+    "FLUID_CONTRAST",
+    "What is dark on the T1w is bright on the FLAIR (correlation {value:.2f}): is it a T2w, or inverted?",
+)
+FLAIR_CONTRAST = WarningText(
+    "FLAIR_CONTRAST",
+    "Grey matter is darker than white matter on the FLAIR ({value:.2f} times as bright): is it a T1w, or are the two files swapped or inverted?",
+)
+T1W_CONTRAST = WarningText(
+    "T1W_CONTRAST",
+    "Grey matter is not darker than white matter on the T1w ({value:.2f} times as bright): is it a FLAIR or T2w, or are the two files swapped or inverted?",
+)
+POOR_TEMPLATE = WarningText(
+    "POOR_TEMPLATE",
+    "The T1w hardly resembles the template after registration (correlation {value:.2f}, usual 0.35-0.75): check its orientation and the alignment on the page.",
+)
+ODD_SCALE = WarningText(
+    "ODD_SCALE",
+    "The registration to the template changes lengths by a factor of {value:.2f}: check the voxel sizes in the header, and that the whole brain was scanned.",
+)
+CUT_BRAIN = WarningText(
+    "CUT_BRAIN",
+    "The field of view cuts through the brain (at one face over {percent:.0f} % of its cross-section): volumes are too small.",
+)
+EMPTY_BRAIN = WarningText(
+    "EMPTY_BRAIN",
+    "{percent:.0f} % of the brain is exactly 0 on the {contrast}: slices are missing, or part of the brain was cut away.",
+)
+ODD_VOLUME = WarningText(
+    "ODD_VOLUME",
+    "The brain mask holds {value:.0f} mL, and heads hold 800-2400: check the voxel sizes in the header and the brain mask.",
+)
+NOISY = WarningText(
+    "NOISY",
+    "The {contrast} is very noisy (noise {value:.2f} of white matter's brightness, usual below 0.1): small lesions cannot be told.",
+)
+THICK_SLICES = WarningText(
+    "THICK_SLICES", "Voxels are {value:.1f} mm thick: small lesions are lost, and volumes are rough."
+)
+NO_VENTRICLES = WarningText(
+    "NO_VENTRICLES",
+    "The ventricles were not found in the scan: regions and distances are the template's. Check contrasts and alignment with the template on the page.",
+)
+UNCOVERED = WarningText(
+    "UNCOVERED",
+    "{percent:.1f} % of the brain has no voxel-wise model: there the latent score says nothing. Check the registration to the template.",
+)
+GPU_SLABS = WarningText(
+    "GPU_SLABS",
+    "{device} ran short of memory: it worked on {slices} axial slices at a time. The result is the same.",
+)
+GPU_MEMORY = WarningText(
+    "GPU_MEMORY",
+    "{device} ran out of memory after {done} of {depth} axial slices: the CPU computed the others. Use a GPU with more free memory, or --device cpu.",
+)
+HIGH_LOAD = WarningText(
+    "HIGH_LOAD",
+    "{percent:.1f} % of the brain was marked as lesion: at such loads lesions can be taken for normal tissue. Look at the anomaly map before using the volume.",
+)
 
 
 class WmhUadError(Exception):

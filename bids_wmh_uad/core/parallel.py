@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.utils.parallel import Parallel, delayed
 
-from bids_wmh_uad.errors import GPU_MEMORY, GPU_SLABS
+from bids_wmh_uad.errors import GPU_MEMORY, GPU_SLABS, SessionWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -107,7 +107,7 @@ def stream_slabs(
     wanted: NDArray[np.bool_],
     slices: int,
     device: str,
-) -> tuple[NDArray[np.float32], str, tuple[str, ...]]:
+) -> tuple[NDArray[np.float32], str, tuple[SessionWarning, ...]]:
     """Compute a volume slab by slab, within the memory that there is.
 
     Parameters
@@ -126,11 +126,12 @@ def stream_slabs(
         0 where nothing is wanted or a value is NaN.
     device : str
         Where the last slab was computed.
-    warnings : tuple of str
+    warnings : tuple of SessionWarning
         `errors.GPU_SLABS`: slabs were halved; `errors.GPU_MEMORY`: the CPU had to go on.
     """
     volume = np.zeros(wanted.shape, dtype=np.float32)
-    depth, start, warnings = wanted.shape[2], 0, []
+    depth, start = wanted.shape[2], 0
+    warnings: list[SessionWarning] = []
 
     def fill(work: Callable[[slice], torch.Tensor], slab: slice) -> None:
         chosen = wanted[..., slab].transpose(2, 0, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.results import failed_summary, identity, result_path
 from bids_wmh_uad.config import GroupConfig
 from bids_wmh_uad.core.image.volume import check_same_grid
-from bids_wmh_uad.core.lesion.segmentation import segment, warnings_at
+from bids_wmh_uad.core.lesion.segmentation import MASK_WARNINGS, segment
 from bids_wmh_uad.core.parameters import DetectionParameters
-from bids_wmh_uad.errors import BadDataError
+from bids_wmh_uad.errors import BadDataError, SessionWarning
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.group.cohort import for_each
 from bids_wmh_uad.imaging.registration import read_transform
@@ -76,8 +76,9 @@ def rethreshold(
             LOGGER.error("%s", found)
             new[path] = failed_summary(*identity(new[path]), str(found))
         else:
-            masks[path], measures = found
-            new[path] |= measures | {"warnings": warnings_at(measures, new[path].get("warnings", []))}
+            masks[path], measures, warnings = found
+            kept = [entry for entry in new[path].get("warnings", []) if entry["code"] not in MASK_WARNINGS]
+            new[path] |= measures | {"warnings": [*kept, *map(asdict, warnings)]}
             new[path]["wmh_percent_icv"] = _percent(measures["wmh_volume_ml"], new[path].get("icv_ml"))
     return new, masks, failures
 
@@ -86,8 +87,10 @@ def _percent(volume_ml: float, icv_ml: float | None) -> float | None:
     return round(100 * volume_ml / icv_ml, 4) if icv_ml else None
 
 
-def _rethreshold(summary: Path, parameters: DetectionParameters) -> tuple[Path, dict[str, Any]]:
-    """One session's new mask and measures."""
+def _rethreshold(
+    summary: Path, parameters: DetectionParameters
+) -> tuple[Path, dict[str, Any], tuple[SessionWarning, ...]]:
+    """One session's new mask, its measures, and the warnings that it brings."""
     paths = {name: result_path(summary, name) for name in ("anomaly", "brain", "regions")}
     anomaly, brain, regions = (read_volume(path) for path in paths.values())
     for other, name in ((brain, "brain"), (regions, "regions")):
@@ -104,7 +107,7 @@ def _rethreshold(summary: Path, parameters: DetectionParameters) -> tuple[Path, 
     start = str(summary).removesuffix(derivatives.OUTPUTS["summary"])
     path = Path(start + MASK.format(desc=threshold_label(parameters.threshold)))
     _write_mask(path, found.labels > 0, paths["anomaly"], found.measures)
-    return path, found.measures
+    return path, found.measures, found.warnings
 
 
 def _write_mask(path: Path, mask: NDArray[np.bool_], anomaly: Path, measures: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ class _SegmentOutput(TraitedSpec):
     probability = File(desc="float32 in [0, 1], 0.5 at the threshold")
     table = File(desc="one row per lesion")
     measures = traits.Dict(desc="volumes, counts and the operating point")
+    warnings = traits.List(traits.Any, desc="SessionWarning")
 
 
 class SegmentLesions(Stage):
@@ -54,4 +55,4 @@ class SegmentLesions(Stage):
         self._save("lesions", directory, scans.as_image(found.labels, image.affine))
         self._save("probability", directory, scans.as_image(found.probability, image.affine))
         self._results["table"] = write_lesion_table(directory / "lesions.tsv", found.lesions, found.places)
-        self._results["measures"] = found.measures
+        self._results |= {"measures": found.measures, "warnings": list(found.warnings)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,9 @@ class _DescribeInput(BaseInterfaceInputSpec):
     flair_stripped = traits.Bool(mandatory=True)
     t1w_stripped = traits.Bool(mandatory=True)
     overlap = traits.Float(mandatory=True)
-    warnings = traits.List(traits.Str, mandatory=True, desc="from CheckScans")
+    warnings = traits.List(traits.Any, mandatory=True, desc="SessionWarning, of every step that has any")
     checks = traits.Dict(mandatory=True)
     score_device = traits.Str(mandatory=True)
-    region_warnings = traits.List(traits.Str, mandatory=True)
-    score_warnings = traits.List(traits.Str, mandatory=True)
     uncovered = traits.Float(mandatory=True)
     measures = traits.Dict(mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
@@ -162,12 +161,7 @@ class Describe(Stage):
             "model": {"name": Path(inputs.method.model).name, "digest": inputs.model_digest},
             "registration_overlap": round(inputs.overlap, 4),
             "checks": inputs.checks,
-            "warnings": [
-                *inputs.warnings,
-                *inputs.region_warnings,
-                *inputs.score_warnings,
-                *measures["warnings"],
-            ],
+            "warnings": [asdict(warning) for warning in inputs.warnings],
             "Sources": [
                 derivatives.raw_uri(path, Path(inputs.bids_dir))
                 for path in (inputs.session.flair, inputs.session.t1w)

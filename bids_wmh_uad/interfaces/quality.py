@@ -29,7 +29,7 @@ class _CheckInput(BaseInterfaceInputSpec):
 
 class _CheckOutput(TraitedSpec):
     numbers = traits.Dict(desc="from core.checks.measure")
-    warnings = traits.List(traits.Str)
+    warnings = traits.List(traits.Any, desc="SessionWarning")
 
 
 class CheckScans(Stage):
@@ -53,7 +53,7 @@ class CheckScans(Stage):
         numbers = checks.measure(brain) | {"overlap": inputs.overlap}
         stretches = np.linalg.svd(np.asarray(inputs.t1w_to_template)[:3, :3], compute_uv=False)
         numbers |= {"scale_max": float(stretches[0]), "scale_min": float(stretches[-1])}
-        self._results["warnings"] = checks.doubts(
+        self._results["warnings"] = checks.quality_warnings(
             numbers, stripped=inputs.flair_stripped or inputs.t1w_stripped
         )
         self._results["numbers"] = {name: round(value, 4) for name, value in numbers.items()}

@@ -26,7 +26,7 @@ class _RegionInput(BaseInterfaceInputSpec):
 
 class _RegionOutput(TraitedSpec):
     regions = File(desc="uint8, labels of `core.lesion.landmarks.Landmark`")
-    warnings = traits.List(traits.Str)
+    warnings = traits.List(traits.Any, desc="SessionWarning")
 
 
 class FindRegions(Stage):
@@ -47,4 +47,4 @@ class FindRegions(Stage):
         atlas = atlas_on(image, np.linalg.inv(to_template))
         labels, found = map_landmarks(tissue, atlas, voxel_sizes(image.affine))
         self._save("regions", directory, scans.as_image(labels, image.affine))
-        self._results["warnings"] = [] if found else [NO_VENTRICLES]
+        self._results["warnings"] = [] if found else [NO_VENTRICLES.format()]

@@ -36,7 +36,7 @@ class _ScoreInput(BaseInterfaceInputSpec):
 class _ScoreOutput(TraitedSpec):
     anomaly = File(desc="anomaly map, float32, larger = more abnormal")
     device = traits.Str(desc="where it was computed in the end")
-    warnings = traits.List(traits.Str)
+    warnings = traits.List(traits.Any, desc="SessionWarning")
     uncovered = traits.Float(desc="percent of the brain without a model")
 
 
@@ -77,7 +77,7 @@ class ScoreAnomaly(Stage):
             one_class=one_class, device=resolve_device(self.inputs.device),
         )  # fmt: skip
         uncovered = 0.0 if voxels is None else 100 * float((voxels[inside] < 0).mean())
-        said = [*found.warnings, *uncovered_warnings(uncovered, params)]
-        self._results |= {"device": found.device, "warnings": said, "uncovered": round(uncovered, 2)}
+        warnings = [*found.warnings, *uncovered_warnings(uncovered, params)]
+        self._results |= {"device": found.device, "warnings": warnings, "uncovered": round(uncovered, 2)}
         native = np.where(mask, grid.backward(found.scores), 0).astype(np.float32)
         self._save("anomaly", directory, scans.as_image(native, image.affine))

@@ -106,11 +106,15 @@ def _read_summary(path: Path, subject: str) -> SessionSummary:
         content, reason = {}, str(error)
     if reason:
         return SessionSummary(label, {}, (UNREADABLE_SUMMARY.format(name=path.name, reason=reason),), prefix)
-    listed = content.get("warnings") or []
-    warnings = [listed] if isinstance(listed, str) else listed
     lesions, count = read_lesions(path, SUMMARY_SUFFIX)
-    texts = tuple(str(text) for text in warnings)
-    return SessionSummary(label, content, texts, prefix, tuple(lesions), count)
+    return SessionSummary(label, content, _warning_texts(content), prefix, tuple(lesions), count)
+
+
+def _warning_texts(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """The texts of a summary's warnings, each an object with ``code`` and ``text``."""
+    listed = content.get("warnings")
+    entries = listed if isinstance(listed, list) else []
+    return tuple(str(entry.get("text") if isinstance(entry, dict) else entry) for entry in entries)
 
 
 def read_summaries(output_dir: str | PathLike[str], subject: str) -> list[SessionSummary]:

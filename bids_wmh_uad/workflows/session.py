@@ -88,6 +88,7 @@ def init_session_wf(
     segment = _segment_node(config)
     explain = _explain_node(config, digest)
     finish = pe.Node(FinishImages(), name="finish", mem_gb=1.0)
+    warnings = pe.Node(niu.Merge(4), name="warnings", run_without_submitting=True)
     describe = _describe_node(session, config, digest)
     draw = pe.Node(DrawFigures(label=session.label), name="draw", mem_gb=1.0)
     staging = engine.session_directory(session, config) / engine.STAGING
@@ -120,9 +121,13 @@ def init_session_wf(
         (regions, finish, [("regions", "regions")]),
         # sidecars and the summary
         (preprocess, describe, _from("outputnode", "scaling", "overlap", "brain_mask", "flair_stripped", "t1w_stripped")),
-        (checks, describe, [("warnings", "warnings"), ("numbers", "checks")]),
-        (score, describe, [("device", "score_device"), ("warnings", "score_warnings"), ("uncovered", "uncovered")]),
-        (regions, describe, [("warnings", "region_warnings")]),
+        (checks, warnings, [("warnings", "in1")]),
+        (regions, warnings, [("warnings", "in2")]),
+        (score, warnings, [("warnings", "in3")]),
+        (segment, warnings, [("warnings", "in4")]),
+        (warnings, describe, [("out", "warnings")]),
+        (checks, describe, [("numbers", "checks")]),
+        (score, describe, [("device", "score_device"), ("uncovered", "uncovered")]),
         (segment, describe, [("measures", "measures")]),
         # figures of the page
         (preprocess, draw, _from("outputnode", "flair", "t1w", "template", brain_mask="brain")),

@@ -74,7 +74,7 @@ def write_session(root: Path, session: str, subject: PhantomSubject) -> None:
     anat = root / "sub-01" / f"ses-{session}" / "anat"
     anat.mkdir(parents=True)
     summary = {
-        "wmh_volume_ml": 8.0, "lesion_count": 2, "icv_ml": 1400.0, "warnings": [WARNING],
+        "wmh_volume_ml": 8.0, "lesion_count": 2, "icv_ml": 1400.0, "warnings": [{"code": "HIGH_LOAD", "text": WARNING}],
         "wmh_volume_ml_periventricular": 7.0, "lesion_count_periventricular": 1,
         "Sources": ["bids:raw:" + "a_very_long_name_without_a_space" * 6], "model": {"name": "default", "digest": "0"},
     }  # fmt: skip

@@ -28,6 +28,8 @@ from bids_wmh_uad.errors import (
     SAME_CONTRAST,
     T1W_CONTRAST,
     THICK_SLICES,
+    SessionWarning,
+    WarningText,
 )
 
 if TYPE_CHECKING:
@@ -164,7 +166,7 @@ class Limit:
         Of the number in `measure`.
     low, high : float
         Outside of these there is a doubt.
-    text : str
+    text : WarningText
         The warning.
     contrast : str
         Which scan it is about, for texts that name one.
@@ -173,7 +175,7 @@ class Limit:
     name: str
     low: float
     high: float
-    text: str
+    text: WarningText
     contrast: str = ""
 
 
@@ -201,14 +203,14 @@ OVERLAP, OVERLAP_STRIPPED = 0.95, 0.85
 """Least Dice of the brain masks: of two that deepbet made; where a scan came stripped, by another tool."""
 
 
-def doubts(numbers: Mapping[str, float], *, stripped: bool) -> list[str]:
+def quality_warnings(numbers: Mapping[str, float], *, stripped: bool) -> list[SessionWarning]:
     """Warnings that the numbers give rise to.
 
     Parameters
     ----------
     numbers : mapping
         From `measure`, with ``overlap`` (Dice of the brain masks) and ``scale_min``, ``scale_max``
-        (stretches of the affine to the template). One that is not finite gives a doubt.
+        (stretches of the affine to the template). One that is not finite gives a warning.
     stripped : bool
         Whether one of the scans came skull-stripped.
     """

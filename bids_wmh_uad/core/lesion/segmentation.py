@@ -15,12 +15,12 @@ from bids_wmh_uad.core.lesion.components import Lesion, label_lesions, lesion_ta
 from bids_wmh_uad.core.lesion.regions import REGIONS, LesionPlace, place_lesions
 from bids_wmh_uad.core.lesion.threshold import calibrated_probability, operating_point
 from bids_wmh_uad.core.parameters import DetectionParameters
+from bids_wmh_uad.errors import HIGH_LOAD, SessionWarning
 
-HIGH_LOAD = (
-    "{percent:.1f} % of the brain was marked as lesion: at such loads lesions can be taken for normal"
-    " tissue. Look at the anomaly map before using the volume."
-)
 """Warning about the share of the brain that was marked, percent."""
+
+MASK_WARNINGS = frozenset({HIGH_LOAD.code})
+"""Codes of the warnings that another threshold can bring or take away."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class Segmentation:
     places : tuple of LesionPlace
         Where each lies; empty without a map of regions.
     measures : dict
-        What the summary says: volumes (mL), counts, the operating point, warnings.
+        What the summary says: volumes (mL), counts, the operating point.
+    warnings : tuple of SessionWarning
+        About this mask; their codes are among `MASK_WARNINGS`.
     """
 
     labels: NDArray[np.int32]
@@ -45,6 +47,7 @@ class Segmentation:
     lesions: tuple[Lesion, ...]
     places: tuple[LesionPlace, ...]
     measures: dict[str, Any]
+    warnings: tuple[SessionWarning, ...]
 
 
 def segment(
@@ -87,6 +90,7 @@ def segment(
     lesions = lesion_table(labels, anomaly, affine)
     volume = total_volume_ml(labels, affine)
     percent = 100 * float((labels > 0).sum()) / max(1, int(mask.sum()))
+    warnings = (HIGH_LOAD.format(percent=percent),) if percent > parameters.high_load_percent else ()
     measures = {
         "wmh_volume_ml": round(volume, 4),
         "lesion_count": len(lesions),
@@ -100,7 +104,6 @@ def segment(
             **({"peak": float(point.peak), "edge": point.edge} if point.peak > -inf else {}),
         },
         "min_lesion_volume_mm3": smallest,
-        "warnings": [HIGH_LOAD.format(percent=percent)] if percent > parameters.high_load_percent else [],
     }
     places: list[LesionPlace] = []
     if regions is not None:
@@ -108,13 +111,7 @@ def segment(
         measures |= _by_region(lesions, places) | {"wmh_volume_ml_within_10mm": round(near_ml, 4)}
     probability = calibrated_probability(anomaly, point.levels(anomaly, mask), parameters.steepness)
     probability = np.where(mask, probability, 0).astype(np.float32)
-    return Segmentation(labels, probability, tuple(lesions), tuple(places), measures)
-
-
-def warnings_at(measures: dict[str, Any], others: Sequence[str]) -> list[str]:
-    """Warnings of a session at another threshold: those that no threshold changes, and the new mask's own."""
-    about_load = HIGH_LOAD.partition("}")[2]
-    return [*(warning for warning in others if not warning.endswith(about_load)), *measures["warnings"]]
+    return Segmentation(labels, probability, tuple(lesions), tuple(places), measures, warnings)
 
 
 def _by_region(lesions: Sequence[Lesion], places: Sequence[LesionPlace]) -> dict[str, float]:

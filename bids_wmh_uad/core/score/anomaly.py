@@ -12,7 +12,7 @@ from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.brightness import brightness_maps
 from bids_wmh_uad.core.score.latent import AnomalyMap, latent_excess, minus_decision
 from bids_wmh_uad.core.score.scan import Scan
-from bids_wmh_uad.errors import UNCOVERED
+from bids_wmh_uad.errors import UNCOVERED, SessionWarning
 
 if TYPE_CHECKING:
     from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
@@ -90,6 +90,6 @@ def anomaly_map(
     return replace(latent, scores=brightness.score * factor)
 
 
-def uncovered_warnings(percent: float, params: DetectionParameters) -> list[str]:
+def uncovered_warnings(percent: float, params: DetectionParameters) -> list[SessionWarning]:
     """Warn when more than `uncovered_percent` of the brain has no voxel-wise model."""
     return [UNCOVERED.format(percent=percent)] if percent > params.uncovered_percent else []

@@ -17,7 +17,7 @@ from bids_wmh_uad.core.score.brightness import Brightness
 from bids_wmh_uad.core.score.sampling import Sample, draw_sample
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.core.svm.paradigms import fit_patient
-from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
+from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError, SessionWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,13 +40,13 @@ class AnomalyMap:
         Larger = more abnormal, 0 outside the mask.
     device : str
         The torch device it was computed on in the end.
-    warnings : tuple of str
+    warnings : tuple of SessionWarning
         What the user should know: the GPU's memory did not suffice.
     """
 
     scores: NDArray[np.float32]
     device: str
-    warnings: tuple[str, ...]
+    warnings: tuple[SessionWarning, ...]
 
 
 def latent_excess(

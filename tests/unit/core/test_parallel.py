@@ -34,8 +34,8 @@ def work_with_room_for(slices):
     [
         (0, "cpu", "cpu", []),
         (99, "meta", "meta", []),
-        (GPU_FACTOR, "meta", "meta", ["8 axial slices"]),
-        (0, "meta", "cpu", ["1 axial slices", "after 0 of 37"]),
+        (GPU_FACTOR, "meta", "meta", [("GPU_SLABS", "8 axial slices")]),
+        (0, "meta", "cpu", [("GPU_SLABS", "1 axial slices"), ("GPU_MEMORY", "after 0 of 37")]),
     ],
 )
 def test_memory_that_runs_out_halves_slabs_then_leaves_the_rest_to_the_cpu(room, device, finished_on, warned):
@@ -43,8 +43,9 @@ def test_memory_that_runs_out_halves_slabs_then_leaves_the_rest_to_the_cpu(room,
     np.testing.assert_array_equal(volume, np.where(WANTED, VALUES, 0))
     assert where == finished_on
     assert len(warnings) == len(warned)
-    for text, part in zip(warnings, warned, strict=True):
-        assert part in text
+    for warning, (code, part) in zip(warnings, warned, strict=True):
+        assert warning.code == code
+        assert part in warning.text
 
 
 def test_values_that_are_nan_become_zero():

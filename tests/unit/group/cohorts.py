@@ -48,7 +48,7 @@ def summary(subject: str, session: str | None = None, **values: Any) -> dict[str
         "participant_id": f"sub-{subject}", "session_id": f"ses-{session}" if session else "n/a", "status": "done",
         "wmh_volume_ml": 0.12, "lesion_count": 1, "largest_lesion_ml": 0.12, "icv_ml": 1.2, "wmh_percent_icv": 10.0,
         "threshold": {"name": "tail", "parameter": 6.0, "value": 2.5}, "model": {"name": "default", "digest": "0"},
-        "score": "directed", "registration_overlap": 0.97, "warnings": ["look"],
+        "score": "directed", "registration_overlap": 0.97, "warnings": [{"code": "LOOK", "text": "look"}],
     }  # fmt: skip
     return made | values
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
 
 import nibabel as nib
@@ -15,8 +16,7 @@ from cohorts import AFFINE, SHAPE, VOXEL_ML, config, reference_path, save, truth
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.config import Method
-from bids_wmh_uad.core.lesion.segmentation import HIGH_LOAD
-from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, BadDataError, UsageError
+from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, HIGH_LOAD, BadDataError, UsageError
 from bids_wmh_uad.group import run as group
 from bids_wmh_uad.group.prevalence import RESOLUTION, lesion_voxels
 from bids_wmh_uad.group.rethreshold import MASK, threshold_label
@@ -87,7 +87,8 @@ def test_results_that_cannot_be_used_fail_alone(tmp_path: Path, caplog: pytest.L
 def test_the_warning_about_the_load_is_the_new_masks_own(tmp_path: Path) -> None:
     path = write_session(tmp_path, "1")
     summary = json.loads(path.read_text())
-    summary["warnings"] = ["The scans are misaligned.", HIGH_LOAD.format(percent=5.2)]
+    kept = {"code": "POOR_ALIGNMENT", "text": "The scans are misaligned."}
+    summary["warnings"] = [kept, asdict(HIGH_LOAD.format(percent=5.2))]
     path.write_text(json.dumps(summary))
     for rule, warnings in (("value=0.01", "2"), ("value=5", "1")):
         group.run_group(config(tmp_path, threshold=rule))

@@ -141,7 +141,13 @@ def test_subject_without_sessions(tmp_path: Path) -> None:
 
 
 def test_warnings_failures_and_methods_are_shown_escaped(tmp_path: Path) -> None:
-    write_session(tmp_path, "01", "a", warnings=["load <b>high</b> & rising"], model={"name": "<i>m</i>"})
+    write_session(
+        tmp_path,
+        "01",
+        "a",
+        warnings=[{"code": "HIGH_LOAD", "text": "load <b>high</b> & rising"}],
+        model={"name": "<i>m</i>"},
+    )
     (tmp_path / "CITATION.md").write_text("# Methods\nWe used <script>x</script> {braces}.", encoding="utf-8")
     page = Page(write_subject_report(tmp_path, "01", failures={"ses-b": "/data/<FLAIR>: empty"}))
     assert "load &lt;b&gt;high&lt;/b&gt; &amp; rising" in page.text

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_wmh_uad.bids.tables import TABLE_COLUMNS, write_lesion_table
-from bids_wmh_uad.core.lesion.segmentation import Segmentation, segment
+from bids_wmh_uad.core.lesion.segmentation import MASK_WARNINGS, Segmentation, segment
 from bids_wmh_uad.core.parameters import DetectionParameters
-from bids_wmh_uad.errors import UsageError
+from bids_wmh_uad.errors import HIGH_LOAD, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,9 +143,11 @@ def test_nothing_found_is_zero() -> None:
 
 
 def test_a_high_load_is_warned_of() -> None:
-    assert run(0, "value=1e9").measures["warnings"] == []
-    (warning,) = run(0, "value=0.01").measures["warnings"]
-    assert float(warning.split(" ")[0]) > DetectionParameters.high_load_percent
+    assert run(0, "value=1e9").warnings == ()
+    (warning,) = run(0, "value=0.01").warnings
+    assert warning.code == HIGH_LOAD.code
+    assert warning.code in MASK_WARNINGS
+    assert float(warning.text.split(" ")[0]) > DetectionParameters.high_load_percent
 
 
 def test_an_unknown_rule_is_a_usage_error() -> None:

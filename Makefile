@@ -51,6 +51,8 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/deptry bids_wmh_uad
+	$(BIN)/deptry tests benchmarks docs container --ignore DEP002,DEP004
 
 types: venv
 	$(BIN)/mypy

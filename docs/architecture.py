@@ -7,6 +7,7 @@ leads to the same node.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -17,6 +18,14 @@ from typing import Any
 
 import networkx as nx
 
+ROOT = Path(__file__).resolve().parents[1]
+OFFLINE = {
+    "NO_ET": "1",
+    "NIPYPE_NO_ET": "1",
+    "TEMPLATEFLOW_HOME": str(ROOT / "bids_wmh_uad" / "data" / "templateflow"),
+    "TEMPLATEFLOW_AUTOUPDATE": "0",
+}
+"""What the libraries read when they are imported: no look-up of hosts, no download."""
 SINKS = "data sinks"
 NODE_SIZE, GAP, PADDING = (1.9, 0.52), (0.4, 0.34), (0.3, 0.34)
 """Inches: width and height."""
@@ -58,7 +67,7 @@ def session_graph(folder: Path) -> Any:
     """One session's workflow; its two scans are empty files in `folder`."""
     from bids_wmh_uad.bids.dataset import Session
     from bids_wmh_uad.cli.parser import parse_args
-    from bids_wmh_uad.participant.run import init_session_wf
+    from bids_wmh_uad.workflows.session import init_session_wf
 
     raw = folder / "raw"
     raw.mkdir()
@@ -66,7 +75,7 @@ def session_graph(folder: Path) -> Any:
     for scan in (flair, t1w):
         scan.touch()
     config = parse_args([str(raw), str(folder / "out"), "participant"])
-    return init_session_wf(Session("01", None, flair, t1w), config, "", folder / "work")
+    return init_session_wf(Session("01", None, flair, t1w), config, digest="")
 
 
 def step_of(node: Any) -> Step:
@@ -180,7 +189,7 @@ def draw(graph: nx.DiGraph, target: Path) -> None:
 
 
 def draw_frame(axes: Any, name: str, box: Box) -> None:
-    """A sub-workflow's box, with its name in the corner."""
+    """A sub-workflow's box; its name where no arrow comes: in the lower left corner."""
     from matplotlib.patches import FancyBboxPatch
 
     shape = FancyBboxPatch(
@@ -193,7 +202,7 @@ def draw_frame(axes: Any, name: str, box: Box) -> None:
         lw=1,
     )
     axes.add_patch(shape)
-    axes.text(box.x + 0.1, box.y + 0.2, name, fontsize=9, color=EDGE, style="italic")
+    axes.text(box.x + 0.1, box.y + box.height - 0.12, name, fontsize=9, color=EDGE, style="italic")
 
 
 def draw_step(axes: Any, step: Step, count: int, box: Box) -> None:
@@ -238,4 +247,5 @@ def main(target: Path) -> None:
 
 
 if __name__ == "__main__":
+    os.environ |= OFFLINE
     main(Path(sys.argv[1]))

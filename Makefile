@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 CONTAINER_TESTS ?= tests/container tests/hpc
 export NO_ET := 1
 
-.PHONY: venv demo gallery test test-containers lock boutiques lint types docs model ci clean
+.PHONY: venv demo gallery architecture test test-containers lock boutiques lint types docs model ci clean
 
 venv: $(VENV)/.installed
 
@@ -51,6 +51,8 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/deptry bids_wmh_uad
+	$(BIN)/deptry tests benchmarks docs container --ignore DEP002,DEP004
 
 types: venv
 	$(BIN)/mypy
@@ -61,6 +63,10 @@ docs: venv
 # Pictures of the documentation: the demo's phantom, never a person
 gallery: demo
 	$(BIN)/python docs/gallery.py $(DEMO)/out docs/_static
+
+# The picture of one session's graph, from the code
+architecture: venv
+	$(BIN)/python docs/architecture.py docs/_static/session.svg
 
 # The shipped model, from nothing but this repository. Its card is bids_wmh_uad/data/models/default/README.md.
 model: venv

@@ -38,6 +38,7 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # or a property that the class docstring lists is described twice
 
 smartquotes = False  # or "--option" becomes a dash
 

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import nipype.interfaces.utility as niu
 import nipype.pipeline.engine as pe
@@ -31,6 +32,9 @@ from bids_wmh_uad.workflows import engine
 from bids_wmh_uad.workflows.preprocess import init_preprocess_wf, init_reuse_wf
 from bids_wmh_uad.workflows.reuse import Preprocessed
 from bids_wmh_uad.workflows.sinks import DESCRIBED, init_sinks_wf
+
+Z_SCORES = {"flair_z": "flair", "t1w_z": "t1w"}
+"""Where a step takes the preprocessed contrasts as z-scores: the preprocessing's names of them, and the step's."""
 
 
 def init_participant_wf(graphs: Sequence[Workflow], config: RunConfig) -> Workflow:
@@ -78,70 +82,94 @@ def init_session_wf(
     """
     workflow = Workflow(name=session.workflow_name)
     workflow.__postdesc__ = describe_method(config.method)
-    inputnode = pe.Node(niu.IdentityInterface(fields=["flair", "t1w"]), name="inputnode")
-    inputnode.inputs.trait_set(flair=str(session.flair), t1w=str(session.t1w))
-    outputnode = pe.Node(niu.IdentityInterface(fields=["published"]), name="outputnode")
-    preprocess = init_preprocess_wf(config) if earlier is None else init_reuse_wf(earlier)
-    checks = pe.Node(CheckScans(), name="checks", mem_gb=1.0)
-    score = _score_node(config, digest)
-    regions = pe.Node(FindRegions(), name="regions", mem_gb=1.0)
-    segment = _segment_node(config)
-    explain = _explain_node(config, digest)
-    finish = pe.Node(FinishImages(), name="finish", mem_gb=1.0)
-    warnings = pe.Node(niu.Merge(4), name="warnings", run_without_submitting=True)
-    describe = _describe_node(session, config, digest)
-    draw = pe.Node(DrawFigures(label=session.label), name="draw", mem_gb=1.0)
-    staging = engine.session_directory(session, config) / engine.STAGING
-    sinks = init_sinks_wf(session, staging, config.output_dir)
+    n = _make_nodes(session, config, digest, earlier)
     workflow.connect([
-        (inputnode, preprocess, _to("inputnode", "flair", "t1w")),
+        (n.inputnode, n.preprocess, _to("inputnode", "flair", "t1w")),
         # are these the right scans?
-        (preprocess, checks, _from("outputnode", "flair", "t1w", "brain_mask", "gm", "wm", "template", "scaling",
-                                   "overlap", "flair_stripped", "t1w_stripped", "t1w_to_template")),
+        (n.preprocess, n.checks, _from("outputnode", "flair", "t1w", "brain_mask", "gm", "wm", "template", "scaling", "overlap",
+                                          "flair_stripped", "t1w_stripped", "t1w_to_template")),
         # how unusual is each voxel?
-        (preprocess, score, _from("outputnode", flair_z="flair", t1w_z="t1w")),
-        (preprocess, score, _from("outputnode", "brain_mask", "gm", "flair_to_t1w", "t1w_to_template")),
+        (n.preprocess, n.score, _from("outputnode", "brain_mask", "gm", "flair_to_t1w", "t1w_to_template", **Z_SCORES)),
         # where are the ventricles, and where the cortex?
-        (preprocess, regions, _from("outputnode", flair_z="flair", t1w_z="t1w")),
-        (preprocess, regions, _from("outputnode", "brain_mask", "gm", "flair_to_t1w", "t1w_to_template")),
+        (n.preprocess, n.regions, _from("outputnode", "brain_mask", "gm", "flair_to_t1w", "t1w_to_template", **Z_SCORES)),
         # which voxels are lesions?
-        (preprocess, segment, _from("outputnode", "brain_mask", "gm")),
-        (score, segment, [("anomaly", "anomaly")]),
-        (regions, segment, [("regions", "regions")]),
+        (n.preprocess, n.segment, _from("outputnode", "brain_mask", "gm")),
+        (n.score, n.segment, [("anomaly", "anomaly")]),
+        (n.regions, n.segment, [("regions", "regions")]),
         # what does the network see?
-        (preprocess, explain, _from("outputnode", flair_z="flair", t1w_z="t1w")),
-        (preprocess, explain, _from("outputnode", "brain_mask", "gm", "wm")),
-        (regions, explain, [("regions", "regions")]),
-        (segment, explain, [("lesions", "lesions")]),
+        (n.preprocess, n.explain, _from("outputnode", "brain_mask", "gm", "wm", **Z_SCORES)),
+        (n.regions, n.explain, [("regions", "regions")]),
+        (n.segment, n.explain, [("lesions", "lesions")]),
         # images as the user's FLAIR has them
-        (inputnode, finish, [("flair", "source")]),
-        (preprocess, finish, _from("outputnode", "flair", "t1w", "flair_to_t1w", "t1w_to_template", brain_mask="brain")),
-        (score, finish, [("anomaly", "anomaly")]),
-        (segment, finish, [("probability", "probability"), ("lesions", "lesions")]),
-        (regions, finish, [("regions", "regions")]),
+        (n.inputnode, n.finish, [("flair", "source")]),
+        (n.preprocess, n.finish, _from("outputnode", "flair", "t1w", "flair_to_t1w", "t1w_to_template", brain_mask="brain")),
+        (n.score, n.finish, [("anomaly", "anomaly")]),
+        (n.segment, n.finish, [("probability", "probability"), ("lesions", "lesions")]),
+        (n.regions, n.finish, [("regions", "regions")]),
         # sidecars and the summary
-        (preprocess, describe, _from("outputnode", "scaling", "overlap", "brain_mask", "flair_stripped", "t1w_stripped")),
-        (checks, warnings, [("warnings", "in1")]),
-        (regions, warnings, [("warnings", "in2")]),
-        (score, warnings, [("warnings", "in3")]),
-        (segment, warnings, [("warnings", "in4")]),
-        (warnings, describe, [("out", "warnings")]),
-        (checks, describe, [("numbers", "checks")]),
-        (score, describe, [("device", "score_device"), ("uncovered", "uncovered")]),
-        (segment, describe, [("measures", "measures")]),
+        (n.preprocess, n.describe, _from("outputnode", "scaling", "overlap", "brain_mask", "flair_stripped", "t1w_stripped")),
+        (n.checks, n.warnings, [("warnings", "in1")]),
+        (n.regions, n.warnings, [("warnings", "in2")]),
+        (n.score, n.warnings, [("warnings", "in3")]),
+        (n.segment, n.warnings, [("warnings", "in4")]),
+        (n.warnings, n.describe, [("out", "warnings")]),
+        (n.checks, n.describe, [("numbers", "checks")]),
+        (n.score, n.describe, [("device", "score_device"), ("uncovered", "uncovered")]),
+        (n.segment, n.describe, [("measures", "measures")]),
         # figures of the page
-        (preprocess, draw, _from("outputnode", "flair", "t1w", "template", brain_mask="brain")),
-        (score, draw, [("anomaly", "anomaly")]),
-        (segment, draw, [("lesions", "lesions"), ("measures", "measures")]),
-        (explain, draw, [("sample", "sample")]),
+        (n.preprocess, n.draw, _from("outputnode", "flair", "t1w", "template", brain_mask="brain")),
+        (n.score, n.draw, [("anomaly", "anomaly")]),
+        (n.segment, n.draw, [("lesions", "lesions"), ("measures", "measures")]),
+        (n.explain, n.draw, [("sample", "sample")]),
         # names, sidecars, publication
-        (finish, sinks, _to("inputnode", *IMAGE_TYPES, *TRANSFORMS)),
-        (segment, sinks, _to("inputnode", "table")),
-        (describe, sinks, _to("inputnode", "summary", **{name: f"{name}_meta" for name in DESCRIBED})),
-        (draw, sinks, _to("inputnode", "figures", names="figure_names")),
-        (sinks, outputnode, _from("outputnode", "published")),
+        (n.finish, n.sinks, _to("inputnode", *IMAGE_TYPES, *TRANSFORMS)),
+        (n.segment, n.sinks, _to("inputnode", "table")),
+        (n.describe, n.sinks, _to("inputnode", "summary", **{name: f"{name}_meta" for name in DESCRIBED})),
+        (n.draw, n.sinks, _to("inputnode", "figures", names="figure_names")),
+        (n.sinks, n.outputnode, _from("outputnode", "published")),
     ])  # fmt: skip
     return workflow
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """The steps of a session, in the order of :func:`init_session_wf`."""
+
+    inputnode: pe.Node
+    preprocess: Workflow
+    checks: pe.Node
+    score: pe.Node
+    regions: pe.Node
+    segment: pe.Node
+    explain: pe.Node
+    finish: pe.Node
+    warnings: pe.Node
+    describe: pe.Node
+    draw: pe.Node
+    sinks: Workflow
+    outputnode: pe.Node
+
+
+def _make_nodes(session: Session, config: RunConfig, digest: str, earlier: Preprocessed | None) -> _Nodes:
+    """Make a session's steps, each with the memory and threads that it takes."""
+    inputnode = pe.Node(niu.IdentityInterface(fields=["flair", "t1w"]), name="inputnode")
+    inputnode.inputs.trait_set(flair=str(session.flair), t1w=str(session.t1w))
+    staging = engine.session_directory(session, config) / engine.STAGING
+    return _Nodes(
+        inputnode=inputnode,
+        preprocess=init_preprocess_wf(config) if earlier is None else init_reuse_wf(earlier),
+        checks=pe.Node(CheckScans(), name="checks", mem_gb=1.0),
+        score=_score_node(config, digest),
+        regions=pe.Node(FindRegions(), name="regions", mem_gb=1.0),
+        segment=_segment_node(config),
+        explain=_explain_node(config, digest),
+        finish=pe.Node(FinishImages(), name="finish", mem_gb=1.0),
+        warnings=pe.Node(niu.Merge(4), name="warnings", run_without_submitting=True),
+        describe=_describe_node(session, config, digest),
+        draw=pe.Node(DrawFigures(label=session.label), name="draw", mem_gb=1.0),
+        sinks=init_sinks_wf(session, staging, config.output_dir),
+        outputnode=pe.Node(niu.IdentityInterface(fields=["published"]), name="outputnode"),
+    )
 
 
 def _from(node: str, *same: str, **renamed: str) -> list[tuple[str, str]]:

@@ -102,7 +102,9 @@ def test_exit_codes_are_those_of_the_table():
 
 
 def test_messages_in_the_faq_are_the_programs():
-    messages = [value for name, value in vars(errors).items() if name.isupper() and isinstance(value, str)]
+    constants = [value for name, value in vars(errors).items() if name.isupper()]
+    messages = [value for value in constants if isinstance(value, str)]
+    messages += [value.template for value in constants if isinstance(value, errors.WarningText)]
     text = read("docs/faq.md")
     quoted = [cell.strip("`") for cell in table_cells(text) if cell.startswith("`")]
     assert quoted

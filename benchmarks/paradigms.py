@@ -41,7 +41,7 @@ from bids_wmh_uad.core.parameters import SCORES, DetectionParameters
 from bids_wmh_uad.core.score.anomaly import anomaly_map
 from bids_wmh_uad.core.svm.voxelwise import model_numbers
 from bids_wmh_uad.imaging.registration import read_transform
-from bids_wmh_uad.models import ONE_CLASS, load_model, load_one_class, save_model
+from bids_wmh_uad.models import ONE_CLASS_FILES, load_model, load_one_class, save_model
 from bids_wmh_uad.train.normality import fit_normality
 
 
@@ -132,7 +132,9 @@ def main() -> None:
                 fit_s = fit(paths, directory, seed)
                 rows, seconds = score(directory, cases, seed)
                 if kind == "trained":
-                    sizes = {name: (directory / file).stat().st_size for name, file in ONE_CLASS.items()}
+                    sizes = {
+                        name: (directory / file).stat().st_size for name, file in ONE_CLASS_FILES.items()
+                    }
                     for name, value in {**seconds, "fit": fit_s}.items():
                         times.setdefault(name, []).append(value)
             for name, row in rows.items():

@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from bids_wmh_uad.core.svm.voxelwise import VoxelwiseOneClassSVM
 
 
-WEIGHTS = "model.safetensors"
-DESCRIPTION = "model.json"
-ONE_CLASS = {"pooled": "pooled.safetensors", "voxel": "voxelwise.safetensors"}
+WEIGHTS_FILE = "model.safetensors"
+"""Name of the file with the encoder's and decoder's weights."""
+DESCRIPTION_FILE = "model.json"
+"""Name of the file that says what a model is."""
+ONE_CLASS_FILES = {"pooled": "pooled.safetensors", "voxel": "voxelwise.safetensors"}
+"""Names of the files with the controls' One-Class SVMs, by paradigm."""
 FORMAT_VERSION = 1
+"""Number of the format of a model directory: raised when older programs can no longer read it."""
 
 
 def _bad(path: Path | str, reason: object) -> ModelError:
@@ -47,7 +51,7 @@ def model_directory(name_or_dir: str | Path) -> Path:
     text = str(name_or_dir)
     if text and text == Path(text).name and text not in (".", ".."):
         shipped = Path(str(resources.files("bids_wmh_uad") / "data" / "models" / text))
-        if (shipped / DESCRIPTION).is_file():
+        if (shipped / DESCRIPTION_FILE).is_file():
             return shipped
     if text and Path(text).is_dir():
         return Path(text)
@@ -89,8 +93,8 @@ def save_model(model: SiamesePatchAutoEncoder, directory: str | Path, metadata: 
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "versions": _versions(),
     }
-    write_atomically(target / WEIGHTS, weights)
-    write_atomically(target / DESCRIPTION, dump_json(description))
+    write_atomically(target / WEIGHTS_FILE, weights)
+    write_atomically(target / DESCRIPTION_FILE, dump_json(description))
     return target
 
 
@@ -159,7 +163,7 @@ def save_one_class(model: KernelSum | VoxelwiseOneClassSVM, directory: str | Pat
 
     from bids_wmh_uad.core.svm.kernel import KernelSum
 
-    path = Path(directory) / ONE_CLASS["pooled" if isinstance(model, KernelSum) else "voxel"]
+    path = Path(directory) / ONE_CLASS_FILES["pooled" if isinstance(model, KernelSum) else "voxel"]
     tensors = {name: torch.as_tensor(value).contiguous() for name, value in vars(model).items()}
     with whole_file(path) as temporary:
         try:
@@ -169,22 +173,22 @@ def save_one_class(model: KernelSum | VoxelwiseOneClassSVM, directory: str | Pat
     return _sha256(path)
 
 
-def describe_one_class(directory: str | Path, about: dict[str, Any], training: dict[str, Any]) -> None:
+def describe_one_class(directory: str | Path, paradigms: dict[str, Any], training: dict[str, Any]) -> None:
     """Say in the description which One-Class SVMs there are.
 
     Parameters
     ----------
     directory : str or Path
         From `save_model`.
-    about : dict
+    paradigms : dict
         For each paradigm what was fitted, with the file's ``sha256``; or ``{"skipped": why}``.
     training : dict
         Further keys of the description's ``training``.
     """
-    path = Path(directory) / DESCRIPTION
+    path = Path(directory) / DESCRIPTION_FILE
     description, _ = _read(Path(directory))
     training = {**description.get("training", {}), **training}
-    write_atomically(path, dump_json({**description, "one_class": about, "training": training}))
+    write_atomically(path, dump_json({**description, "one_class": paradigms, "training": training}))
 
 
 def about_one_class(name_or_dir: str | Path, paradigm: str) -> dict[str, Any]:
@@ -199,11 +203,11 @@ def about_one_class(name_or_dir: str | Path, paradigm: str) -> dict[str, Any]:
         return {}
     directory = model_directory(name_or_dir)
     metadata, _ = _read(directory)
-    about = metadata.get("one_class", {}).get(paradigm, {})
-    if not isinstance(about, dict) or "sha256" not in about:
-        reason = about.get("skipped") if isinstance(about, dict) else None
+    entry = metadata.get("one_class", {}).get(paradigm, {})
+    if not isinstance(entry, dict) or "sha256" not in entry:
+        reason = entry.get("skipped") if isinstance(entry, dict) else None
         raise _bad(directory, f"it has no {paradigm} One-Class SVM" + (f": {reason}" if reason else ""))
-    return about
+    return entry
 
 
 def load_one_class(name_or_dir: str | Path, paradigm: str) -> KernelSum | VoxelwiseOneClassSVM:
@@ -243,14 +247,14 @@ def load_one_class(name_or_dir: str | Path, paradigm: str) -> KernelSum | Voxelw
 
 def _one_class_file(name_or_dir: str | Path, paradigm: str) -> Path:
     """A paradigm's file, whose content is what the description says."""
-    about = about_one_class(name_or_dir, paradigm)
-    path = model_directory(name_or_dir) / ONE_CLASS[paradigm]
+    entry = about_one_class(name_or_dir, paradigm)
+    path = model_directory(name_or_dir) / ONE_CLASS_FILES[paradigm]
     try:
-        same = _sha256(path) == about["sha256"]
+        same = _sha256(path) == entry["sha256"]
     except OSError as error:
         raise _bad(path, error) from error
     if not same:
-        raise _bad(path, f"it is not the file that {DESCRIPTION} describes")
+        raise _bad(path, f"it is not the file that {DESCRIPTION_FILE} describes")
     return path
 
 
@@ -277,16 +281,16 @@ def model_digest(name_or_dir: str | Path, paradigm: str = "patient") -> str:
 def _read(directory: Path) -> tuple[dict[str, Any], bytes]:
     """Read both files and check that they belong together."""
     try:
-        metadata = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
-        weights = (directory / WEIGHTS).read_bytes()
+        metadata = json.loads((directory / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+        weights = (directory / WEIGHTS_FILE).read_bytes()
     except (OSError, ValueError) as error:
         raise _bad(directory, error) from error
     if not isinstance(metadata, dict) or not isinstance(metadata.get("architecture"), dict):
-        raise _bad(directory, f"{DESCRIPTION} describes no architecture")
+        raise _bad(directory, f"{DESCRIPTION_FILE} describes no architecture")
     if metadata.get("format_version") != FORMAT_VERSION:
         raise _bad(directory, f"format version {metadata.get('format_version')} instead of {FORMAT_VERSION}")
     if metadata.get("weights_sha256") != hashlib.sha256(weights).hexdigest():
-        raise _bad(directory, f"{WEIGHTS} is not the file that {DESCRIPTION} describes")
+        raise _bad(directory, f"{WEIGHTS_FILE} is not the file that {DESCRIPTION_FILE} describes")
     return metadata, weights
 
 

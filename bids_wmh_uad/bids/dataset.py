@@ -40,13 +40,15 @@ from bids_wmh_uad.errors import (
 )
 
 _SUFFIXES = {"t1w": "T1w", "flair": "FLAIR"}
+"""BIDS suffixes by their key in a filter file."""
 _IGNORED = (
     r"/\.",
     r"^/(code|derivatives|models|sourcedata|stimuli|phenotype)(/|$)",
     r"^/sub-[^/]+/(ses-[^/]+/)?(?!anat(/|$)|ses-)[^/]+(/|$)",
 )
-"""Paths of a dataset that hold no T1w or FLAIR: indexing leaves them unopened."""
+"""Patterns of paths that hold no T1w or FLAIR: indexing leaves them unopened."""
 _ANNEX_POINTER = b"/annex/objects/"
+"""First bytes of a file whose content git-annex has not fetched."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +184,8 @@ def find_sessions(bids_dir: Path, selection: Selection) -> tuple[list[Session], 
         good, bad = _pair(bids_dir, subject, flairs, t1ws, selection)
         sessions += good
         unusable += bad
-        found = subject in images["flair"] or subject in images["t1w"]
-        if selection.participant_label and not found:
+        has_images = subject in images["flair"] or subject in images["t1w"]
+        if selection.participant_label and not has_images:
             text = EMPTY_SELECTION.format(
                 path=bids_dir / f"sub-{subject}", filters=_describe(selection, filters)
             )
@@ -247,16 +249,16 @@ def _find_images(
 ) -> dict[str, dict[str, dict[str | None, list[Path]]]]:
     """Paths by modality, subject and session, the preferred first."""
     layout = _layout(bids_dir, subjects if selection.participant_label else [], selection.bids_database_dir)
-    found: dict[str, dict[str, dict[str | None, list[Path]]]] = {key: {} for key in _SUFFIXES}
+    images: dict[str, dict[str, dict[str | None, list[Path]]]] = {key: {} for key in _SUFFIXES}
     for key, suffix in _SUFFIXES.items():
         query = {"suffix": suffix, "extension": [".nii", ".nii.gz"], **filters.get(key, {})}
         for image in sorted(_get(layout, query, selection.bids_filter_file), key=_preference):
             entities = image.get_entities()
             if entities.get("part", "mag") != "mag":
                 continue
-            sessions = found[key].setdefault(str(entities.get("subject")), {})
+            sessions = images[key].setdefault(str(entities.get("subject")), {})
             sessions.setdefault(entities.get("session"), []).append(Path(image.path))
-    return found
+    return images
 
 
 def _get(layout: Any, query: Mapping[str, Any], filter_file: Path | None) -> list[Any]:
@@ -338,12 +340,12 @@ def _pair(
     t1ws: Mapping[str | None, list[Path]],
     selection: Selection,
 ) -> tuple[list[Session], list[FailedSession]]:
-    wanted = set(selection.session_label)
+    requested = set(selection.session_label)
     usable: list[Session] = []
     unusable: list[FailedSession] = []
     borrowed = set()
     for session, (flair, *other_flairs) in sorted(flairs.items(), key=lambda item: item[0] or ""):
-        if wanted and session not in wanted:
+        if requested and session not in requested:
             continue
         sources = [session] if session in t1ws else list(t1ws)
         if len(sources) != 1:
@@ -358,7 +360,7 @@ def _pair(
         except MissingInputError as error:
             unusable.append(FailedSession(subject, session, error))
     for session in sorted(set(t1ws) - set(flairs) - borrowed, key=lambda label: label or ""):
-        if not wanted or session in wanted:
+        if not requested or session in requested:
             text = MISSING_FLAIR.format(where=session_label(subject, session), t1w=t1ws[session][0])
             unusable.append(FailedSession(subject, session, MissingInputError(text)))
     return usable, unusable

@@ -23,6 +23,7 @@ from bids_wmh_uad.config import TEMPLATE, Method
 from bids_wmh_uad.files import dump_json, write_atomically
 
 CODE_URL = "https://github.com/bids-apps/bids-wmh-uad"
+"""Address of the program's source."""
 BIDSIGNORE = (
     "*.html",
     "CITATION.*",
@@ -35,10 +36,10 @@ BIDSIGNORE = (
     "*_xfm.*",
     "*_summary.json",
 )
-"""Outputs that no BIDS specification names yet."""
+"""Patterns of outputs that no BIDS specification names yet."""
 
-PREPROCESSING = 1
-"""To be raised with every change that makes other images or transforms of the same scans."""
+PREPROCESSING_VERSION = 1
+"""Number of the chain of steps: to be raised with every change that makes other images or transforms."""
 OUTPUTS = {
     "flair": "space-FLAIR_desc-preproc_FLAIR.nii.gz",
     "t1w": "space-FLAIR_desc-preproc_T1w.nii.gz",
@@ -54,7 +55,7 @@ OUTPUTS = {
     "flair_to_template": f"from-FLAIR_to-{TEMPLATE}_mode-image_xfm.txt",
     "summary": "desc-wmh_summary.json",
 }
-"""How each of a session's outputs ends, after the FLAIR's entities."""
+"""Ends of the names of a session's outputs, after the FLAIR's entities."""
 ENTITIES: dict[str, dict[str, str]] = {
     "flair": {"space": "FLAIR", "desc": "preproc", "suffix": "FLAIR"},
     "t1w": {"space": "FLAIR", "desc": "preproc", "suffix": "T1w"},
@@ -144,7 +145,7 @@ def signature(session: Session, method: Method, model_digest: str) -> str:
 
 def preprocessing_signature(session: Session, seed: int) -> str:
     """What the session's preprocessing depends on: the images' content, the seed, the chain of steps."""
-    return _signature(session, {"seed": seed, "preprocessing": PREPROCESSING})
+    return _signature(session, {"seed": seed, "preprocessing": PREPROCESSING_VERSION})
 
 
 def _signature(session: Session, settings: Mapping[str, Any]) -> str:

@@ -10,19 +10,28 @@ from bids_wmh_uad.errors import (
 )
 
 LOGGER = logging.getLogger("bids_wmh_uad")
+"""The program's log."""
 
 
 def find_reference(reference: Path, participant_id: str, session_id: str) -> Path | None:
-    """The session's ``*_label-{WMH,lesion}_mask.nii.gz``; of several the one with the shortest name, and that is said."""
+    """The session's ``*_label-{WMH,lesion}_mask.nii.gz``; of several the one with the shortest name, with a warning.
+
+    Parameters
+    ----------
+    reference : Path
+        The dataset.
+    participant_id, session_id : str
+        With their prefixes; ``n/a`` where there are no sessions.
+    """
     directory = reference / participant_id
     if session_id != "n/a":
         directory /= session_id
-    found = [
+    masks = [
         path for label in ("WMH", "lesion") for path in directory.glob(f"anat/*_label-{label}_mask.nii.gz")
     ]
-    if not found:
+    if not masks:
         return None
-    first = min(found, key=lambda path: (len(path.name), path.name))
-    if len(found) > 1:
-        LOGGER.warning(SEVERAL_REFERENCES.format(path=first, n=len(found)))
+    first = min(masks, key=lambda path: (len(path.name), path.name))
+    if len(masks) > 1:
+        LOGGER.warning(SEVERAL_REFERENCES.format(path=first, n=len(masks)))
     return first

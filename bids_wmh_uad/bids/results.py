@@ -1,4 +1,4 @@
-"""Reading what a finished session left: its images and transforms."""
+"""Reading what sessions left: their summaries, images and transforms."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def read_summaries(output_dir: Path) -> dict[Path, dict[str, Any]]:
         If there is none.
     """
     read = {path: derivatives.read_summary(path) for path in find_summaries(output_dir)}
-    found = {path: summary for path, summary in read.items() if "participant_id" in summary}
-    done = {identity(summary) for summary in found.values() if summary.get("status") == "done"}
-    kept = [
+    readable = {path: summary for path, summary in read.items() if "participant_id" in summary}
+    done = {identity(summary) for summary in readable.values() if summary.get("status") == "done"}
+    chosen = [
         (path, summary)
-        for path, summary in found.items()
+        for path, summary in readable.items()
         if summary.get("status") == "done" or identity(summary) not in done
     ]
-    if not kept:
+    if not chosen:
         raise MissingInputError(NO_RESULTS.format(path=output_dir))
-    return dict(sorted(kept, key=lambda item: identity(item[1])))
+    return dict(sorted(chosen, key=lambda item: identity(item[1])))
 
 
 def finished(summaries: Mapping[Path, Mapping[str, Any]]) -> dict[Path, Mapping[str, Any]]:

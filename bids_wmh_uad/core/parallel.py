@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 
 GPU_FACTOR = 8
-"""A GPU's slabs are this many times as thick as a core's."""
+"""Ratio of the thickness of a GPU's slabs to a core's: a GPU has no use for small pieces."""
 
 
 def parallel_map(
@@ -50,7 +50,6 @@ def parallel_map(
     -----
     For the time of the call torch's number of threads is 1 in the whole process.
     """
-    keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -92,19 +91,9 @@ def _on_one_thread(function: Callable[[Item], Result], item: Item) -> Result:
     return parallel_map(function, [item], threads=1)[0]
 
 
-def keep_freed_memory() -> None:
-    """Let the C library reuse large blocks instead of handing them back after every operation.
-
-    glibc gives freed blocks back to the system above a threshold that grows to the
-    largest one freed so far (32 MB at most); fresh pages cost as much as a convolution.
-    Nothing is touched: this takes microseconds, and does no harm elsewhere.
-    """
-    np.empty(31 << 20, dtype=np.uint8)
-
-
 def stream_slabs(
     work_on: Callable[[str], Callable[[slice], torch.Tensor]],
-    wanted: NDArray[np.bool_],
+    mask: NDArray[np.bool_],
     slices: int,
     device: str,
 ) -> tuple[NDArray[np.float32], str, tuple[SessionWarning, ...]]:
@@ -113,9 +102,10 @@ def stream_slabs(
     Parameters
     ----------
     work_on : callable
-        From a torch device to a function from a slab of Z to the values of its wanted
-        voxels, slice by slice (`embedding.slices_first`); thread-safe.
-    wanted : (X, Y, Z) bool array
+        From a torch device to a function from a slab of Z to the values of its voxels in the
+        mask, slice by slice (`core.network.embedding.slices_first`); thread-safe.
+    mask : (X, Y, Z) bool array
+        Voxels to compute.
     slices : int
         Slices of a slab; on a GPU, which has no use for small pieces, `GPU_FACTOR` times as many.
     device : str
@@ -123,20 +113,20 @@ def stream_slabs(
     Returns
     -------
     volume : (X, Y, Z) float32 array
-        0 where nothing is wanted or a value is NaN.
+        0 outside the mask and where a value is NaN.
     device : str
-        Where the last slab was computed.
+        Device of the last slab.
     warnings : tuple of SessionWarning
         `errors.GPU_SLABS`: slabs were halved; `errors.GPU_MEMORY`: the CPU had to go on.
     """
-    volume = np.zeros(wanted.shape, dtype=np.float32)
-    depth, start = wanted.shape[2], 0
+    volume = np.zeros(mask.shape, dtype=np.float32)
+    depth, start = mask.shape[2], 0
     warnings: list[SessionWarning] = []
 
     def fill(work: Callable[[slice], torch.Tensor], slab: slice) -> None:
-        chosen = wanted[..., slab].transpose(2, 0, 1)
-        values = np.zeros(chosen.shape, dtype=np.float32)
-        values[chosen] = np.nan_to_num(work(slab).cpu().numpy(), nan=0.0)
+        inside = mask[..., slab].transpose(2, 0, 1)
+        values = np.zeros(inside.shape, dtype=np.float32)
+        values[inside] = np.nan_to_num(work(slab).cpu().numpy(), nan=0.0)
         volume[..., slab] = values.transpose(1, 2, 0)
 
     if device != "cpu":

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CSF_COST = 60.0
-"""How much longer a millimetre through fluid is than through tissue, squared in the fluid's fraction."""
+"""Factor by which a millimetre through fluid is longer than through tissue, growing
+with the square of the fluid's fraction: paths keep to the tissue."""
 MIDBRAIN = (-26.0, -2.0, -12.0, -14.0)
-"""Top of the midbrain, y and z (mm) of the posterior commissure and of the mamillary bodies."""
+"""Plane on top of the midbrain: y and z (mm) of the posterior commissure and of the mamillary bodies."""
 VENTRICLE_BOX = ((-42.0, 42.0), (-62.0, 40.0), (-14.0, 36.0))
-"""Where the lateral and third ventricles lie, mm."""
+"""Box around the lateral and third ventricles, mm in x, y and z."""
 VENTRICLE_DEPTH_MM = 20.0
+"""Depth of the ventricles below the brain's surface, mm: sulci and cisterns are nearer to it."""
 DEEP_CENTRE, DEEP_RADII = (18.0, -6.0, 5.0), (17.0, 30.0, 16.0)
-"""Ellipsoid round the nuclei of a hemisphere, mm; its x is mirrored."""
+"""Ellipsoid around the deep nuclei of a hemisphere, mm; its x is mirrored."""
 
 
 def make_atlas() -> nib.Nifti1Image:
@@ -106,9 +108,9 @@ def _balls(
     points: NDArray[np.float64], affine: NDArray[np.float64], brain: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     index = np.rint((points - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T).astype(int)
-    found = np.zeros(brain.shape, dtype=bool)
-    found[tuple(index.T)] = True
-    grown: NDArray[np.bool_] = ndimage.binary_dilation(found, np.ones((3, 3, 3))) & brain
+    centres = np.zeros(brain.shape, dtype=bool)
+    centres[tuple(index.T)] = True
+    grown: NDArray[np.bool_] = ndimage.binary_dilation(centres, np.ones((3, 3, 3))) & brain
     return grown
 
 
@@ -139,9 +141,9 @@ def _geodesic(
     ).tocsr()
     distances = []
     for seed in seeds:
-        found = np.full(brain.shape, np.inf)
-        found[brain] = dijkstra(graph, directed=False, indices=number[seed], min_only=True)
-        distances.append(found)
+        distance = np.full(brain.shape, np.inf)
+        distance[brain] = dijkstra(graph, directed=False, indices=number[seed], min_only=True)
+        distances.append(distance)
     return distances
 
 
@@ -156,5 +158,5 @@ def atlas_on(grid: nib.Nifti1Image, from_template: NDArray[np.float64]) -> dict[
     """
     image = make_atlas()
     labels = resampling.resample(image, grid, from_template, interpolation="nearest").astype(np.uint8)
-    held = (Landmark.VENTRICLES, Landmark.INFRATENTORIAL, Landmark.DEEP_GREY)
-    return {label: labels == label for label in held}
+    labelled = (Landmark.VENTRICLES, Landmark.INFRATENTORIAL, Landmark.DEEP_GREY)
+    return {label: labels == label for label in labelled}

@@ -8,13 +8,14 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_wmh_uad.imaging.registration import _to_ants
+from bids_wmh_uad.imaging.registration import to_ants
 
 Array = NDArray[Any]
+"""Array of any type."""
 
 
 def correct_bias(image: nib.Nifti1Image, mask: Array, *, levels: int) -> Array:
-    """N4 (Tustison 2010) at shrink factor 4 inside the brain mask.
+    """N4 (Tustison et al., IEEE Trans Med Imaging 2010) at shrink factor 4 inside the brain mask.
 
     Parameters
     ----------
@@ -35,8 +36,8 @@ def correct_bias(image: nib.Nifti1Image, mask: Array, *, levels: int) -> Array:
     data = np.asanyarray(image.dataobj)
     offset = min(0.0, float(data.min()))  # N4 takes logarithms
     corrected = ants.n4_bias_field_correction(
-        _to_ants(data - offset, image.affine),
-        mask=_to_ants(mask, image.affine),
+        to_ants(data - offset, image.affine),
+        mask=to_ants(mask, image.affine),
         shrink_factor=4,
         convergence={"iters": [50] * levels, "tol": 1e-3},
     )

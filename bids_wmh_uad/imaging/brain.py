@@ -16,6 +16,7 @@ from bids_wmh_uad.errors import (
 )
 
 Array = NDArray[Any]
+"""Array of any type."""
 
 
 STRIPPED_DICE = 0.8

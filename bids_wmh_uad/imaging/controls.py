@@ -25,7 +25,8 @@ from bids_wmh_uad.core.network.patches import BACKGROUND, PATCH_SIZE
 from bids_wmh_uad.core.network.sampling import TrainingSubject
 from bids_wmh_uad.errors import BAD_CONTROL, BadDataError
 
-IMAGE, MASK, MATRIX = "image.npy", "mask.npy", "mni_to_voxel.npy"
+IMAGE_FILE, MASK_FILE, MATRIX_FILE = "image.npy", "mask.npy", "mni_to_voxel.npy"
+"""Names of a control's files."""
 
 
 def save_control(
@@ -50,7 +51,7 @@ def save_control(
         `directory`.
     """
     halo = PATCH_SIZE // 2
-    low, high = ([int(bound(where)) for where in np.nonzero(mask)] for bound in (np.min, np.max))
+    low, high = ([int(bound(axis)) for axis in np.nonzero(mask)] for bound in (np.min, np.max))
     # half a patch more in plane than the mask's box, with whatever the image has there
     box = (*(slice(low[axis], high[axis] + 1 + 2 * halo) for axis in (0, 1)), slice(low[2], high[2] + 1))
     margin = ((halo, halo), (halo, halo), (0, 0))
@@ -60,9 +61,9 @@ def save_control(
     temporary = directory.with_name(directory.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    np.save(temporary / IMAGE, np.ascontiguousarray(inner.transpose(3, 0, 1, 2)))
-    np.save(temporary / MASK, np.ascontiguousarray(np.pad(mask, margin)[box].transpose(2, 0, 1)))
-    np.save(temporary / MATRIX, shift @ mni_to_voxel)
+    np.save(temporary / IMAGE_FILE, np.ascontiguousarray(inner.transpose(3, 0, 1, 2)))
+    np.save(temporary / MASK_FILE, np.ascontiguousarray(np.pad(mask, margin)[box].transpose(2, 0, 1)))
+    np.save(temporary / MATRIX_FILE, shift @ mni_to_voxel)
     shutil.rmtree(directory, ignore_errors=True)
     return temporary.rename(directory)
 
@@ -88,9 +89,9 @@ def open_control(directory: Path) -> TrainingSubject:
         `errors.BAD_CONTROL`, when a file is missing, cut off or of another kind.
     """
     try:
-        image = np.load(directory / IMAGE, mmap_mode="r")
-        mask = np.load(directory / MASK, mmap_mode="r")
-        matrix = np.load(directory / MATRIX)
+        image = np.load(directory / IMAGE_FILE, mmap_mode="r")
+        mask = np.load(directory / MASK_FILE, mmap_mode="r")
+        matrix = np.load(directory / MATRIX_FILE)
         if image.ndim != 4 or mask.shape != (image.shape[0], *image.shape[2:]) or matrix.shape != (4, 4):
             raise ValueError(f"shapes {image.shape}, {mask.shape}, {matrix.shape}")  # noqa: TRY301
     except (OSError, ValueError, EOFError) as error:
@@ -99,4 +100,4 @@ def open_control(directory: Path) -> TrainingSubject:
 
 
 EXCLUDED = "excluded.txt"
-"""Beside a prepared control: which lesions were left out of it (`reuse.find_lesions`)."""
+"""Name of the file that says which lesions were left out of a control (`workflows.reuse.find_lesions`)."""

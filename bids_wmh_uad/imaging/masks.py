@@ -14,6 +14,7 @@ from bids_wmh_uad.imaging.resampling import on_grid_of
 from bids_wmh_uad.imaging.scans import read_volume
 
 MARGIN_MM = 2.0
+"""Margin around a lesion mask, mm: raters differ by about a voxel at a lesion's border."""
 
 
 def _grid(path: Path) -> Volume:

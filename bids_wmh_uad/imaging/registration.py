@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 
 
 Array = NDArray[Any]
+"""Array of any type."""
 DECIMALS = 6
-"""Of a transform's matrix."""
+"""Number of decimals of a transform's matrix: a nanometre, and the same again when read back."""
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""Change of axes between ITK's world (left, posterior, superior) and nibabel's; its own inverse."""
 
 
-def _to_ants(data: Array, affine: Array) -> ants.ANTsImage:
+def to_ants(data: Array, affine: Array) -> ants.ANTsImage:
+    """Make an ANTs image, float32, of an array and its RAS affine without shear."""
     import ants
 
     lps = LPS_TO_RAS @ affine
@@ -67,8 +70,8 @@ def register(
 
     os.environ["ANTS_RANDOM_SEED"] = str(seed)  # antspyx ignores registration(random_seed=)
     result = ants.registration(
-        fixed=_to_ants(np.asanyarray(fixed.dataobj), fixed.affine),
-        moving=_to_ants(np.asanyarray(moving.dataobj), moving.affine),
+        fixed=to_ants(np.asanyarray(fixed.dataobj), fixed.affine),
+        moving=to_ants(np.asanyarray(moving.dataobj), moving.affine),
         type_of_transform=transform,
         aff_iterations=(500, 250, 100, 0),
     )

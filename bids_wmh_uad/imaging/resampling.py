@@ -16,6 +16,7 @@ from bids_wmh_uad.errors import (
 )
 
 Array = NDArray[Any]
+"""Array of any type."""
 
 
 def resample(
@@ -32,12 +33,16 @@ def resample(
         From the image's world to the target's.
     interpolation : {"linear", "continuous", "nearest"}
         ``continuous`` is a cubic spline.
+
+    Returns
+    -------
+    (X, Y, Z) float32 array
     """
     from nilearn.image import resample_img
 
-    moved = nib.Nifti1Image(np.asanyarray(image.dataobj, dtype=np.float32), matrix @ image.affine)
+    moving = nib.Nifti1Image(np.asanyarray(image.dataobj, dtype=np.float32), matrix @ image.affine)
     out = resample_img(
-        moved,
+        moving,
         target_affine=target.affine,
         target_shape=target.shape[:3],
         interpolation=interpolation,
@@ -47,8 +52,22 @@ def resample(
     return np.asanyarray(out.dataobj, dtype=np.float32)
 
 
-def on_grid_of(result: Volume, truth: Volume, names: tuple[Path, Path], may_resample: bool) -> NDArray[Any]:
-    """The reference's labels on the result's grid; `names` are the two files, for the error message.
+def on_grid_of(
+    result: Volume, reference: Volume, names: tuple[Path, Path], may_resample: bool
+) -> NDArray[Any]:
+    """The reference's labels on the result's grid.
+
+    Parameters
+    ----------
+    result, reference : Volume
+    names : (Path, Path)
+        Their files, for the error message.
+    may_resample : bool
+        Bring a reference on another grid to the result's, nearest neighbour.
+
+    Returns
+    -------
+    (X, Y, Z) array
 
     Raises
     ------
@@ -57,11 +76,11 @@ def on_grid_of(result: Volume, truth: Volume, names: tuple[Path, Path], may_resa
     """
     first, second = map(str, names)
     try:
-        check_same_grid(result, truth, (first, second))
+        check_same_grid(result, reference, (first, second))
     except GridMismatchError as error:
         if may_resample:
-            source = nib.Nifti1Image(np.asarray(truth.data, dtype=np.float32), truth.affine)
+            source = nib.Nifti1Image(np.asarray(reference.data, dtype=np.float32), reference.affine)
             grid = nib.Nifti1Image(np.zeros(result.shape, dtype=np.uint8), result.affine)
             return np.rint(resample(source, grid, np.eye(4), interpolation="nearest"))
         raise GridMismatchError(f"{error} {RESAMPLE_HINT}") from error
-    return truth.data
+    return reference.data

@@ -25,12 +25,14 @@ from bids_wmh_uad.errors import (
 )
 
 Array = NDArray[Any]
+"""Array of any type."""
 
 
 MAX_SHEAR = 0.01
-"""Largest difference between an affine and its nearest one without shear (per millimetre)."""
+"""Largest difference between an affine and its nearest one without shear, per millimetre: what rounding explains."""
 
 MIN_GRID = (16, 16, 4)
+"""Smallest grid, voxels in any order of axes: less is no scan of a brain."""
 
 
 def read_scan(path: Path) -> nib.Nifti1Image:

@@ -15,9 +15,10 @@ from bids_wmh_uad.imaging.resampling import resample
 from bids_wmh_uad.imaging.scans import as_image
 
 Array = NDArray[Any]
+"""Array of any type."""
 
 GM_LIKELY = 0.5
-"""Grey-matter prior above which a voxel is taken for grey matter."""
+"""Grey-matter prior above which a voxel is taken for grey matter: more likely than not."""
 
 
 def template_brain(template: nib.Nifti1Image) -> NDArray[np.bool_]:
@@ -25,12 +26,12 @@ def template_brain(template: nib.Nifti1Image) -> NDArray[np.bool_]:
     return brain_of(np.asanyarray(template.dataobj), TRAINING_LEVEL)
 
 
-def template(which: str, resolution: int = 1) -> nib.Nifti1Image:
+def template(name: str, resolution: int = 1) -> nib.Nifti1Image:
     """The template that nilearn ships (ICBM 2009a symmetric), brain only.
 
     Parameters
     ----------
-    which : {"T1w", "WM", "GM"}
+    name : {"T1w", "WM", "GM"}
         The T1w average, or a tissue's probability in [0, 1].
     resolution : int
         Isotropic voxel size in mm.
@@ -41,26 +42,26 @@ def template(which: str, resolution: int = 1) -> nib.Nifti1Image:
         "T1w": datasets.load_mni152_template,
         "WM": datasets.load_mni152_wm_template,
         "GM": datasets.load_mni152_gm_template,
-    }[which]
+    }[name]
     image = load(resolution=resolution)
     return as_image(np.asanyarray(image.dataobj, dtype=np.float32), image.affine)
 
 
 def priors_on(flair: nib.Nifti1Image, from_template: Array) -> dict[str, Array]:
     """The template's tissue priors and T1w on a FLAIR's grid: ``wm``, ``gm``, ``template``."""
-    which = {"wm": "WM", "gm": "GM", "template": "T1w"}
-    return {name: resample(template(key), flair, from_template) for name, key in which.items()}
+    names = {"wm": "WM", "gm": "GM", "template": "T1w"}
+    return {key: resample(template(name), flair, from_template) for key, name in names.items()}
 
 
-def grey_matter(like: Volume, to_template: Array) -> NDArray[np.bool_]:
+def grey_matter(image: Volume, to_template: Array) -> NDArray[np.bool_]:
     """The template's likely grey matter on a session's grid, as the participant level takes it.
 
     Parameters
     ----------
-    like : Volume
+    image : Volume
         Any image of the session.
     to_template : (4, 4) array
         Moves the session's images to the template, RAS mm.
     """
-    grid = as_image(np.zeros(like.shape, dtype=np.uint8), like.affine)
+    grid = as_image(np.zeros(image.shape, dtype=np.uint8), image.affine)
     return resample(template("GM"), grid, np.linalg.inv(to_template)) > GM_LIKELY

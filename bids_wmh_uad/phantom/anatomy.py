@@ -11,8 +11,10 @@ from scipy import ndimage
 
 from bids_wmh_uad.phantom.spec import Array, Matrix
 
-BRAIN_BOX = np.array([[-82.0, -116.0, -80.0], [82.0, 84.0, 92.0]])  # mm, corners of the anatomy
-HEAD_MARGIN = np.array([[20, 22, 44], [20, 36, 20]])  # mm added before and after each axis
+BRAIN_BOX = np.array([[-82.0, -116.0, -80.0], [82.0, 84.0, 92.0]])
+"""Corners of the anatomy in MNI space, mm."""
+HEAD_MARGIN = np.array([[20, 22, 44], [20, 36, 20]])
+"""Room for the head around the brain's box, before and after each axis, mm."""
 
 
 class Anatomy(NamedTuple):
@@ -74,9 +76,6 @@ def rigid(rng: np.random.Generator, degrees: float, mm: float) -> Matrix:
         matrix = matrix @ turn
     matrix[:3, 3] = rng.uniform(-mm, mm, 3)
     return matrix
-
-
-# -------------------------------------------------------------------- anatomy
 
 
 def _load_template() -> tuple[Array, Array, Array, Array, Matrix]:

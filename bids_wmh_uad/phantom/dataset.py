@@ -21,6 +21,7 @@ README = """Synthetic T1w and FLAIR scans made by bids_wmh_uad.phantom: no real 
 The anatomy comes from the ICBM 152 2009a symmetric maps that nilearn ships. The white matter
 hyperintensities that were put in are known: see derivatives/truth.
 """
+"""Text of the dataset's README."""
 
 
 def make_specs(
@@ -92,8 +93,8 @@ def write_dataset(
         _write_top(root, specs, {"Name": "Phantoms with known lesions", "DatasetType": "raw"})
         if truth is not None:
             links = {"raw": os.path.relpath(root, truth)}
-            about = {"Name": "Truth of the phantoms", "DatasetType": "derivative", "DatasetLinks": links}
-            _write_top(truth, {}, about)
+            metadata = {"Name": "Truth of the phantoms", "DatasetType": "derivative", "DatasetLinks": links}
+            _write_top(truth, {}, metadata)
         for prefix, spec in specs.items():
             subject = make_subject(spec)
             _write_scans(root, prefix, subject)
@@ -107,12 +108,12 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _write_top(root: Path, specs: Mapping[str, PhantomSpec], about: dict[str, Any]) -> None:
+def _write_top(root: Path, specs: Mapping[str, PhantomSpec], metadata: dict[str, Any]) -> None:
     """Write dataset_description.json, README and, for the raw dataset, participants.tsv."""
     root.mkdir(parents=True, exist_ok=True)
     generator = {"Name": "bids_wmh_uad.phantom", "Version": __version__}
     common = {"BIDSVersion": "1.10.0", "License": "CC0", "GeneratedBy": [generator]}
-    _write_json(root / "dataset_description.json", about | common)
+    _write_json(root / "dataset_description.json", metadata | common)
     (root / "README").write_text(README, encoding="utf-8")
     if not specs:
         return
@@ -135,8 +136,8 @@ def _write_scans(root: Path, prefix: str, subject: PhantomSubject) -> None:
     }
     for suffix, image in (("T1w", subject.t1w), ("FLAIR", subject.flair)):
         image.to_filename(anat / f"{prefix}_{suffix}.nii.gz")
-        about = timing[suffix] | {"MagneticFieldStrength": 3, "SkullStripped": not subject.spec.head}
-        _write_json(anat / f"{prefix}_{suffix}.json", about)
+        metadata = timing[suffix] | {"MagneticFieldStrength": 3, "SkullStripped": not subject.spec.head}
+        _write_json(anat / f"{prefix}_{suffix}.json", metadata)
 
 
 def _write_truth(root: Path, prefix: str, subject: PhantomSubject) -> None:
@@ -149,8 +150,8 @@ def _write_truth(root: Path, prefix: str, subject: PhantomSubject) -> None:
     ):
         name = f"{prefix}_space-FLAIR_{label}_mask"
         image.to_filename(anat / f"{name}.nii.gz")
-        about = {"Type": kind, "Sources": [flair], "SpatialReference": flair}
-        _write_json(anat / f"{name}.json", about | {"T1wToFLAIR": subject.t1w_to_flair.tolist()})
+        metadata = {"Type": kind, "Sources": [flair], "SpatialReference": flair}
+        _write_json(anat / f"{name}.json", metadata | {"T1wToFLAIR": subject.t1w_to_flair.tolist()})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,23 +13,27 @@ from scipy import ndimage
 from bids_wmh_uad.phantom.anatomy import BRAIN_BOX, Anatomy, add_head, make_brain, ramp, rigid, smooth_field
 from bids_wmh_uad.phantom.spec import Array, Matrix, PhantomSpec, PhantomSubject
 
-# Signal relative to white matter = 1: the range each subject's value is drawn from. Brain and
-# lesion ranges surround what was measured on real 1.5 T and 3 T scans, with partial volume.
 T1W_SIGNAL = {
     "csf": (0.10, 0.38), "gm": (0.62, 0.80), "wm": (1.0, 1.0), "lesion": (0.72, 0.97),
     "skull": (0.06, 0.14), "fat": (1.5, 2.3), "muscle": (0.45, 0.70), "scanner_units": (250, 700),
 }  # fmt: skip
+"""Ranges of a subject's T1w signals, relative to white matter: brain and lesions surround what was measured on
+real 1.5 T and 3 T scans, with partial volume."""
 FLAIR_SIGNAL = {
     "csf": (0.12, 0.40), "gm": (1.12, 1.42), "wm": (1.0, 1.0), "lesion": (1.45, 1.95),
     "skull": (0.05, 0.12), "fat": (0.35, 0.75), "muscle": (0.25, 0.45), "scanner_units": (100, 350),
 }  # fmt: skip
+"""Ranges of a subject's FLAIR signals, likewise."""
 SIGNAL = {"T1w": T1W_SIGNAL, "FLAIR": FLAIR_SIGNAL}
+"""Ranges of signals by the scan's suffix."""
 
-HEAD_SCAN_MARGIN = np.array([[16.0, 18.0, 16.0], [16.0, 32.0, 14.0]])  # mm scanned beyond the brain's box
-SCAN_MARGIN = np.full((2, 3), 4.0)  # mm of air around what is scanned
+HEAD_SCAN_MARGIN = np.array([[16.0, 18.0, 16.0], [16.0, 32.0, 14.0]])
+"""Field of view of a head beyond the brain's box, before and after each axis, mm."""
+SCAN_MARGIN = np.full((2, 3), 4.0)
+"""Air around what is scanned, before and after each axis, mm."""
 
 
-class _Scan(NamedTuple):
+class _Acquisition(NamedTuple):
     """A grid and where it samples the anatomy."""
 
     shape: tuple[int, ...]
@@ -38,7 +42,7 @@ class _Scan(NamedTuple):
     to_anatomy: Matrix
 
 
-def _prescribe(anatomy: Anatomy, zooms: tuple[float, ...], to_world: Matrix, tilt: Matrix) -> _Scan:
+def _prescribe(anatomy: Anatomy, zooms: tuple[float, ...], to_world: Matrix, tilt: Matrix) -> _Acquisition:
     """Lay a grid around the brain, or the head from the chin up, tilted against the anatomy."""
     margin = SCAN_MARGIN + (HEAD_SCAN_MARGIN if "skull" in anatomy.tissues else 0)
     low, high = BRAIN_BOX[0] - margin[0], BRAIN_BOX[1] + margin[1]
@@ -47,10 +51,10 @@ def _prescribe(anatomy: Anatomy, zooms: tuple[float, ...], to_world: Matrix, til
     grid[:3, 3] = low
     to_index = np.eye(4)
     to_index[:3, 3] = -anatomy.origin
-    return _Scan(shape, zooms, to_world @ tilt @ grid, to_index @ tilt @ grid)
+    return _Acquisition(shape, zooms, to_world @ tilt @ grid, to_index @ tilt @ grid)
 
 
-def _sample(data: Array, scan: _Scan) -> Array:
+def _sample(data: Array, scan: _Acquisition) -> Array:
     """Sample at about 1 mm within each voxel, whose samples lie along the last axis."""
     parts = np.maximum(np.round(scan.zooms), 1).astype(int)
     fine = np.diag([*(1 / parts), 1.0])
@@ -61,7 +65,7 @@ def _sample(data: Array, scan: _Scan) -> Array:
     return blocks.transpose(0, 2, 4, 1, 3, 5).reshape(*scan.shape, -1)
 
 
-def _make_lesions(anatomy: Anatomy, scan: _Scan, volume_ml: float) -> tuple[Array, NDArray[np.bool_]]:
+def _make_lesions(anatomy: Anatomy, scan: _Acquisition, volume_ml: float) -> tuple[Array, NDArray[np.bool_]]:
     """Threshold the lesion score so that the wanted number of voxels is lesion in half of their samples or more.
 
     Returns the soft lesion fraction on the anatomy's grid and the truth on the scan's grid.
@@ -95,7 +99,13 @@ def _image(rng: np.random.Generator, anatomy: Anatomy, lesion: Array, signal: Ma
 
 
 def _acquire(
-    rng: np.random.Generator, anatomy: Anatomy, lesion: Array, scan: _Scan, *, spec: PhantomSpec, suffix: str
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    lesion: Array,
+    scan: _Acquisition,
+    *,
+    spec: PhantomSpec,
+    suffix: str,
 ) -> Any:
     """Scan: signal, bias field, slice profile, Rician noise, scanner units, storage."""
     signal = {name: rng.uniform(*limits) for name, limits in SIGNAL[suffix].items()}
@@ -109,7 +119,7 @@ def _acquire(
     return _store(data.astype(spec.dtype), scan, spec.orientation)
 
 
-def _store(data: NDArray[Any], scan: _Scan, orientation: str) -> Any:
+def _store(data: NDArray[Any], scan: _Acquisition, orientation: str) -> Any:
     """Make a NIfTI image with equal qform and sform, its axes in the order asked for."""
     nifti: Any = nib.Nifti1Image
     orient: Any = nib.orientations

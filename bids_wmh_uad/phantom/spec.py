@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from bids_wmh_uad.errors import BAD_VALUE, UsageError
 
 Array = NDArray[np.float32]
+"""Values on a grid."""
 Matrix = NDArray[np.float64]
+"""Coordinates, and transforms between them."""
 
 DTYPES = ("int16", "uint16", "float32")
+"""Names of the data types in which scans are stored: those that scanners' converters write."""
 MAX_LESION_ML = 100.0
+"""Largest lesion volume that may be asked for, mL: beyond the loads of patients."""
 
 
 @dataclass(frozen=True)

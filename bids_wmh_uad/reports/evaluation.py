@@ -9,13 +9,17 @@ from bids_wmh_uad.reports.pages import MISSING, as_number
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MEASURES = (
+MEASURE_ROWS = (
     "dice", "lesion_f1", "lesion_recall", "lesion_precision", "avd_percent", "h95_mm",
     "ap", "auroc", "auroc30", "aupro", "aupro30", "best_dice",
 )  # fmt: skip
-COMPARED = ("ap", "auroc", "aupro", "best_dice")
-BY_LEVEL = ("dice", "lesion_f1", "avd_percent", "ap")
+"""Names of the measures in the first table, in its order."""
+COMPARED_MEASURES = ("ap", "auroc", "aupro", "best_dice")
+"""Names of the measures that are compared with the smoothed FLAIR z-score."""
+GROUPED_MEASURES = ("dice", "lesion_f1", "avd_percent", "ap")
+"""Names of the measures in the tables by group, such as sites."""
 DIGITS = {"h95_mm": 1, "avd_percent": 1, "auroc": 4, "auroc30": 4, "aupro": 4, "aupro30": 4}
+"""Number of decimals of the measures that do not have three."""
 
 
 def evaluation_context(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,8 +41,10 @@ def evaluation_context(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "count": summary["sessions"],
         "participants": participants,
-        "measures": [_measure_row(key, measures[key]) for key in MEASURES if measures.get(key)],
-        "versus": [_versus_row(key, measures, differences[key]) for key in COMPARED if differences.get(key)],
+        "measures": [_measure_row(key, measures[key]) for key in MEASURE_ROWS if measures.get(key)],
+        "versus": [
+            _versus_row(key, measures, differences[key]) for key in COMPARED_MEASURES if differences.get(key)
+        ],
         "groups": [_group(column, levels) for column, levels in (summary.get("by") or {}).items() if levels],
         "pooled": {key: show_number(value, 3) for key, value in pooled.items() if value is not None},
         "sizes": [_size_row(row) for row in summary.get("lesion_recall_by_size") or ()],
@@ -50,9 +56,9 @@ def evaluation_context(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def _bootstrap(stats: Mapping[str, Any], participants: int) -> dict[str, Any]:
     """How the intervals were made; empty where one participant gives none."""
-    told = stats.get("replicates") and stats.get("confidence")
+    known = stats.get("replicates") and stats.get("confidence")
     clusters = stats.get("clusters") or participants
-    return {**stats, "clusters": clusters} if told and clusters > 1 else {}
+    return {**stats, "clusters": clusters} if known and clusters > 1 else {}
 
 
 def show_number(value: object, digits: int, *, signed: bool = False) -> str:
@@ -120,7 +126,9 @@ def verdict(stats: Mapping[str, Any]) -> str:
 def _group(column: str, levels: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Table of one grouping, for example by site."""
     present = [
-        key for key in BY_LEVEL if any((level.get("measures") or {}).get(key) for level in levels.values())
+        key
+        for key in GROUPED_MEASURES
+        if any((level.get("measures") or {}).get(key) for level in levels.values())
     ]
     rows = [
         {

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
     Records: TypeAlias = Sequence[Mapping[str, Any]]
 
-VOLUME = "wmh_volume_ml"
-COLUMNS: dict[str, tuple[str, str, int]] = {
+VOLUME_COLUMN = "wmh_volume_ml"
+"""Name of the column that every successful session has."""
+TABLE_COLUMNS: dict[str, tuple[str, str, int]] = {
     "participant_id": ("participant", "", 0),
     "session_id": ("session", "", 0),
     "status": ("status", "", 0),
-    VOLUME: ("WMH volume", "mL", 2),
+    VOLUME_COLUMN: ("WMH volume", "mL", 2),
     "reference_volume_ml": ("reference volume", "mL", 2),
     "wmh_percent_icv": ("WMH, % of intracranial volume", "%", 3),
     "lesion_count": ("lesions", "", 0),
@@ -62,13 +63,16 @@ COLUMNS: dict[str, tuple[str, str, int]] = {
     "baseline_best_dice": ("FLAIR z-score: best Dice", "", 3),
 }
 """Title, unit and decimals of the columns we know, in the order shown."""
-LAST = ("reason",)
-OPTIONAL = ("session_id", "reason")
-"""Left out where no session has one."""
-SKEWED = (VOLUME, "lesion_count", "largest_lesion_ml", "reference_volume_ml")
-"""Drawn on a logarithmic axis until the reader says otherwise."""
-MOST_LEVELS = 12
-DIGITS_KEPT = 6
+TRAILING_COLUMNS = ("reason",)
+"""Names of the columns shown after all others: long texts."""
+OPTIONAL_COLUMNS = ("session_id", "reason")
+"""Names of the columns that are left out where no session has a value."""
+SKEWED_COLUMNS = (VOLUME_COLUMN, "lesion_count", "largest_lesion_ml", "reference_volume_ml")
+"""Names of the columns drawn on a logarithmic axis until the reader says otherwise."""
+MAX_GROUPS = 12
+"""Largest number of groups that a column may split the plots into: more colours cannot be told apart."""
+SIGNIFICANT_DIGITS = 6
+"""Number of significant digits of what the page carries for the scripts."""
 
 
 def _records(table: Records | None) -> list[dict[str, Any]]:
@@ -82,23 +86,27 @@ def _plain(value: object) -> str | float | int | None:
     number = as_number(value)
     if number is None:
         return str(value)
-    return int(number) if number == int(number) else float(f"{number:.{DIGITS_KEPT}g}")
+    return int(number) if number == int(number) else float(f"{number:.{SIGNIFICANT_DIGITS}g}")
 
 
 def _columns(records: Records) -> list[dict[str, Any]]:
     """Known columns first, then whatever else the rows hold."""
     present = list(dict.fromkeys(key for row in records for key in row))
-    extra = [key for key in present if key not in COLUMNS and key not in LAST]
-    order = [*(key for key in COLUMNS if key in present), *extra, *(key for key in LAST if key in present)]
+    extra = [key for key in present if key not in TABLE_COLUMNS and key not in TRAILING_COLUMNS]
+    order = [
+        *(key for key in TABLE_COLUMNS if key in present),
+        *extra,
+        *(key for key in TRAILING_COLUMNS if key in present),
+    ]
     columns = []
     for key in order:
         values = [row[key] for row in records if row.get(key) is not None]
-        if not values and key in OPTIONAL:
+        if not values and key in OPTIONAL_COLUMNS:
             continue
         numeric = (
             bool(values) and not key.endswith("_id") and all(as_number(value) is not None for value in values)
         )
-        title, unit, digits = COLUMNS.get(key, (key.replace("_", " "), "", _decimals(values)))
+        title, unit, digits = TABLE_COLUMNS.get(key, (key.replace("_", " "), "", _decimals(values)))
         columns.append({"key": key, "title": title, "unit": unit, "numeric": numeric, "digits": digits})
     return columns
 
@@ -111,7 +119,7 @@ def _decimals(values: Sequence[object]) -> int:
 
 def _failed(row: Mapping[str, Any]) -> bool:
     """Whether a session failed: it says so, or it has no lesion volume."""
-    return row.get("status") == "failed" or (VOLUME in row and as_number(row[VOLUME]) is None)
+    return row.get("status") == "failed" or (VOLUME_COLUMN in row and as_number(row[VOLUME_COLUMN]) is None)
 
 
 def _page(row: Mapping[str, Any], root: Path) -> str:
@@ -122,7 +130,7 @@ def _page(row: Mapping[str, Any], root: Path) -> str:
     return quote(name) if plain else ""
 
 
-def _sheet(name: str, label: str, records: Records, root: Path) -> dict[str, Any]:
+def _table(name: str, label: str, records: Records, root: Path) -> dict[str, Any]:
     """What the template needs to write a table."""
     columns = _columns(records)
     pages = {row.get("participant_id"): "" for row in records}
@@ -147,12 +155,12 @@ def _cell(value: Any, column: Mapping[str, Any]) -> str:
 
 def _category(key: str, records: Records) -> bool:
     """Whether a column sorts the sessions into a few groups."""
-    known = key in COLUMNS or key in LAST
+    known = key in TABLE_COLUMNS or key in TRAILING_COLUMNS
     if known and key not in {"model", "paradigm", "score", "threshold_rule"}:
         return False
     values = [row[key] for row in records if row.get(key) is not None]
     whole = all(isinstance(value, str) or float(value).is_integer() for value in values)
-    return whole and 2 <= len(set(values)) <= min(MOST_LEVELS, len(values) - 1)
+    return whole and 2 <= len(set(values)) <= min(MAX_GROUPS, len(values) - 1)
 
 
 def _data(sheet: Mapping[str, Any] | None, records: Records) -> dict[str, Any] | None:
@@ -162,13 +170,13 @@ def _data(sheet: Mapping[str, Any] | None, records: Records) -> dict[str, Any] |
     columns = sheet["columns"]
     categories = [column["key"] for column in columns if _category(column["key"], records)]
     known = [column["key"] for column in columns if column["numeric"]]
-    measures = [key for key in known if key in COLUMNS or key not in categories]
+    measures = [key for key in known if key in TABLE_COLUMNS or key not in categories]
     return {
         "columns": columns,
         "values": [[_value(row.get(column["key"]), column) for row in records] for column in columns],
         "categories": categories,
         "measures": measures,
-        "skewed": [key for key in measures if key in SKEWED or key.startswith("volume_ml")],
+        "skewed": [key for key in measures if key in SKEWED_COLUMNS or key.startswith("volume_ml")],
     }
 
 
@@ -197,7 +205,7 @@ def _finite(value: Any) -> Any:
 def _headline(records: Records) -> dict[str, Any]:
     """Numbers of sessions, and the quartiles of the volumes."""
     done = [row for row in records if not _failed(row)]
-    volumes = [volume for row in done if (volume := as_number(row.get(VOLUME))) is not None]
+    volumes = [volume for row in done if (volume := as_number(row.get(VOLUME_COLUMN))) is not None]
     quartiles = [float(value) for value in np.percentile(volumes, (25, 50, 75))] if volumes else []
     return {
         "sessions": len(records),
@@ -247,7 +255,7 @@ def write_group_report(
     """
     root = Path(output_dir)
     records, scored = _records(cohort), _records(evaluation)
-    sessions = _sheet("sessions", "Sessions", records, root)
+    sessions = _table("sessions", "Sessions", records, root)
     context: dict[str, Any] = {
         **_headline(records),
         "sheet": sessions,
@@ -255,11 +263,11 @@ def write_group_report(
         "evaluation": None,
         "map": draw_prevalence(prevalence) if prevalence is not None else None,
     }
-    scores = _sheet("evaluation", "Evaluation per session", scored, root) if scored else None
+    scores = _table("evaluation", "Evaluation per session", scored, root) if scored else None
     results: dict[str, Any] = {}
     if summary:
         results = evaluation_context(_finite(summary))
-        context["evaluation"] = {**results, "sheet": scores, "titles": COLUMNS}
+        context["evaluation"] = {**results, "sheet": scores, "titles": TABLE_COLUMNS}
     context["data"] = _embed(
         {
             "sessions": _data(sessions, records),

@@ -14,6 +14,7 @@ TITLE = """\
 The text below may be copied into a manuscript; `CITATION.bib` has its references. Results were made with *bids-wmh-uad* {version},
 a BIDS App [@bidsapps] built on *nipype* [@nipype] and *niworkflows* [@niworkflows].
 """
+"""Head of the methods text."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,10 @@ class Work:
     ----------
     author : str
         As BibTeX wants it: names joined by ``and``.
-    title, where : str
-        ``where`` is the journal or meeting; empty for software.
+    title : str
     year : int
+    venue : str
+        Journal or meeting; empty for software.
     doi, url : str
         One of them.
     """
@@ -34,7 +36,7 @@ class Work:
     author: str
     title: str
     year: int
-    where: str = ""
+    venue: str = ""
     doi: str = ""
     url: str = ""
 
@@ -42,14 +44,14 @@ class Work:
     def text(self) -> str:
         """One line for a list of references."""
         names = self.author.replace(" and others", " et al.").replace(" and ", ", ").strip("{}")
-        place = f" {self.where} {self.year}." if self.where else f" {self.year}."
+        place = f" {self.venue} {self.year}." if self.venue else f" {self.year}."
         return f"{names}. {self.title}.{place} {f'doi:{self.doi}' if self.doi else self.url}"
 
     def bibtex(self, key: str) -> str:
         """Write the BibTeX entry."""
-        kind = "article" if self.where else "software"
+        kind = "article" if self.venue else "software"
         fields = {
-            "author": self.author, "title": f"{{{self.title}}}", "journal": self.where, "year": str(self.year),
+            "author": self.author, "title": f"{{{self.title}}}", "journal": self.venue, "year": str(self.year),
             "doi": self.doi, "url": self.url,
         }  # fmt: skip
         lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items() if value)
@@ -72,7 +74,8 @@ REFERENCES = {
 }  # fmt: skip
 """The works that the texts cite, by the key after ``@``."""
 
-_KEY = re.compile(r"@(\w+)")
+_CITATION = re.compile(r"@(\w+)")
+"""Pattern of a citation; its group is the key."""
 
 
 def methods_text(description: str) -> str:
@@ -90,7 +93,7 @@ def methods_text(description: str) -> str:
     """
     text = TITLE.format(version=__version__) + "\n" + description.strip() + "\n"
     numbers = {key: number for number, key in enumerate(cited(text), start=1)}
-    body = _KEY.sub(lambda match: str(numbers[match.group(1)]), text)
+    body = _CITATION.sub(lambda match: str(numbers[match.group(1)]), text)
     references = "\n".join(f"{number}. {REFERENCES[key].text}" for key, number in numbers.items())
     return f"{body}\n## References\n\n{references}\n"
 
@@ -105,10 +108,10 @@ def bibliography(description: str) -> str:
 
 def cited(text: str) -> list[str]:
     """Keys of the works that a text cites, in order, each once."""
-    return list(dict.fromkeys(_KEY.findall(text)))
+    return list(dict.fromkeys(_CITATION.findall(text)))
 
 
-DESCRIPTION = """
+SCORING_TEXT = """
 White matter hyperintensities. Following Pinon et al. [@pinon], every voxel's 15 x 15 axial patch (1 mm in plane) of
 the two contrasts was embedded by a siamese patch auto-encoder. {paradigm} {score} The score was thresholded without
 labels (rule '{threshold}'), and 26-connected components of at least {min_lesion_volume} mm3 were kept. Ventricles and cortex were found from the intensities of
@@ -117,8 +120,9 @@ maps and the points of Seitzman et al. [@seitzman]. Lesions within 3 mm of a ven
 within 2 mm of cortex juxtacortical, those mostly below the tentorium infratentorial, and the rest deep; the volume within 10 mm
 of the ventricles is given too, for the division is a convention [@decarli].
 """
+"""Text on scoring and segmentation, with the method's settings to fill in."""
 
-PARADIGM_DESCRIPTION = {
+PARADIGM_TEXTS = {
     "patient": (
         "One-Class SVMs [@ocsvm] with a radial basis function kernel (nu {nu}, gamma {gamma}), each trained on"
         " {n_samples} of the same patient's patches, scored in its latent space how unusual a voxel is."
@@ -133,8 +137,9 @@ PARADIGM_DESCRIPTION = {
         " in its latent space how unusual a voxel is."
     ),
 }
+"""Texts on the One-Class SVM, by paradigm."""
 
-SCORE_DESCRIPTION = {
+SCORE_TEXTS = {
     "directed": (
         "A voxel's score is how bright"
         " its FLAIR is, against white matter and against the brain's tissue of the same T1w, there and around it, with"
@@ -143,8 +148,10 @@ SCORE_DESCRIPTION = {
     ),
     "faithful": "A voxel's score is minus the mean decision function.",
 }
+"""Texts on the score, by its name."""
 
-TRIMMED = " The brightest tenth of the brain's FLAIR was left out of the training sample."
+TRIMMED_TEXT = " The brightest tenth of the brain's FLAIR was left out of the training sample."
+"""Text on the training sample of the *directed* score in the *patient* paradigm."""
 
 
 def describe_method(method: Method) -> str:
@@ -152,7 +159,7 @@ def describe_method(method: Method) -> str:
     from bids_wmh_uad.models import about_one_class
 
     settings = {**asdict(method), **about_one_class(method.model, method.paradigm)}
-    paradigm = PARADIGM_DESCRIPTION[method.paradigm].format(**settings)
+    paradigm = PARADIGM_TEXTS[method.paradigm].format(**settings)
     if method.paradigm == "patient" and method.score == "directed":
-        paradigm += TRIMMED
-    return DESCRIPTION.format(**{**settings, "paradigm": paradigm, "score": SCORE_DESCRIPTION[method.score]})
+        paradigm += TRIMMED_TEXT
+    return SCORING_TEXT.format(**{**settings, "paradigm": paradigm, "score": SCORE_TEXTS[method.score]})

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MISSING = "n/a"
+"""Text of a missing value, as BIDS writes it in tables."""
 
 
 @contextmanager

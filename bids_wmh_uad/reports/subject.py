@@ -20,23 +20,27 @@ from typing import TYPE_CHECKING, Any
 from bids_wmh_uad.core.lesion.regions import REGIONS
 from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError
 from bids_wmh_uad.reports.pages import MISSING, render, specs_directory, write_text
-from bids_wmh_uad.reports.run import read_card, read_lesions, read_stages
+from bids_wmh_uad.reports.readers import read_card, read_lesions, read_stages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
 
-MOST_SESSIONS = 3
-"""More sessions than this (1.3 MB each) do not share a page."""
+MAX_SESSIONS_PER_PAGE = 3
+"""Largest number of sessions that share a page: they take 1.3 MB each."""
 SUMMARY_SUFFIX = "_desc-wmh_summary.json"
+"""End of the name of a summary file, after the FLAIR's entities."""
 UNREADABLE_SUMMARY = "{name} cannot be read ({reason}): run this session again."
+"""Warning in place of the numbers of an unreadable summary."""
 FIGURE_REFERENCE = re.compile(r'(?:src|data)="\./([^"]+\.svg)"')
+"""Pattern of nireports' references to figure files, which are replaced by the figures."""
 ENTITY_IN_PATH = re.compile(r"[_/\\][A-Za-z]+-[A-Za-z0-9]|[/\\](func|anat|fmap|dwi|meg|eeg|figures)[/\\]")
+"""Pattern of paths in which pybids would see entities or data types."""
 
 
 @dataclass(frozen=True)
-class SessionSummary:
-    """What the page says about one FLAIR.
+class SessionReport:
+    """What the page says about one FLAIR: its summary, and what else is read.
 
     Attributes
     ----------
@@ -93,7 +97,7 @@ def _plain(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _read_summary(path: Path, subject: str) -> SessionSummary:
+def _read_session(path: Path, subject: str) -> SessionReport:
     prefix = path.name.removesuffix(SUMMARY_SUFFIX)
     label = prefix.removeprefix(f"sub-{subject}").strip("_").replace("_", " ") or prefix
     try:
@@ -105,9 +109,9 @@ def _read_summary(path: Path, subject: str) -> SessionSummary:
     except (OSError, ValueError) as error:
         content, reason = {}, str(error)
     if reason:
-        return SessionSummary(label, {}, (UNREADABLE_SUMMARY.format(name=path.name, reason=reason),), prefix)
+        return SessionReport(label, {}, (UNREADABLE_SUMMARY.format(name=path.name, reason=reason),), prefix)
     lesions, count = read_lesions(path, SUMMARY_SUFFIX)
-    return SessionSummary(label, content, _warning_texts(content), prefix, tuple(lesions), count)
+    return SessionReport(label, content, _warning_texts(content), prefix, tuple(lesions), count)
 
 
 def _warning_texts(content: Mapping[str, Any]) -> tuple[str, ...]:
@@ -117,7 +121,7 @@ def _warning_texts(content: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(entry.get("text") if isinstance(entry, dict) else entry) for entry in entries)
 
 
-def read_summaries(output_dir: str | PathLike[str], subject: str) -> list[SessionSummary]:
+def read_sessions(output_dir: str | PathLike[str], subject: str) -> list[SessionReport]:
     """Read all summary files of a subject, in the order of their names.
 
     Parameters
@@ -129,13 +133,13 @@ def read_summaries(output_dir: str | PathLike[str], subject: str) -> list[Sessio
 
     Returns
     -------
-    list of SessionSummary
+    list of SessionReport
         An unreadable file becomes a row without numbers and with a warning.
     """
     root = Path(output_dir) / f"sub-{subject}"
     paths = [*root.glob(f"anat/*{SUMMARY_SUFFIX}"), *root.glob(f"ses-*/anat/*{SUMMARY_SUFFIX}")]
     logs = Path(output_dir) / "logs"
-    rows = [_read_summary(path, subject) for path in sorted(paths)]
+    rows = [_read_session(path, subject) for path in sorted(paths)]
     return [replace(row, stages=tuple(read_stages(logs, row.prefix))) for row in rows]
 
 
@@ -148,16 +152,18 @@ def _methods_text(output_dir: Path) -> str:
 
 def _inline(content: str, staging: Path) -> str:
     """Replace nireports' reference to a figure file by the figure itself."""
-    found = FIGURE_REFERENCE.search(content)
-    if found is None:
+    reference = FIGURE_REFERENCE.search(content)
+    if reference is None:
         return content
-    svg = (staging / found[1]).read_text(encoding="utf-8")
-    name = Path(found[1]).name
-    about = f'class="figure" data-figure="{name}" role="region" tabindex="0" aria-label="{_what(name)}"'
-    return f"<div {about}>{svg[svg.index('<svg') :].strip()}</div>"
+    svg = (staging / reference[1]).read_text(encoding="utf-8")
+    name = Path(reference[1]).name
+    attributes = (
+        f'class="figure" data-figure="{name}" role="region" tabindex="0" aria-label="{_figure_label(name)}"'
+    )
+    return f"<div {attributes}>{svg[svg.index('<svg') :].strip()}</div>"
 
 
-def _what(figure: str) -> str:
+def _figure_label(figure: str) -> str:
     """What a screen reader says of a figure: its entities."""
     return "Figure: " + ", ".join(figure.removesuffix("_FLAIR.svg").split("_"))
 
@@ -210,7 +216,7 @@ def write_subject_report(
     ----------
     output_dir : path
         Derivatives dataset. Nothing but the page is written to it; with more than
-        `MOST_SESSIONS` sessions also a page of each, ``sub-X_ses-Y.html``.
+        `MAX_SESSIONS_PER_PAGE` sessions also a page of each, ``sub-X_ses-Y.html``.
     subject : str
         Label, with or without ``sub-``.
     failures : mapping of str to str, optional
@@ -229,7 +235,7 @@ def write_subject_report(
         If a page cannot be written.
     """
     root, label = Path(output_dir), subject.removeprefix("sub-")
-    rows = read_summaries(root, label)
+    rows = read_sessions(root, label)
     context: dict[str, Any] = {
         "rows": rows,
         "failures": dict(failures or {}),
@@ -237,8 +243,8 @@ def write_subject_report(
         "methods": _methods_text(root),
         "regions": REGIONS,
         "cards": _cards(rows, model),
-        "split": len(rows) > MOST_SESSIONS,
-        "most_sessions": MOST_SESSIONS,
+        "split": len(rows) > MAX_SESSIONS_PER_PAGE,
+        "most_sessions": MAX_SESSIONS_PER_PAGE,
     }
     if not context["split"]:
         return _write_page(root, f"sub-{label}", context, rows)
@@ -248,7 +254,7 @@ def write_subject_report(
     return _write_page(root, f"sub-{label}", context | {"rows": linked, "cards": {}}, [])
 
 
-def _cards(rows: Sequence[SessionSummary], directory: Path | None) -> dict[str, str]:
+def _cards(rows: Sequence[SessionReport], directory: Path | None) -> dict[str, str]:
     """Model cards by the models' names, of those that are at hand."""
     models = [row.summary.get("model") for row in rows]
     cards = {
@@ -259,7 +265,7 @@ def _cards(rows: Sequence[SessionSummary], directory: Path | None) -> dict[str, 
     return {name: text for name, text in cards.items() if text}
 
 
-def _write_page(root: Path, name: str, context: Mapping[str, Any], shown: Sequence[SessionSummary]) -> Path:
+def _write_page(root: Path, name: str, context: Mapping[str, Any], shown: Sequence[SessionReport]) -> Path:
     """Write one page with the figures of the sessions shown."""
     page, label = root / f"{name}.html", context["name"].removeprefix("sub-")
     starts = tuple(f"{row.prefix}_desc-" for row in shown)

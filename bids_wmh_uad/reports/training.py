@@ -17,21 +17,31 @@ if TYPE_CHECKING:
 
     from bids_wmh_uad.core.network.training import EpochResult, Pair
 
-WIDTH, HEIGHT = 720, 300
-MARGIN = {"left": 70, "right": 20, "top": 16, "bottom": 44}
+CHART_WIDTH, CHART_HEIGHT = 720, 300
+"""Size of the loss chart, SVG units."""
+CHART_MARGIN = {"left": 70, "right": 20, "top": 16, "bottom": 44}
+"""Room for axes and ticks around the loss chart, SVG units."""
 TICKS = 5
+"""Number of ticks of the loss axis."""
 ZOOM = 4
-"""Screen pixels of a patch's voxel."""
-GAP = 3
-ROWS = ("FLAIR", "FLAIR, reconstructed", "T1w", "T1w, reconstructed")
+"""Edge of a patch's voxel on the page, pixels."""
+TILE_GAP = 3
+"""Room between example patches, pixels."""
+EXAMPLE_ROWS = ("FLAIR", "FLAIR, reconstructed", "T1w", "T1w, reconstructed")
+"""Names of the rows of example patches."""
 
 NOTHING_HELD_OUT = (
     "No participant was held out: nothing says whether the network learnt these controls by heart."
 )
+"""Warning without held-out participants."""
 STILL_FALLING = "The last epoch was the best: more epochs may give a better model."
+"""Warning where the plan ended before the loss did."""
 STOPPED = "Training stopped early: the held-out loss had not fallen for {patience} epochs."
+"""Notice of an early stop."""
 OVERFITTED = "The held-out loss at the end lies {percent:.0f} % above its best: more controls would help."
+"""Warning of overfitting."""
 OVERFIT_PERCENT = 5.0
+"""Rise of the held-out loss above its best that is called overfitting, percent: less is noise."""
 
 
 def write_training_report(  # noqa: PLR0913 (all keywords)
@@ -55,7 +65,7 @@ def write_training_report(  # noqa: PLR0913 (all keywords)
         At least one.
     best_epoch : int
     plan : mapping
-        Fields of `core.training.Plan`.
+        Fields of `core.network.plan.Plan`.
     finished : bool
     settings : mapping
         What the weights depend on, by the name users know.
@@ -94,19 +104,19 @@ def training_warnings(
     last, best = history[-1].held_out, history[best_epoch - 1].held_out
     if last is None or best is None:
         return [NOTHING_HELD_OUT]
-    found = []
+    warnings = []
     if finished and len(history) < plan["epochs"]:
-        found.append(STOPPED.format(patience=plan["patience"]))
+        warnings.append(STOPPED.format(patience=plan["patience"]))
     if finished and best_epoch == plan["epochs"]:
-        found.append(STILL_FALLING)
+        warnings.append(STILL_FALLING)
     rise = 100 * (last.loss - best.loss) / abs(best.loss) if best.loss else 0.0
     if rise > OVERFIT_PERCENT:
-        found.append(OVERFITTED.format(percent=rise))
-    return found
+        warnings.append(OVERFITTED.format(percent=rise))
+    return warnings
 
 
 def loss_chart(history: Sequence[EpochResult]) -> dict[str, Any]:
-    """Places of the losses' curves, axes and ticks in an SVG of `WIDTH` x `HEIGHT`."""
+    """Places of the losses' curves, axes and ticks in an SVG of `CHART_WIDTH` x `CHART_HEIGHT`."""
     curves = {"training": [(result.epoch, result.training.loss) for result in history]}
     held_out = [(result.epoch, result.held_out.loss) for result in history if result.held_out]
     if held_out:
@@ -116,20 +126,20 @@ def loss_chart(history: Sequence[EpochResult]) -> dict[str, Any]:
     room = 0.05 * (high - low) or max(abs(high), 1.0) * 0.05
     low, high = low - room, high + room
     last = max(2, len(history))
-    inner_width = WIDTH - MARGIN["left"] - MARGIN["right"]
-    inner_height = HEIGHT - MARGIN["top"] - MARGIN["bottom"]
+    inner_width = CHART_WIDTH - CHART_MARGIN["left"] - CHART_MARGIN["right"]
+    inner_height = CHART_HEIGHT - CHART_MARGIN["top"] - CHART_MARGIN["bottom"]
 
     def x(epoch: float) -> float:
-        return round(MARGIN["left"] + inner_width * (epoch - 1) / (last - 1), 1)
+        return round(CHART_MARGIN["left"] + inner_width * (epoch - 1) / (last - 1), 1)
 
     def y(value: float) -> float:
-        return round(MARGIN["top"] + inner_height * (high - value) / (high - low), 1)
+        return round(CHART_MARGIN["top"] + inner_height * (high - value) / (high - low), 1)
 
     step = -(-last // 10)
     return {
-        "width": WIDTH,
-        "height": HEIGHT,
-        "margin": MARGIN,
+        "width": CHART_WIDTH,
+        "height": CHART_HEIGHT,
+        "margin": CHART_MARGIN,
         "x_ticks": [(x(epoch), epoch) for epoch in range(1, last + 1, step)],
         "y_ticks": [(y(value), f"{value:.3g}") for value in np.linspace(low, high, TICKS).tolist()],
         "curves": [
@@ -149,12 +159,14 @@ def draw_examples(examples: Pair) -> dict[str, Any]:
     """
     from PIL import Image
 
-    patches, guesses = examples
+    patches, reconstructions = examples
     number, channels, edge, _ = patches.shape
-    tile = edge * ZOOM + GAP
-    canvas: NDArray[np.uint8] = np.full((2 * channels * tile - GAP, number * tile - GAP), 255, dtype=np.uint8)
+    tile = edge * ZOOM + TILE_GAP
+    canvas: NDArray[np.uint8] = np.full(
+        (2 * channels * tile - TILE_GAP, number * tile - TILE_GAP), 255, dtype=np.uint8
+    )
     for channel in range(channels):
-        for row, source in enumerate((patches, guesses)):
+        for row, source in enumerate((patches, reconstructions)):
             for column in range(number):
                 top, left = (2 * channel + row) * tile, column * tile
                 # anterior up, as in the other figures
@@ -170,5 +182,5 @@ def draw_examples(examples: Pair) -> dict[str, Any]:
         "width": canvas.shape[1],
         "height": canvas.shape[0],
         "number": number,
-        "rows": ROWS[: 2 * channels],
+        "rows": EXAMPLE_ROWS[: 2 * channels],
     }

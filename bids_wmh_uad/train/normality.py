@@ -84,7 +84,7 @@ def fit_normality(controls: Sequence[Path], config: TrainConfig) -> None:
     LatentsError
         If the encoder gives NaN.
     """
-    from bids_wmh_uad.models import ONE_CLASS, describe_one_class, load_model
+    from bids_wmh_uad.models import ONE_CLASS_FILES, describe_one_class, load_model
 
     directory = config.training.output_model
     configure_torch()
@@ -98,7 +98,7 @@ def fit_normality(controls: Sequence[Path], config: TrainConfig) -> None:
         else:
             about[paradigm] = {"skipped": NOT_WANTED}
         if "skipped" in about[paradigm]:
-            (directory / ONE_CLASS[paradigm]).unlink(missing_ok=True)  # of an earlier encoder
+            (directory / ONE_CLASS_FILES[paradigm]).unlink(missing_ok=True)  # of an earlier encoder
         else:
             LOGGER.info(FITTED, paradigm, {**about[paradigm], "sha256": about[paradigm]["sha256"][:8]})
     describe_one_class(directory, about, {"lesions_left_out": dict(sorted(read_excluded(controls).items()))})

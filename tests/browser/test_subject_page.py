@@ -15,7 +15,7 @@ from bids_wmh_uad.core.score.explain import explain
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.reports.figures import charts
 from bids_wmh_uad.reports.figures import scans as figures
-from bids_wmh_uad.reports.subject import MOST_SESSIONS, write_subject_report
+from bids_wmh_uad.reports.subject import MAX_SESSIONS_PER_PAGE, write_subject_report
 from browser.chromium import NAMES, Browser, find_browser
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def test_it_opens_whole_and_asks_for_nothing(browser: Browser, page: Path) -> No
     assert browser.errors == []
     assert [url for url in browser.requests if not url.startswith(("file:", "data:"))] == []
     assert sum(url.startswith("file:") for url in browser.requests) == 1
-    assert page.stat().st_size < 5e6 / MOST_SESSIONS
+    assert page.stat().st_size < 5e6 / MAX_SESSIONS_PER_PAGE
 
 
 def test_ids_are_unique_and_every_reference_is_met(browser: Browser, page: Path) -> None:
@@ -179,7 +179,7 @@ def test_what_it_says(browser: Browser, page: Path) -> None:
 
 
 def test_many_sessions_get_a_page_each(browser: Browser, phantom: PhantomSubject, tmp_path: Path) -> None:
-    for number in range(MOST_SESSIONS + 1):
+    for number in range(MAX_SESSIONS_PER_PAGE + 1):
         write_session(tmp_path, str(number), phantom)
     index = write_subject_report(tmp_path, "01")
     browser.resize(1280, 900)
@@ -188,7 +188,7 @@ def test_many_sessions_get_a_page_each(browser: Browser, phantom: PhantomSubject
     links = browser.run(
         "[...document.querySelectorAll('table.summary a')].map(link => link.getAttribute('href'))"
     )
-    assert links == [f"sub-01_ses-{number}.html" for number in range(MOST_SESSIONS + 1)]
+    assert links == [f"sub-01_ses-{number}.html" for number in range(MAX_SESSIONS_PER_PAGE + 1)]
     with browser.loading():
         browser.run("document.querySelector('table.summary a').click()")
     shown = browser.run("[...document.querySelectorAll('.figure')].map(figure => figure.dataset.figure)")

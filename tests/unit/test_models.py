@@ -10,7 +10,14 @@ import torch
 
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.errors import BAD_MODEL, CannotCreateError, ModelError
-from bids_wmh_uad.models import DESCRIPTION, WEIGHTS, load_model, model_digest, model_directory, save_model
+from bids_wmh_uad.models import (
+    DESCRIPTION_FILE,
+    WEIGHTS_FILE,
+    load_model,
+    model_digest,
+    model_directory,
+    save_model,
+)
 
 
 @pytest.fixture
@@ -19,7 +26,7 @@ def saved(tmp_path):
 
 
 def change(directory, **entries):
-    path = directory / DESCRIPTION
+    path = directory / DESCRIPTION_FILE
     path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
 
 
@@ -30,14 +37,14 @@ def test_round_trip(saved):
     assert not model.training
     expected = build_autoencoder(3).state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
-    assert sorted(path.name for path in saved.iterdir()) == [DESCRIPTION, WEIGHTS]
+    assert sorted(path.name for path in saved.iterdir()) == [DESCRIPTION_FILE, WEIGHTS_FILE]
 
 
 def test_digest_identifies_weights_only(saved, tmp_path):
     same = save_model(build_autoencoder(3), tmp_path / "same", {"note": "other metadata"})
     other = save_model(build_autoencoder(4), tmp_path / "other", {})
     assert model_digest(saved) == model_digest(same) != model_digest(other)
-    assert (saved / WEIGHTS).read_bytes() == (same / WEIGHTS).read_bytes()
+    assert (saved / WEIGHTS_FILE).read_bytes() == (same / WEIGHTS_FILE).read_bytes()
 
 
 def test_saving_again_replaces(saved):
@@ -56,12 +63,12 @@ def test_unknown_models(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("spoil", [
-    lambda d: (d / WEIGHTS).unlink(),
-    lambda d: (d / DESCRIPTION).unlink(),
-    lambda d: (d / DESCRIPTION).write_text("{"),
-    lambda d: (d / DESCRIPTION).write_text("[]"),
-    lambda d: (d / WEIGHTS).write_bytes((d / WEIGHTS).read_bytes()[:-4]),
-    lambda d: (d / WEIGHTS).write_bytes(b"\x80\x04pickle?"),
+    lambda d: (d / WEIGHTS_FILE).unlink(),
+    lambda d: (d / DESCRIPTION_FILE).unlink(),
+    lambda d: (d / DESCRIPTION_FILE).write_text("{"),
+    lambda d: (d / DESCRIPTION_FILE).write_text("[]"),
+    lambda d: (d / WEIGHTS_FILE).write_bytes((d / WEIGHTS_FILE).read_bytes()[:-4]),
+    lambda d: (d / WEIGHTS_FILE).write_bytes(b"\x80\x04pickle?"),
     lambda d: change(d, format_version=99),
     lambda d: change(d, architecture={"name": "other", "in_channels": 2}),
     lambda d: change(d, architecture={"name": "siamese-patch-ae-15", "in_channels": 3}),
@@ -76,7 +83,7 @@ def test_corrupt_models_are_typed_errors(saved, spoil):
 
 def test_weights_of_another_model_are_noticed(saved, tmp_path):
     other = save_model(build_autoencoder(4), tmp_path / "other", {})
-    shutil.copy(other / WEIGHTS, saved / WEIGHTS)
+    shutil.copy(other / WEIGHTS_FILE, saved / WEIGHTS_FILE)
     with pytest.raises(ModelError):
         load_model(saved)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bids_wmh_uad.core.network.patches import BACKGROUND
-from bids_wmh_uad.core.parallel import keep_freed_memory, parallel_map
+from bids_wmh_uad.core.parallel import parallel_map
 from bids_wmh_uad.errors import GRID_MISMATCH, GridMismatchError
 
 if TYPE_CHECKING:
@@ -163,7 +163,6 @@ class DenseEncoder:
         self.device = torch.device(device or next(model.parameters()).device)
         self.halo = model.patch_size // 2
         self.latent_size = model.latent_size
-        keep_freed_memory()
         self._edge = model.plan.latent_edge
         fold = _fold_before if model.plan.norm_first else _fold_after
         self._layers, self._norm = fold(model.encoder, self.device)

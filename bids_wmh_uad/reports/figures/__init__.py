@@ -1,1 +1,1 @@
-"""Figures of the pages."""
+"""The pictures of the pages: brain slices, charts, the prevalence map."""

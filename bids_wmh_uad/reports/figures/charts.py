@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_wmh_uad.reports.figures.mosaic import PROLOG, Panel, load_scan, load_together, write_mosaic
+from bids_wmh_uad.reports.figures.mosaic import PROLOG, Panel, load_canonical, load_together, write_mosaic
 from bids_wmh_uad.reports.pages import write_text
 
 if TYPE_CHECKING:
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from bids_wmh_uad.reports.figures.mosaic import ImageLike
 
-THRESHOLD, SHIFTED = "#cf222e", "#9a6700"
+THRESHOLD_COLOUR, SHIFTED_COLOUR = "#cf222e", "#9a6700"
+"""Colours of the threshold's line, and of those 20 % below and above."""
 KIND_COLOURS = ("#0969da", "#8c959f", "#1b7c83", "#cf222e")
-"""White matter, grey matter, ventricles, lesions."""
+"""Colours of white matter, grey matter, ventricles and lesions."""
 PATCH_MM = 15.0
+"""Edge of a patch, mm: 15 voxels of 1 mm."""
 
 
 def _save(figure: Any, out: str | PathLike[str]) -> Path:
@@ -80,7 +82,7 @@ def plot_score_histogram(
     """
     from matplotlib.figure import Figure
 
-    scan = load_scan(anomaly)
+    scan = load_canonical(anomaly)
     brain = load_together(anomaly, mask)[1].data > 0.5 if mask is not None else scan.data != 0
     scores = scan.data[brain]
     figure = Figure(figsize=(9, 3.2), layout="constrained")
@@ -92,7 +94,7 @@ def plot_score_histogram(
     for label, key, shift in zip(labels, keys, (-0.2, 0.0, 0.2), strict=True):
         at = threshold + shift * abs(threshold)
         volume = (volumes or {}).get(key, float((scores > at).sum()) * scan.voxel_ml)
-        colour, style = (SHIFTED, "--") if shift else (THRESHOLD, "-")
+        colour, style = (SHIFTED_COLOUR, "--") if shift else (THRESHOLD_COLOUR, "-")
         axes.axvline(at, color=colour, linestyle=style, label=f"{label}: {volume:.2f} mL")
     axes.legend(loc="upper right", frameon=False)
     axes.set(xlabel="anomaly score (larger = more abnormal)", ylabel="voxels in the brain")
@@ -106,7 +108,7 @@ def plot_latents(sample: Mapping[str, NDArray[Any]], out: str | PathLike[str]) -
     Parameters
     ----------
     sample : mapping
-        The arrays of `core.explain.Explanation`.
+        The arrays of `core.score.explain.Explanation`.
     out : path
         SVG to write.
 
@@ -152,12 +154,12 @@ def plot_patches(sample: Mapping[str, NDArray[Any]], out: str | PathLike[str]) -
     """
     kinds = [str(name) for name in sample["kinds"]]
     rows: list[list[Panel]] = [[], []]
-    for patch, guess, number in zip(
+    for patch, reconstruction, number in zip(
         sample["patches"], sample["reconstructions"], sample["patch_kind"], strict=True
     ):
-        error = float(np.sqrt(np.mean((patch - guess) ** 2)))
+        error = float(np.sqrt(np.mean((patch - reconstruction) ** 2)))
         captions = (kinds[int(number)], f"error {error:.3f}")
-        for row, image, caption in zip(rows, (patch, guess), captions, strict=True):
+        for row, image, caption in zip(rows, (patch, reconstruction), captions, strict=True):
             # side by side, and each voxel as a square of 8: a browser would blur them
             both = np.concatenate([np.pad(channel.T[::-1], ((0, 0), (0, 1))) for channel in image], axis=1)
             grey = np.kron((np.clip(both, 0, 1) * 255).astype(np.uint8), np.ones((8, 8), np.uint8))

@@ -31,12 +31,19 @@ if TYPE_CHECKING:
     Box: TypeAlias = tuple[slice, slice, slice]
 
 PROLOG = '<?xml version="1.0" encoding="UTF-8"?>\n'
+"""First line of an SVG file."""
 PAGE_WIDTH = 1200
-GAP = 4
-HEADING = 26
-MAX_PIXELS = 320
+"""Width of a mosaic, SVG units."""
+PANEL_GAP = 4
+"""Room between panels, SVG units."""
+HEADING_HEIGHT = 26
+"""Height of the heading, SVG units."""
+MAX_PANEL_PIXELS = 320
+"""Largest width or height of a panel's image, pixels: it bounds the size of a page."""
 AXIAL, CORONAL, SAGITTAL = 2, 1, 0
-SIDES = {AXIAL: ("L", "R"), CORONAL: ("L", "R"), SAGITTAL: ("P", "A")}
+"""Axis across the slices of each view, in canonical (RAS) order."""
+MARGIN_LABELS = {AXIAL: ("L", "R"), CORONAL: ("L", "R"), SAGITTAL: ("P", "A")}
+"""Anatomical names of a panel's left and right margin, by view."""
 STYLE = """
 .wmh-mosaic{background:#000;font-family:Helvetica,Arial,sans-serif}
 .wmh-mosaic text{fill:#fff;font-size:13px;paint-order:stroke;stroke:#000;stroke-width:2px}
@@ -50,10 +57,11 @@ STYLE = """
 .wmh-flicker:hover .wmh-bottom{animation:wmh-blink 1.4s steps(1) -0.7s infinite}
 @keyframes wmh-blink{0%{opacity:1}50%{opacity:0}}
 """.replace("\n", "")
+"""Style sheet of a mosaic: outlines hide, or two layers flicker, while hovered."""
 
 
 @dataclass(frozen=True)
-class Scan:
+class CanonicalVolume:
     """A volume in the closest canonical (RAS) order of its own grid.
 
     Attributes
@@ -111,7 +119,7 @@ class Panel:
     sides: tuple[str, str]
 
 
-def load_scan(image: ImageLike) -> Scan:
+def load_canonical(image: ImageLike) -> CanonicalVolume:
     """Read one volume and turn it to canonical order, without resampling.
 
     Parameters
@@ -121,7 +129,7 @@ def load_scan(image: ImageLike) -> Scan:
 
     Returns
     -------
-    Scan
+    CanonicalVolume
     """
     import nibabel as nib
 
@@ -130,22 +138,22 @@ def load_scan(image: ImageLike) -> Scan:
     volume = nib.funcs.squeeze_image(loaded)
     canonical: Any = nib.as_closest_canonical(volume)
     data = np.nan_to_num(np.asarray(canonical.dataobj, dtype=np.float32), posinf=0, neginf=0)
-    return Scan(data, np.asarray(canonical.affine, dtype=float), name)
+    return CanonicalVolume(data, np.asarray(canonical.affine, dtype=float), name)
 
 
-def load_together(*images: ImageLike) -> tuple[Scan, ...]:
+def load_together(*images: ImageLike) -> tuple[CanonicalVolume, ...]:
     """Read volumes that must share a grid.
 
     Returns
     -------
-    tuple of Scan
+    tuple of CanonicalVolume
 
     Raises
     ------
     GridMismatchError
         If shape or affine of one differs from the first's.
     """
-    scans = tuple(load_scan(image) for image in images)
+    scans = tuple(load_canonical(image) for image in images)
     first = scans[0]
     for scan in scans[1:]:
         detail = ""
@@ -158,7 +166,7 @@ def load_together(*images: ImageLike) -> tuple[Scan, ...]:
     return scans
 
 
-def foreground(scan: Scan) -> NDArray[np.bool_]:
+def foreground(scan: CanonicalVolume) -> NDArray[np.bool_]:
     """Rough mask of what is not air: above a quarter of the 95th percentile of the non-zero values."""
     values = scan.data[scan.data > 0]
     level = 0.25 * float(np.percentile(values, 95)) if values.size else 0.0
@@ -180,22 +188,22 @@ def crop(mask: NDArray[np.bool_], zooms: NDArray[np.float64], margin_mm: float) 
     return sides[0], sides[1], sides[2]
 
 
-def choose(candidates: NDArray[np.intp], most: int) -> list[int]:
-    """All candidates, or `most` of them evenly spread."""
-    if candidates.size <= most:
+def thin_out(candidates: NDArray[np.intp], limit: int) -> list[int]:
+    """All candidates, or as many as the limit, evenly spread."""
+    if candidates.size <= limit:
         return [int(index) for index in candidates]
-    picks = np.linspace(0, candidates.size - 1, most).round().astype(int)
+    picks = np.linspace(0, candidates.size - 1, limit).round().astype(int)
     return [int(index) for index in candidates[picks]]
 
 
-def spread(extent: slice, count: int, trim: float = 0.12) -> list[int]:
+def spread_indices(extent: slice, count: int, trim: float = 0.12) -> list[int]:
     """`count` indices evenly spread over an extent, its ends trimmed; fewer on a short extent."""
     length = extent.stop - extent.start
     inner = np.linspace(extent.start + trim * length, extent.stop - 1 - trim * length, count)
     return [int(index) for index in np.unique(inner.round().astype(int))]
 
 
-def window(data: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def grey_levels(data: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Grey levels for display: the 1st to 99.7th percentile within the mask spans black to white."""
     values = data[mask]
     low, high = np.percentile(values, (1, 99.7)) if values.size else (0.0, 1.0)
@@ -210,7 +218,7 @@ def cut(data: NDArray[Any], axis: int, index: int, box: Box) -> NDArray[Any]:
 
 
 def panel(
-    scan: Scan,
+    scan: CanonicalVolume,
     layers: Sequence[NDArray[np.uint8]],
     axis: int,
     index: int,
@@ -227,16 +235,16 @@ def panel(
         size_mm=(across[0], across[1]),
         outlines=tuple((colour, cut(mask, axis, index, box)) for colour, mask in outlines),
         caption=f"{'xyz'[axis]} = {scan.world(centre, axis):.0f} mm",
-        sides=SIDES[axis],
+        sides=MARGIN_LABELS[axis],
     )
 
 
 def data_uri(pixels: NDArray[np.uint8]) -> str:
-    """Encode pixels as a JPEG data URI, at most `MAX_PIXELS` in either direction."""
+    """Encode pixels as a JPEG data URI, at most `MAX_PANEL_PIXELS` in either direction."""
     from PIL import Image
 
     image = Image.fromarray(pixels)
-    image.thumbnail((MAX_PIXELS, MAX_PIXELS))
+    image.thumbnail((MAX_PANEL_PIXELS, MAX_PANEL_PIXELS))
     buffer = BytesIO()
     image.save(buffer, "JPEG", quality=82, optimize=True, subsampling=0)
     return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode("ascii")
@@ -313,24 +321,24 @@ def write_mosaic(
         `out`.
     """
     widest = max(sum(item.size_mm[0] for item in row) for row in rows)
-    most = max(len(row) for row in rows)
-    if most < columns:
-        widest, most = widest * columns / most, columns
-    scale = (PAGE_WIDTH - GAP * (most + 1)) / widest
-    top = float(HEADING + (30 if notice else 0))
-    body = [f'<text class="wmh-heading" x="{GAP}" y="18">{escape(heading)}</text>']
+    across = max(len(row) for row in rows)
+    if across < columns:
+        widest, across = widest * columns / across, columns
+    scale = (PAGE_WIDTH - PANEL_GAP * (across + 1)) / widest
+    top = float(HEADING_HEIGHT + (30 if notice else 0))
+    body = [f'<text class="wmh-heading" x="{PANEL_GAP}" y="18">{escape(heading)}</text>']
     if notice:
-        body.append(f'<text class="wmh-notice" x="{GAP}" y="46">{escape(notice)}</text>')
+        body.append(f'<text class="wmh-notice" x="{PANEL_GAP}" y="46">{escape(notice)}</text>')
     if names:
         for role, name in zip(("wmh-bottom", "wmh-top"), names, strict=True):
-            attributes = f'class="wmh-heading {role}" x="{PAGE_WIDTH - GAP}" y="18" text-anchor="end"'
+            attributes = f'class="wmh-heading {role}" x="{PAGE_WIDTH - PANEL_GAP}" y="18" text-anchor="end"'
             body.append(f"<text {attributes}>{escape(name)}</text>")
     for row in rows:
-        left = float(GAP)
+        left = float(PANEL_GAP)
         for item in row:
             body.append(_draw(item, left, top, scale))
-            left += item.size_mm[0] * scale + GAP
-        top += max(item.size_mm[1] for item in row) * scale + GAP
+            left += item.size_mm[0] * scale + PANEL_GAP
+        top += max(item.size_mm[1] for item in row) * scale + PANEL_GAP
     body.append(f'<g transform="translate(0 {top:.1f})">{footer[0]}</g>')
     role = "wmh-mosaic wmh-flicker" if names else "wmh-mosaic"
     # nireports drops every width and height from the line that opens the SVG: end that line with the tag.

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEVELS_MM = tuple(range(-24, 72, 8))
-COLUMNS = 4
+"""Heights of the axial slices in MNI152 space, mm: from the temporal lobes to the vertex."""
+PANEL_COLUMNS = 4
+"""Number of slices in a row."""
 COLOUR_MAP = "inferno"
+"""Name of matplotlib's colour map: its brightness rises evenly."""
 FADE_PERCENT = 2.0
-"""Below this prevalence the colour fades into the template."""
+"""Prevalence below which the colour fades into the template, percent."""
 
 
 def draw_prevalence(path: str | PathLike[str]) -> dict[str, Any]:
@@ -60,12 +63,12 @@ def draw_prevalence(path: str | PathLike[str]) -> dict[str, Any]:
 def _counts(path: Path) -> dict[str, int | None]:
     """How many sessions and participants stand behind the map, from its sidecar."""
     try:
-        said = json.loads(
+        sidecar = json.loads(
             path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json").read_text()
         )
     except (OSError, ValueError):
-        said = {}
-    return {name: said.get(name.capitalize()) for name in ("sessions", "participants")}
+        sidecar = {}
+    return {name: sidecar.get(name.capitalize()) for name in ("sessions", "participants")}
 
 
 def _image(path: str | PathLike[str]) -> Any:
@@ -85,7 +88,7 @@ def _draw(slices: list[tuple[NDArray[Any], NDArray[Any]]], top: float) -> tuple[
 
     figure: Any = Figure(figsize=(9, 8.8), facecolor="black", layout="constrained")
     figure.get_layout_engine().set(w_pad=0, h_pad=0.02, wspace=0, hspace=0)
-    panels = figure.subplots(-(-len(slices) // COLUMNS), COLUMNS)
+    panels = figure.subplots(-(-len(slices) // PANEL_COLUMNS), PANEL_COLUMNS)
     for axes, level, (grey, percent) in zip(panels.flat, LEVELS_MM, slices, strict=True):
         axes.imshow(grey.T, origin="lower", cmap="gray", vmin=0, vmax=grey.max())
         opacity = np.clip(percent / FADE_PERCENT, 0, 1).T

@@ -19,16 +19,16 @@ from bids_wmh_uad.reports.figures.mosaic import (
     CORONAL,
     PAGE_WIDTH,
     SAGITTAL,
+    CanonicalVolume,
     Panel,
-    Scan,
-    choose,
     crop,
     data_uri,
     foreground,
+    grey_levels,
     load_together,
     panel,
-    spread,
-    window,
+    spread_indices,
+    thin_out,
     write_mosaic,
 )
 
@@ -41,19 +41,24 @@ if TYPE_CHECKING:
     from bids_wmh_uad.reports.figures.mosaic import ImageLike
 
 MAX_PANELS = 24
-COLUMNS = 6
+"""Largest number of slices in a figure: four rows."""
+PANEL_COLUMNS = 6
+"""Number of panels in a row."""
 NO_LESION = "no lesion found"
+"""Notice on the figure of a session without lesions."""
 BRAIN_COLOUR, LESION_COLOUR, THRESHOLD_COLOUR = "#ff5c5c", "#ff3b30", "#2ee6e6"
+"""Colours of outlines, told apart on grey."""
 COLOUR_MAP = "inferno"
+"""Name of matplotlib's colour map of anomaly scores: its brightness rises evenly."""
 
 
 def _rows(panels: Sequence[Panel]) -> list[Sequence[Panel]]:
-    return [panels[start : start + COLUMNS] for start in range(0, len(panels), COLUMNS)]
+    return [panels[start : start + PANEL_COLUMNS] for start in range(0, len(panels), PANEL_COLUMNS)]
 
 
-def lesion_slices(lesions: NDArray[np.bool_], most: int = MAX_PANELS) -> list[int]:
-    """Axial slices of a canonical volume that hold a lesion, evenly thinned to at most `most`."""
-    return choose(np.flatnonzero(lesions.any(axis=(0, 1))), most)
+def lesion_slices(lesions: NDArray[np.bool_], limit: int = MAX_PANELS) -> list[int]:
+    """Axial slices of a canonical volume that hold a lesion, evenly thinned to at most `limit`."""
+    return thin_out(np.flatnonzero(lesions.any(axis=(0, 1))), limit)
 
 
 def plot_brain_mask(image: ImageLike, mask: ImageLike, out: str | PathLike[str]) -> Path:
@@ -79,11 +84,12 @@ def plot_brain_mask(image: ImageLike, mask: ImageLike, out: str | PathLike[str])
     scan, mask_scan = load_together(image, mask)
     brain = mask_scan.data > 0.5
     box = crop(brain, scan.zooms, margin_mm=14)
-    grey = window(scan.data, brain)
+    grey = grey_levels(scan.data, brain)
     inner = crop(brain, scan.zooms, margin_mm=0)
     outlines = [(BRAIN_COLOUR, brain)]
     panels = [
-        panel(scan, [grey], AXIAL, k, box, outlines) for k in spread(inner[AXIAL], 3 * COLUMNS, trim=0.02)
+        panel(scan, [grey], AXIAL, k, box, outlines)
+        for k in spread_indices(inner[AXIAL], 3 * PANEL_COLUMNS, trim=0.02)
     ]
     return write_mosaic(_rows(panels), out, f"Brain mask: {brain.sum() * scan.voxel_ml:.0f} mL")
 
@@ -123,18 +129,18 @@ def plot_registration(
     grid = scans[0]
     if mask is not None:
         brain = scans[2].data > 0.5
-        regions = [brain, brain]
+        foregrounds = [brain, brain]
     else:
-        regions = [foreground(scan) for scan in scans]
-        brain = regions[0] | regions[1]
-    layers = [window(scan.data, region) for scan, region in zip(scans, regions, strict=False)]
+        foregrounds = [foreground(scan) for scan in scans]
+        brain = foregrounds[0] | foregrounds[1]
+    layers = [grey_levels(scan.data, inside) for scan, inside in zip(scans, foregrounds, strict=False)]
     box = crop(brain, grid.zooms, margin_mm=8)
     outlines = [(BRAIN_COLOUR, brain)] if mask is not None else []
     rows = [
         [
             panel(grid, layers, axis, index, box, outlines)
             for axis, count, trim in cuts
-            for index in spread(box[axis], count, trim)
+            for index in spread_indices(box[axis], count, trim)
         ]
         for cuts in ([(AXIAL, 6, 0.15)], [(CORONAL, 3, 0.25), (SAGITTAL, 3, 0.28)])
     ]
@@ -157,11 +163,13 @@ def plot_template_registration(
     return plot_registration(image, template, out, mask=mask, names=names)
 
 
-def _lesion_view(scan: Scan, lesions: NDArray[np.bool_], brain: NDArray[np.bool_]) -> tuple[list[int], str]:
+def _lesion_view(
+    scan: CanonicalVolume, lesions: NDArray[np.bool_], brain: NDArray[np.bool_]
+) -> tuple[list[int], str]:
     """Slices that the lesion and anomaly figures share, and how to call them."""
     slices = lesion_slices(lesions)
     if not slices:
-        return spread(crop(brain, scan.zooms, 0)[AXIAL], 3 * COLUMNS), ""
+        return spread_indices(crop(brain, scan.zooms, 0)[AXIAL], 3 * PANEL_COLUMNS), ""
     total = int(lesions.any(axis=(0, 1)).sum())
     return slices, f"{len(slices)} of {total} slices with lesions"
 
@@ -195,7 +203,7 @@ def plot_lesions(
     brain = scans[2].data > 0.5 if mask is not None else foreground(scan)
     slices, label = _lesion_view(scan, marked, brain)
     box = crop(brain | marked, scan.zooms, margin_mm=4)
-    grey = window(scan.data, brain)
+    grey = grey_levels(scan.data, brain)
     panels = [panel(scan, [grey], AXIAL, k, box, [(LESION_COLOUR, marked)]) for k in slices]
     if not label:
         return write_mosaic(_rows(panels), out, "FLAIR", notice=NO_LESION)
@@ -279,7 +287,7 @@ def plot_anomaly_map(
     crop_mask = brain if mask is not None else foreground(scan)
     box = crop(crop_mask | marked, scan.zooms, margin_mm=4)
     low, high = _score_range(scores.data[brain], threshold)
-    grey = window(scan.data, crop_mask)[..., None]
+    grey = grey_levels(scan.data, crop_mask)[..., None]
     share = np.clip((scores.data - low) / (high - low), 0, 1)
     weight = np.where(brain, np.minimum(share * 1.6, 0.8), 0)[..., None].astype(np.float32)
     blend = np.empty((*scan.data.shape, 3), dtype=np.uint8)

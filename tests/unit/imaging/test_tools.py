@@ -316,7 +316,7 @@ def test_itk_resamples_as_we_do(tmp_path: Path, kind: str) -> None:
         matrix = matrix @ np.diag([1.1, 0.93, 1.02, 1])
     (tmp_path / "xfm.txt").write_text(registration.itk_text(matrix))
     ours = resampling.resample(image, target, matrix)
-    fixed, moving = (registration._to_ants(np.asanyarray(x.dataobj), x.affine) for x in (target, image))
+    fixed, moving = (registration.to_ants(np.asanyarray(x.dataobj), x.affine) for x in (target, image))
     theirs = ants.apply_transforms(fixed, moving, [str(tmp_path / "xfm.txt")], interpolator="linear").numpy()
     inside = ndimage.binary_erosion((ours > 0) & (theirs > 0), iterations=2)
     assert inside.sum() > 1000

@@ -205,7 +205,7 @@ def test_numbers_in_tables(value: object, text: str) -> None:
 
 
 def test_run_times_come_from_the_last_run_that_did_the_step(tmp_path: Path) -> None:
-    from bids_wmh_uad.reports.run import read_stages
+    from bids_wmh_uad.reports.readers import read_stages
 
     for run, seconds in (("2026_a", 5), ("2026_b", 7)):
         (tmp_path / run).mkdir()
@@ -223,7 +223,7 @@ def test_run_times_come_from_the_last_run_that_did_the_step(tmp_path: Path) -> N
 
 def test_the_model_card_is_that_of_the_same_weights(tmp_path: Path) -> None:
     from bids_wmh_uad.models import model_digest
-    from bids_wmh_uad.reports.run import read_card
+    from bids_wmh_uad.reports.readers import read_card
 
     shipped = {"name": "default", "digest": model_digest("default")}
     assert read_card(shipped, None).startswith("# Model card: default")

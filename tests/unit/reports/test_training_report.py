@@ -47,8 +47,12 @@ def test_curves_lie_inside_the_axes_and_fall_where_losses_fall():
     for curve in chart["curves"]:
         x, y = np.array(curve["points"]).T
         assert (np.diff(x) > 0).all()
-        assert (x >= page.MARGIN["left"]).all() and (x <= page.WIDTH - page.MARGIN["right"]).all()
-        assert (y > page.MARGIN["top"]).all() and (y < page.HEIGHT - page.MARGIN["bottom"]).all()
+        assert (x >= page.CHART_MARGIN["left"]).all() and (
+            x <= page.CHART_WIDTH - page.CHART_MARGIN["right"]
+        ).all()
+        assert (y > page.CHART_MARGIN["top"]).all() and (
+            y < page.CHART_HEIGHT - page.CHART_MARGIN["bottom"]
+        ).all()
     falling = np.array(chart["curves"][0]["points"])[:, 1]
     assert (np.diff(falling) > 0).all()  # SVG's y grows downwards
     same = dict(zip([5, 3, 2], falling, strict=True))
@@ -64,9 +68,9 @@ def test_short_flat_and_negative_curves_are_drawn(losses):
 def test_examples_are_patches_above_their_reconstructions():
     patches = np.zeros((3, 2, 15, 15), dtype=np.float32)
     shown = draw_examples((patches, patches + 1))
-    tile = 15 * page.ZOOM + page.GAP
-    assert (shown["width"], shown["height"]) == (3 * tile - page.GAP, 4 * tile - page.GAP)
-    assert shown["rows"] == page.ROWS
+    tile = 15 * page.ZOOM + page.TILE_GAP
+    assert (shown["width"], shown["height"]) == (3 * tile - page.TILE_GAP, 4 * tile - page.TILE_GAP)
+    assert shown["rows"] == page.EXAMPLE_ROWS
 
 
 def test_the_page_holds_every_number_and_asks_for_nothing(tmp_path):

@@ -24,8 +24,8 @@ from bids_wmh_uad.core.svm.voxelwise import model_numbers
 from bids_wmh_uad.errors import FEW_CONTROLS, ModelError
 from bids_wmh_uad.imaging.controls import EXCLUDED, open_control, save_control
 from bids_wmh_uad.models import (
-    DESCRIPTION,
-    ONE_CLASS,
+    DESCRIPTION_FILE,
+    ONE_CLASS_FILES,
     about_one_class,
     describe_one_class,
     load_one_class,
@@ -180,7 +180,7 @@ def test_the_grid_covers_the_templates_brain():
 
 
 def test_the_model_says_what_was_fitted_and_to_what(fitted):
-    about = json.loads((fitted.training.output_model / DESCRIPTION).read_text())
+    about = json.loads((fitted.training.output_model / DESCRIPTION_FILE).read_text())
     pooled, voxel = about["one_class"]["pooled"], about["one_class"]["voxel"]
     assert pooled["controls"] == voxel["controls"] == 12
     assert (pooled["nu"], voxel["gamma"], voxel["step_mm"]) == (0.1, "scale", 3)
@@ -195,7 +195,7 @@ def test_the_same_controls_and_seed_give_the_same_files(fitted, controls, encode
     config = config_of(tmp_path, nu=0.1)
     save_model(encoder, config.training.output_model, {})
     fit_normality(controls, config)
-    for name in ONE_CLASS.values():
+    for name in ONE_CLASS_FILES.values():
         first, second = (each.training.output_model / name for each in (fitted, config))
         assert first.read_bytes() == second.read_bytes()
 
@@ -227,7 +227,7 @@ def test_a_model_trained_again_has_no_more_the_old_controls(fitted, encoder, tmp
     directory = shutil.copytree(fitted.training.output_model, tmp_path / "model")
     save_model(encoder, directory, {})
     for paradigm in ("pooled", "voxel"):
-        assert (directory / ONE_CLASS[paradigm]).is_file()
+        assert (directory / ONE_CLASS_FILES[paradigm]).is_file()
         with pytest.raises(ModelError, match=f"no {paradigm}"):
             load_one_class(directory, paradigm)
 
@@ -236,7 +236,7 @@ def test_a_model_trained_again_has_no_more_the_old_controls(fitted, encoder, tmp
 def test_what_is_loaded_is_what_was_fitted(fitted, paradigm):
     model = load_one_class(fitted.training.output_model, paradigm)
     model.check()
-    path = fitted.training.output_model / ONE_CLASS[paradigm]
+    path = fitted.training.output_model / ONE_CLASS_FILES[paradigm]
     stored = load_file(path)
     assert set(stored) == set(vars(model))
     for name, value in vars(model).items():
@@ -249,7 +249,7 @@ def test_what_is_loaded_is_what_was_fitted(fitted, paradigm):
 @pytest.mark.parametrize("harm", ["cut", "remove", "exchange"])
 def test_files_that_are_not_the_described_ones_are_typed_errors(fitted, tmp_path, paradigm, harm):
     directory = shutil.copytree(fitted.training.output_model, tmp_path / "model")
-    path = directory / ONE_CLASS[paradigm]
+    path = directory / ONE_CLASS_FILES[paradigm]
     content = path.read_bytes()
     path.unlink()
     if harm != "remove":
@@ -275,7 +275,7 @@ def test_files_that_are_not_the_described_ones_are_typed_errors(fitted, tmp_path
 def test_arrays_that_do_not_fit_are_typed_errors(fitted, tmp_path, paradigm, spoil):
     """Of a file that is the described one: somebody else's program wrote both."""
     directory = shutil.copytree(fitted.training.output_model, tmp_path / "model")
-    path = directory / ONE_CLASS[paradigm]
+    path = directory / ONE_CLASS_FILES[paradigm]
     tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
     for name, change in spoil.items():
         tensors.pop(name) if change is None else tensors.update({name: change(tensors[name]).contiguous()})
@@ -296,7 +296,7 @@ def test_saving_is_streamed(fitted, tmp_path):
     before = peak_mb()
     save_one_class(large, tmp_path)
     assert peak_mb() - before < 150  # of 320
-    assert [path.name for path in tmp_path.iterdir()] == [ONE_CLASS["voxel"]]
+    assert [path.name for path in tmp_path.iterdir()] == [ONE_CLASS_FILES["voxel"]]
 
 
 def peak_mb():
@@ -328,6 +328,6 @@ def test_only_the_paradigm_that_is_asked_for_is_fitted(fitted, controls, encoder
     assert model_digest(config.training.output_model, "pooled") == model_digest(
         fitted.training.output_model, "pooled"
     )
-    assert not (config.training.output_model / ONE_CLASS["voxel"]).exists()
+    assert not (config.training.output_model / ONE_CLASS_FILES["voxel"]).exists()
     with pytest.raises(ModelError, match=re.escape(normality.NOT_WANTED)):
         model_digest(config.training.output_model, "voxel")

@@ -1,4 +1,4 @@
-"""What a page says of how a session was made: lesion table, run time by stage, model card."""
+"""Readers of what a session's page shows besides its summary: lesion table, run times, model card."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-MOST_LESIONS = 10
-"""Rows of the page's lesion table; the file has all."""
-LESION_COLUMNS = ("index", "region", "volume_mm3", "ventricle_distance_mm", "mean_score")
+MAX_LESION_ROWS = 10
+"""Largest number of rows of the page's lesion table; the file has all."""
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -25,7 +24,7 @@ def read_lesions(summary: Path, suffix: str) -> tuple[list[dict[str, str]], int]
     """Read the largest lesions of the session whose summary this is, and how many there are in all."""
     prefix = str(summary).removesuffix(suffix)
     rows = read_table(Path(f"{prefix}_space-FLAIR_desc-lesions_dseg.tsv"))
-    return rows[:MOST_LESIONS], len(rows)
+    return rows[:MAX_LESION_ROWS], len(rows)
 
 
 def read_stages(logs: Path, prefix: str) -> list[dict[str, Any]]:
@@ -39,14 +38,14 @@ def read_stages(logs: Path, prefix: str) -> list[dict[str, Any]]:
         Start of the session's file names, such as ``sub-1_ses-2``.
     """
     name = re.sub(r"\W", "_", prefix)
-    found: dict[str, dict[str, Any]] = {}
+    stages: dict[str, dict[str, Any]] = {}
     for path in sorted(logs.glob("*/stages.tsv")):
         for row in read_table(path):
             if row.get("session") == name:
-                found[row["stage"]] = {
+                stages[row["stage"]] = {
                     "stage": row["stage"], "seconds": _number(row.get("seconds")), "peak_gb": _number(row.get("peak_gb")),
                 }  # fmt: skip
-    return list(found.values())
+    return list(stages.values())
 
 
 def _number(text: str | None) -> float:

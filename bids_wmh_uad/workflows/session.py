@@ -22,10 +22,9 @@ from bids_wmh_uad.bids.derivatives import IMAGE_TYPES, TRANSFORMS
 from bids_wmh_uad.bids.sidecars import sidecar_one_class
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.interfaces.explain import ExplainModel
-from bids_wmh_uad.interfaces.lesions import SegmentLesions
+from bids_wmh_uad.interfaces.lesions import FindRegions, SegmentLesions
 from bids_wmh_uad.interfaces.outputs import Describe, DrawFigures, FinishImages
 from bids_wmh_uad.interfaces.quality import CheckScans
-from bids_wmh_uad.interfaces.regions import FindRegions
 from bids_wmh_uad.interfaces.score import ScoreAnomaly
 from bids_wmh_uad.reports.methods import describe_method
 from bids_wmh_uad.workflows import engine

@@ -70,8 +70,6 @@ TOUCHING = {  # known, with the reason; what is gone must go from here, too
 }
 
 MOST_FILES, MOST_LINES, LONGEST_FUNCTION = 10, 400, 60
-LONG = {"bids_wmh_uad.workflows.session.init_session_wf: 64 lines": "all edges of the graph in one place"}
-CROWDED = {"interfaces: 11 files": "one file a step of the session's graph"}
 
 MAKERS = {"getLogger", "WarningText", "compile", "TypeVar", "timedelta", "tuple", "frozenset", "replace"}
 """Calls at module level whose result nobody can change (of a logger: nobody does)."""
@@ -261,7 +259,7 @@ def test_the_command_line_loads_no_library() -> None:
 
 
 def test_rooms_are_small() -> None:
-    assert crowded_rooms(SOURCES) == list(CROWDED)
+    assert crowded_rooms(SOURCES) == []
 
 
 def test_files_stay_short() -> None:
@@ -269,7 +267,7 @@ def test_files_stay_short() -> None:
 
 
 def test_functions_read_on_one_screen() -> None:
-    assert long_functions(SOURCES) == list(LONG)
+    assert long_functions(SOURCES) == []
 
 
 def test_no_state_at_module_level() -> None:

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 
-OBJECTIVES = ("siamese", "ocsvm-guided")
-"""Names of the losses: `siamese_loss` alone, and with `guided.guidance`."""
 READ_AHEAD = 2
 """Number of batches drawn while the network works on another: the network then seldom waits."""
 State = tuple[dict[str, Tensor], dict[str, Any]]

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from bids_wmh_uad.core.lesion import regions as where
 from bids_wmh_uad.core.lesion.components import Lesion
+from bids_wmh_uad.core.lesion.regions import LesionPlace
 from bids_wmh_uad.files import dump_json, write_atomically
 
 
@@ -46,9 +46,7 @@ TABLE_COLUMNS = (
 )  # fmt: skip
 
 
-def write_lesion_table(
-    path: Path, lesions: Sequence[Lesion], places: Sequence[where.LesionPlace] = ()
-) -> str:
+def write_lesion_table(path: Path, lesions: Sequence[Lesion], places: Sequence[LesionPlace] = ()) -> str:
     """Write the BIDS look-up table of the lesion labels: one row per lesion, ``n/a`` without a place.
 
     Returns

@@ -55,13 +55,13 @@ class ExplainModel(Stage):
             "grey matter": load_data(inputs.gm) > GM_CERTAIN,
             "ventricles": load_data(inputs.regions) == Landmark.VENTRICLES,
         }
-        kinds = {name: where & ~lesions for name, where in kinds.items()} | {"lesions": lesions}
+        kinds = {name: tissue & ~lesions for name, tissue in kinds.items()} | {"lesions": lesions}
         scan = Scan(
             grid.forward(np.asanyarray(image.dataobj)),
             grid.forward(load_data(inputs.t1w)),
             grid.forward(mask, order=0),
         )
-        on_grid = {name: grid.forward(where, order=0) for name, where in kinds.items()}
+        on_grid = {name: grid.forward(tissue, order=0) for name, tissue in kinds.items()}
         found = explain(model, scan, on_grid, np.random.default_rng(inputs.seed))
         path = directory / "sample.npz"
         np.savez(path, **asdict(found))

@@ -50,7 +50,7 @@ def rebuild_reports(config: RunConfig) -> int:
     MissingInputError
         If there are no results.
     """
-    wanted = config.selection.participant_label
+    selected = config.selection.participant_label
     subjects, failed = set(), []
     for summary in read_summaries(config.output_dir).values():
         subject = str(summary["participant_id"]).removeprefix("sub-")
@@ -59,5 +59,5 @@ def rebuild_reports(config: RunConfig) -> int:
         if summary.get("status") == "failed":
             error = SessionError(str(summary.get("reason")))
             failed.append(FailedSession(subject, session[4:] if session != "n/a" else None, error))
-    write_reports(config, sorted(subjects.intersection(wanted) if wanted else subjects), failed)
+    write_reports(config, sorted(subjects.intersection(selected) if selected else subjects), failed)
     return EXIT_OK

@@ -73,18 +73,18 @@ def datasets(config: RunConfig) -> tuple[Path, ...]:
     return config.selection.derivatives
 
 
-def find_preprocessed(session: Session, where: Sequence[Path], seed: int) -> Preprocessed | None:
+def find_preprocessed(session: Session, sources: Sequence[Path], seed: int) -> Preprocessed | None:
     """Finished results of the session that fit its scans; those that do not are said.
 
     Parameters
     ----------
     session : Session
-    where : sequence of Path
+    sources : sequence of Path
         Derivatives datasets: the first with usable results counts.
     seed : int
         ``--random-seed``.
     """
-    for dataset in where:
+    for dataset in sources:
         summary = derivatives.output_path(dataset, session, "summary")
         if not summary.is_file():
             continue
@@ -135,7 +135,7 @@ def _read(summary: Path, session: Session, seed: int) -> Preprocessed:
 
 
 def find_lesions(
-    session: Session, where: Sequence[Path], earlier: Preprocessed | None
+    session: Session, sources: Sequence[Path], earlier: Preprocessed | None
 ) -> tuple[str, Path | None]:
     """The mask of what must not be learnt as normal, and its kind.
 
@@ -145,12 +145,12 @@ def find_lesions(
     Parameters
     ----------
     session : Session
-    where : sequence of Path
+    sources : sequence of Path
     earlier : Preprocessed or None
         The session's own results.
     """
     session_id = f"ses-{session.session}" if session.session else "n/a"
-    for dataset in where:
+    for dataset in sources:
         mask = find_reference(dataset, f"sub-{session.subject}", session_id)
         if mask is not None and not _is_own(mask):
             return REFERENCE_MASKS, mask

@@ -84,11 +84,11 @@ def latent_excess(
         encoder, operator = DenseEncoder(model, target), one_class.on(target)
 
         def score(slab: slice) -> Tensor:
-            wanted = relevant[..., slab]
+            inside = relevant[..., slab]
             voxels = _models(scan.voxels, relevant, slab, target)
             with_lesions, without = (
                 operator.log_score_samples(
-                    encoder(scan.network_input(slab, upper), wanted, slice(None)), voxels
+                    encoder(scan.network_input(slab, upper), inside, slice(None)), voxels
                 )
                 for upper in (None, brightness.upper)
             )
@@ -154,10 +154,10 @@ def _surprise_spread(operator: ScoreOperator, sample: Sample) -> float:
 
 
 def _models(
-    voxels: NDArray[np.integer[Any]] | None, wanted: NDArray[np.bool_], slab: slice, device: str
+    voxels: NDArray[np.integer[Any]] | None, mask: NDArray[np.bool_], slab: slice, device: str
 ) -> Tensor | None:
     """Which voxel-wise model scores which row of a slab."""
     if voxels is None:
         return None
-    rows = slices_first(voxels, slab)[slices_first(wanted, slab)]
+    rows = slices_first(voxels, slab)[slices_first(mask, slab)]
     return torch.from_numpy(rows.astype(np.int64)).to(device)

@@ -38,6 +38,18 @@ def write_atomically(path: Path, content: bytes) -> bool:
     return True
 
 
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file so that it appears whole or not at all, making its directory.
+
+    Returns
+    -------
+    Path
+        `path`.
+    """
+    write_atomically(path, text.encode())
+    return path
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary file to write to, which becomes `path` in one step if nothing fails.

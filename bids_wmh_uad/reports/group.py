@@ -13,9 +13,10 @@ from urllib.parse import quote
 
 import numpy as np
 
+from bids_wmh_uad.files import write_text
 from bids_wmh_uad.reports.evaluation import evaluation_context
 from bids_wmh_uad.reports.figures.prevalence import draw_prevalence
-from bids_wmh_uad.reports.pages import as_number, is_missing, render, write_text
+from bids_wmh_uad.reports.pages import as_number, is_missing, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

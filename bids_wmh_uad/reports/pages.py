@@ -8,8 +8,6 @@ from importlib.resources import as_file, files
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from bids_wmh_uad.files import write_atomically
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
@@ -66,15 +64,3 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         )
         environment.filters.update(show=show, number=as_number)
         return environment.get_template(template).render(**context)
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a text file so that it appears whole or not at all, making its directory.
-
-    Returns
-    -------
-    Path
-        `path`.
-    """
-    write_atomically(path, text.encode())
-    return path

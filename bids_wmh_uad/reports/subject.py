@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from bids_wmh_uad.core.lesion.regions import REGIONS
 from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError
-from bids_wmh_uad.reports.pages import MISSING, render, specs_directory, write_text
+from bids_wmh_uad.files import write_text
+from bids_wmh_uad.reports.pages import MISSING, render, specs_directory
 from bids_wmh_uad.reports.readers import read_card, read_lesions, read_stages
 
 if TYPE_CHECKING:

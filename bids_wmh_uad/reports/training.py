@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_wmh_uad.reports.pages import render, write_text
+from bids_wmh_uad.files import write_text
+from bids_wmh_uad.reports.pages import render
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_wmh_uad.files import write_text
 from bids_wmh_uad.reports.figures.mosaic import PROLOG, Panel, load_canonical, load_together, write_mosaic
-from bids_wmh_uad.reports.pages import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

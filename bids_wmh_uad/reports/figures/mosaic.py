@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_wmh_uad.errors import GRID_MISMATCH, GridMismatchError
-from bids_wmh_uad.reports.pages import write_text
+from bids_wmh_uad.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

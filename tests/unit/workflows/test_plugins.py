@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_wmh_uad.errors import WORKER_KILLED
+from bids_wmh_uad.errors import WORKER_KILLED, WorkerKilledError
 from bids_wmh_uad.workflows.engine import read_crashes
 
 
@@ -84,4 +84,4 @@ def test_a_killed_worker_fails_its_session_and_no_other(tmp_path: Path) -> None:
     assert [line[:3] for line in log.read_text().split()] == ["two"] * 2
     (crash,) = read_crashes(tmp_path / "crash")
     assert "one_wf" in crash.node.split(".")
-    assert crash.reason == WORKER_KILLED
+    assert (type(crash.error), str(crash.error)) == (WorkerKilledError, WORKER_KILLED)

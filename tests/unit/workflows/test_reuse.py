@@ -54,12 +54,12 @@ def session(tmp_path):
 def finished(tmp_path, session):
     """A derivatives dataset with the session's results."""
     out = tmp_path / "out"
-    for name in reuse.IMAGES:
+    for name in reuse.REUSED_IMAGES:
         path = image(derivatives.output_path(out, session, name))
         if name != "brain":
             about = {"WhiteMatter": SCALING, "SkullStripped": name == "t1w"}
             derivatives.sidecar_path(path).write_text(json.dumps(about))
-    for name in reuse.TRANSFORMS:
+    for name in reuse.REUSED_TRANSFORMS:
         derivatives.output_path(out, session, name).write_text(registration.itk_text(np.eye(4)))
     image(derivatives.output_path(out, session, "mask"), np.zeros(SHAPE, np.uint8))
     summary = derivatives.output_path(out, session, "summary")

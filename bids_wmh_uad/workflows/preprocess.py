@@ -148,11 +148,10 @@ def _empty_wf() -> tuple[Workflow, pe.Node, pe.Node]:
     """What both graphs share: their name, the methods text, ``inputnode`` and ``outputnode``."""
     workflow = Workflow(name="preprocess_wf")
     workflow.__desc__ = DESCRIPTION
-    return (
-        workflow,
-        pe.Node(niu.IdentityInterface(fields=list(INPUT_FIELDS)), name="inputnode"),
-        pe.Node(niu.IdentityInterface(fields=list(OUTPUT_FIELDS)), name="outputnode"),
-    )
+    inputnode = pe.Node(niu.IdentityInterface(fields=list(INPUT_FIELDS)), name="inputnode")
+    outputnode = pe.Node(niu.IdentityInterface(fields=list(OUTPUT_FIELDS)), name="outputnode")
+    workflow.add_nodes([inputnode, outputnode])
+    return workflow, inputnode, outputnode
 
 
 def _contrast_nodes(contrast: str, config: RunConfig) -> tuple[pe.Node, pe.Node, pe.Node]:

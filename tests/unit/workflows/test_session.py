@@ -1,0 +1,79 @@
+"""The graph of a session: the same doors whether preprocessing is made or read, and every output leaves by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bids_wmh_uad.bids.dataset import Session
+from bids_wmh_uad.bids.derivatives import OUTPUTS
+from bids_wmh_uad.config import Method, RunConfig, Running
+from bids_wmh_uad.models import model_digest
+from bids_wmh_uad.workflows.control import init_control_wf
+from bids_wmh_uad.workflows.preprocess import INPUT_FIELDS, OUTPUT_FIELDS
+from bids_wmh_uad.workflows.reuse import Preprocessed
+from bids_wmh_uad.workflows.session import init_session_wf
+from bids_wmh_uad.workflows.sinks import DESCRIBED
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    paths = [tmp_path / f"sub-1_{name}.nii.gz" for name in ("FLAIR", "T1w")]
+    for path in paths:
+        path.write_bytes(b"")
+    return Session("1", None, *paths)
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Preprocessed:
+    scaling = {name: {"mode": 1.0, "scale": 1.0} for name in INPUT_FIELDS}
+    summary = tmp_path / f"sub-1_{OUTPUTS['summary']}"
+    found = Preprocessed(summary, scaling, dict.fromkeys(INPUT_FIELDS, False), 0.98)
+    for name in OUTPUTS:
+        found.path(name).write_bytes(b"")
+    return found
+
+
+def make_config(root: Path, model: Path) -> RunConfig:
+    return RunConfig(
+        root / "bids",
+        root / "out",
+        "participant",
+        method=Method(model=str(model)),
+        running=Running(work_dir=root / "work"),
+    )
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_the_graph_can_be_built(
+    session: Session, earlier: Preprocessed, tmp_path: Path, model_dir: Path, reused: bool
+) -> None:
+    config = make_config(tmp_path, model_dir)
+    graph = init_session_wf(session, config, model_digest(model_dir), earlier if reused else None)
+    names = set(graph.list_node_names())
+    assert {f"sinks_wf.ds_{name}" for name in OUTPUTS} <= names
+    assert ("preprocess_wf.reuse" in names) is reused
+    assert ("preprocess_wf.n4_flair" in names) is not reused
+    sinks = graph.get_node("sinks_wf")
+    fields = set(sinks.get_node("inputnode").outputs.copyable_trait_names())
+    assert fields == {*OUTPUTS, *(f"{name}_meta" for name in DESCRIBED), "figures", "figure_names"}
+    arriving = {
+        target.partition(".")[2]
+        for _, node, edges in graph._graph.in_edges(sinks, data=True)
+        for _, target in edges["connect"]
+    }
+    assert arriving == fields  # nothing is left unconnected
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_a_controls_graph_can_be_built(
+    session: Session, earlier: Preprocessed, tmp_path: Path, model_dir: Path, reused: bool
+) -> None:
+    lesions = ("label-free masks", earlier.path("mask")) if reused else ("none", None)
+    graph = init_control_wf(session, make_config(tmp_path, model_dir), lesions, earlier if reused else None)
+    preprocess = graph.get_node("preprocess_wf")
+    doors = [
+        set(preprocess.get_node(name).outputs.copyable_trait_names()) for name in ("inputnode", "outputnode")
+    ]
+    assert doors == [set(INPUT_FIELDS), set(OUTPUT_FIELDS)]

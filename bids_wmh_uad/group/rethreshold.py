@@ -77,10 +77,15 @@ def rethreshold(
             new[path] = failed_summary(*identity(new[path]), str(found))
         else:
             masks[path], measures, warnings = found
-            kept = [entry for entry in new[path].get("warnings", []) if entry["code"] not in MASK_WARNINGS]
+            kept = [entry for entry in new[path].get("warnings", []) if not _is_of_mask(entry)]
             new[path] |= measures | {"warnings": [*kept, *map(asdict, warnings)]}
             new[path]["wmh_percent_icv"] = _percent(measures["wmh_volume_ml"], new[path].get("icv_ml"))
     return new, masks, failures
+
+
+def _is_of_mask(entry: object) -> bool:
+    """Whether a summary's warning is about its mask; one that an older version wrote as a text does not tell."""
+    return isinstance(entry, Mapping) and entry.get("code") in MASK_WARNINGS
 
 
 def _percent(volume_ml: float, icv_ml: float | None) -> float | None:

@@ -1,4 +1,8 @@
-"""What every node shares: load, call, save, and how long it took."""
+"""What every node shares: load, call, save, and how long it took.
+
+Every node leaves a ``stage.json`` in its working directory: wall time and peak memory of that
+step, which the run collects in its log.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Thin nipype shells around the image tools and ``core``: load, call, save.
-
-Every interface leaves a ``stage.json`` in its working directory: wall time and peak
-memory of that step, which the run collects in its log.
-"""
+"""The nodes of the preprocessing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The step that doubts whether this is a head's T1w and FLAIR, whole and aligned."""
+"""The node that asks whether this is a head's T1w and FLAIR, whole and aligned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 from numpy.typing import NDArray
 
-from bids_wmh_uad.core.image import quality as checks
+from bids_wmh_uad.core.image import quality
 from bids_wmh_uad.core.image.volume import voxel_sizes
 from bids_wmh_uad.interfaces.base import Stage, load, load_data
 
@@ -28,7 +28,7 @@ class _CheckInput(BaseInterfaceInputSpec):
 
 
 class _CheckOutput(TraitedSpec):
-    numbers = traits.Dict(desc="from core.checks.measure")
+    numbers = traits.Dict(desc="from core.image.quality.measure")
     warnings = traits.List(traits.Any, desc="SessionWarning")
 
 
@@ -41,7 +41,7 @@ class CheckScans(Stage):
     def _compute(self, directory: Path) -> None:  # noqa: ARG002
         inputs = self.inputs
         image = load(inputs.flair)
-        brain = checks.Brain(
+        brain = quality.Brain(
             self._scaled("flair"),
             self._scaled("t1w"),
             load_data(inputs.brain_mask) > 0,
@@ -50,10 +50,10 @@ class CheckScans(Stage):
             load_data(inputs.template),
             voxel_sizes(image.affine),
         )
-        numbers = checks.measure(brain) | {"overlap": inputs.overlap}
+        numbers = quality.measure(brain) | {"overlap": inputs.overlap}
         stretches = np.linalg.svd(np.asarray(inputs.t1w_to_template)[:3, :3], compute_uv=False)
         numbers |= {"scale_max": float(stretches[0]), "scale_min": float(stretches[-1])}
-        self._results["warnings"] = checks.quality_warnings(
+        self._results["warnings"] = quality.quality_warnings(
             numbers, stripped=inputs.flair_stripped or inputs.t1w_stripped
         )
         self._results["numbers"] = {name: round(value, 4) for name, value in numbers.items()}

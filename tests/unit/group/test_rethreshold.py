@@ -88,9 +88,9 @@ def test_the_warning_about_the_load_is_the_new_masks_own(tmp_path: Path) -> None
     path = write_session(tmp_path, "1")
     summary = json.loads(path.read_text())
     kept = {"code": "POOR_ALIGNMENT", "text": "The scans are misaligned."}
-    summary["warnings"] = [kept, asdict(HIGH_LOAD.format(percent=5.2))]
+    summary["warnings"] = [kept, "of an older version", asdict(HIGH_LOAD.format(percent=5.2))]
     path.write_text(json.dumps(summary))
-    for rule, warnings in (("value=0.01", "2"), ("value=5", "1")):
+    for rule, warnings in (("value=0.01", "3"), ("value=5", "2")):
         group.run_group(config(tmp_path, threshold=rule))
         desc = threshold_label(rule)
         assert table(tmp_path / f"group_desc-{desc}_wmh.tsv")["warnings"][0] == warnings

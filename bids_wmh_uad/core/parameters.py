@@ -16,8 +16,8 @@ SCORES = ("directed", "faithful")
 """Names of the anomaly scores, see `core.score.anomaly.anomaly_map`."""
 
 MASK_FIELDS = (
-    "threshold", "tail", "peak", "edge", "gm_kappa", "gm_quantile", "quantile",
-    "min_lesion_volume", "steepness", "high_load_percent",
+    "threshold", "tail", "edge", "gm_kappa", "gm_quantile", "quantile",
+    "accept", "min_lesion_volume", "steepness", "high_load_percent", "unstable_ratio",
 )  # fmt: skip
 """Names of the fields of `DetectionParameters` that only the step from anomaly map to lesions reads."""
 
@@ -119,10 +119,8 @@ class DetectionParameters:
         Rule of the lesion mask, ``NAME[=VALUE]``: see `rule` and `core.lesion.threshold.operating_point`.
     tail : float
         Of rule ``tail`` without a value: robust standard deviations of the score's square root.
-    peak : float
-        A lesion's brightest voxel is so many robust standard deviations above the threshold (``tail``).
     edge : float
-        A lesion ends where the score falls below this share of its median (``tail``): around bright lesions
+        A candidate ends where the score falls below this share of its median (``tail``): around bright lesions
         partial volume is above any threshold that faint ones need.
     gm_kappa : float
         Of rule ``gm`` without a value: multiples of grey matter's `gm_quantile`.
@@ -132,12 +130,16 @@ class DetectionParameters:
         Of rule ``quantile`` without a value: quantile of the score in the brain, in [0, 1].
 
         *Lesions*
+    accept : float
+        Least probability of an accepted candidate (``tail``), in [0, 1]; 0 accepts all but those in the ventricles.
     min_lesion_volume : float
         Smaller lesions are dropped, mm3: a few voxels cannot be told from noise.
     steepness : float
         Slope of the probability, a logistic in log-score (docs/method.md has the reliability curve).
     high_load_percent : float
         The user is warned when more of the brain is marked, percent: such loads can pass for tissue.
+    unstable_ratio : float
+        The user is warned when the volumes at 0.8 and 1.2 x the threshold differ by more than this factor.
 
     Raises
     ------
@@ -186,15 +188,16 @@ class DetectionParameters:
 
     threshold: str = "tail"
     tail: float = 3.5
-    peak: float = 1.5
     edge: float = 0.7
     gm_kappa: float = 1.0
     gm_quantile: float = 0.99
     quantile: float = 0.99
 
+    accept: float = 0.5
     min_lesion_volume: float = 5.0
     steepness: float = 6.0
     high_load_percent: float = 4.0
+    unstable_ratio: float = 2.0
 
     def __post_init__(self) -> None:
         self._require(self.score in SCORES, "score", f"choose from {SCORES}")
@@ -207,15 +210,15 @@ class DetectionParameters:
         self._require(self.local_bins >= 2, "local_bins", "expected at least 2")
         positive = (
             "tolerance", "noise", "local_mm", "local_step_mm", "local_truncate", "prior_mm3", "rim_mm",
-            "first_tail", "tail", "gm_kappa", "steepness",
+            "first_tail", "tail", "gm_kappa", "steepness", "unstable_ratio",
         )  # fmt: skip
         for name in positive:
             self._require(0.0 < getattr(self, name) < math.inf, name, f"expected {name} > 0")
-        for name in ("rim_weight", "grey_weight", "first_edge", "edge", "gm_quantile", "quantile"):
+        for name in ("rim_weight", "grey_weight", "first_edge", "edge", "gm_quantile", "quantile", "accept"):
             self._require(0.0 <= getattr(self, name) <= 1.0, name, f"expected 0 <= {name} <= 1")
         at_least_0 = (
             "sigma_mm", "sigma_max_mm", "ceiling", "bin_sigma", "spread_floor", "local_limit",
-            "upper_spreads", "grey_mm", "first_peak", "floor", "uncovered_percent", "peak",
+            "upper_spreads", "grey_mm", "first_peak", "floor", "uncovered_percent",
             "min_lesion_volume", "high_load_percent",
         )  # fmt: skip
         for name in at_least_0:
@@ -252,13 +255,18 @@ class DetectionParameters:
             raise UsageError(BAD_VALUE.format(option="--threshold", value=self.threshold, expected=expected))
         return name, parameter
 
+    @property
+    def decides(self) -> bool:
+        """Whether candidates are judged one by one: by the rule ``tail``, with the scores whose brightness the decision knows."""
+        return self.rule[0] == "tail" and self.score in ("directed", "brightness")
+
     def of_score(self) -> dict[str, Any]:
         """Give the fields that the anomaly map depends on: it is not computed anew for another threshold."""
         return {name: value for name, value in asdict(self).items() if name not in MASK_FIELDS}
 
     def of_mask(self) -> dict[str, Any]:
-        """Give the fields that lead from the anomaly map to lesions (`MASK_FIELDS`)."""
-        return {name: value for name, value in asdict(self).items() if name in MASK_FIELDS}
+        """Give the fields that lead from the anomaly map to lesions (`MASK_FIELDS`), and the score's name."""
+        return {name: value for name, value in asdict(self).items() if name in (*MASK_FIELDS, "score")}
 
     def _require(self, condition: bool, field: str, expected: str) -> None:
         if not condition:

@@ -1,0 +1,168 @@
+"""Candidates for lesions, and what is known of each: how bright it is, how large, what surrounds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from bids_wmh_uad.core.lesion.landmarks import Landmark
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bids_wmh_uad.core.lesion.landmarks import Spacing, Tissue
+
+RIM_MM = 2.0
+"""Depth of the rim that tells what surrounds a candidate, mm: beyond partial volume, within the same tissue."""
+CLOSING_MM = 3.0
+"""Half of the widest gap in the ventricles' fluid that is filled, mm: choroid plexus, septum and fornix lie in it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What may surround a candidate.
+
+    Attributes
+    ----------
+    filled : (X, Y, Z) bool array
+        The ventricles with all that lies inside them (`fill_ventricles`).
+    fluid : (X, Y, Z) bool array
+        Fluid anywhere, the filled ventricles, and what lies outside the brain.
+    white : (X, Y, Z) bool array
+        White matter: brighter on T1w than halfway between grey and white matter.
+    """
+
+    filled: NDArray[np.bool_]
+    fluid: NDArray[np.bool_]
+    white: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, tissue: Tissue, landmarks: NDArray[np.integer], spacing: Spacing) -> Surroundings:
+        """Find fluid and white matter of a scan.
+
+        Parameters
+        ----------
+        tissue : Tissue
+        landmarks : (X, Y, Z) integer array
+            From `landmarks.map_landmarks`.
+        spacing : three floats
+            Voxel sizes, mm.
+
+        Raises
+        ------
+        BadDataError
+            `errors.TOO_FEW_VOXELS`, when no grey matter lies in the brain.
+        """
+        _, darkest, white = tissue.levels()
+        filled = fill_ventricles(landmarks == Landmark.VENTRICLES, spacing)
+        fluid = filled | ~tissue.mask | (tissue.t1w_z < darkest) & (tissue.flair_z < 0)
+        return cls(filled, fluid, tissue.mask & (tissue.t1w_z > white) & ~filled)
+
+
+def fill_ventricles(ventricles: NDArray[np.bool_], spacing: Spacing) -> NDArray[np.bool_]:
+    """Fill what lies inside the ventricles: choroid plexus, septum, fornix.
+
+    Gaps of up to twice `CLOSING_MM` are closed (a morphological closing by a ball), then whatever is enclosed in any axial,
+    coronal or sagittal slice is filled. Tissue that only adjoins a ventricle stays out.
+
+    Parameters
+    ----------
+    ventricles : (X, Y, Z) bool array
+    spacing : three floats
+        Voxel sizes, mm.
+
+    Returns
+    -------
+    (X, Y, Z) bool array
+    """
+    filled = ventricles.copy()
+    if not ventricles.any():
+        return filled
+    sampling = np.asarray(spacing, dtype=float)
+    margin = np.ceil(2 * CLOSING_MM / sampling).astype(int) + 1
+    (box,) = ndimage.find_objects(ventricles.astype(np.uint8))
+    inner = np.pad(ventricles[box], [(m, m) for m in margin])
+    grown = ndimage.distance_transform_edt(~inner, sampling=sampling) <= CLOSING_MM
+    closed = inner | (ndimage.distance_transform_edt(grown, sampling=sampling) > CLOSING_MM)
+    for axis in range(3):
+        for part in np.moveaxis(closed, axis, 0):
+            part[...] = ndimage.binary_fill_holes(part)
+    filled[box] = closed[tuple(slice(m, -m) for m in margin)]
+    return filled
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is known of one candidate.
+
+    Parameters
+    ----------
+    peak : float
+        Its highest anomaly score, in thresholds.
+    volume_mm3 : float
+    thickness_mm : float
+        Twice the largest distance of its voxels' centres from its outside.
+    white : float
+        Share of white matter in its rim, in [0, 1].
+    fluid : float
+        Share of fluid, and of what lies outside the brain, in its rim, in [0, 1].
+    """
+
+    peak: float
+    volume_mm3: float
+    thickness_mm: float
+    white: float
+    fluid: float
+
+
+def describe_candidates(
+    labels: NDArray[np.int32],
+    anomaly: NDArray[np.floating],
+    threshold: float,
+    around: Surroundings,
+    spacing: Spacing,
+) -> list[Candidate]:
+    """Measure every candidate.
+
+    Parameters
+    ----------
+    labels : (X, Y, Z) int32 array
+        Candidates 1..n, each there.
+    anomaly : (X, Y, Z) array
+    threshold : float
+        Of the candidates, in units of the anomaly map.
+    around : Surroundings
+    spacing : three floats
+        Voxel sizes, mm.
+
+    Returns
+    -------
+    list of Candidate, in the order of the labels
+    """
+    sampling = np.asarray(spacing, dtype=float)
+    margin = np.ceil(RIM_MM / sampling).astype(int) + 1
+    found = []
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        near = tuple(slice(max(s.start - m, 0), s.stop + m) for s, m in zip(box, margin, strict=True))
+        found.append(_describe(labels[near] == label, near, anomaly[near], threshold, around, sampling))
+    return found
+
+
+def _describe(
+    own: NDArray[np.bool_],
+    near: tuple[slice, ...],
+    anomaly: NDArray[np.floating],
+    threshold: float,
+    around: Surroundings,
+    sampling: NDArray[np.float64],
+) -> Candidate:
+    outside = ndimage.distance_transform_edt(~own, sampling=sampling)
+    rim = (outside > 0) & (outside <= RIM_MM * (1 + 1e-6))
+    depth = ndimage.distance_transform_edt(np.pad(own, 1), sampling=sampling).max()
+    white, fluid = (float(part[near][rim].mean()) if rim.any() else 0.0 for part in (around.white, around.fluid))
+    # with a threshold of 0 whatever has a score stands out
+    peak = float(anomaly[own].max()) / threshold if threshold > 0 else np.inf
+    return Candidate(peak, float(own.sum() * sampling.prod()), 2 * float(depth), white, fluid)

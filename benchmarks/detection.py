@@ -81,12 +81,12 @@ def excess_context(case: Case, _seed: int) -> Map:
     return np.asarray(np.sqrt(near * around) * scan.mask, dtype=np.float32)
 
 
-def own(case: Case, seed: int, score: str, random_weights: bool = False) -> Map:
+def program_score(case: Case, seed: int, score: str, random_weights: bool = False) -> Map:
     """One of the program's own scores, remembered until the code, the weights or the scan change."""
-    return MEMORY.cache(own_map)(case.scan, seed, score, random_weights, version(random_weights))
+    return MEMORY.cache(program_map)(case.scan, seed, score, random_weights, version(random_weights))
 
 
-def own_map(scan: Scan, seed: int, score: str, random_weights: bool, version: str) -> Map:  # noqa: ARG001
+def program_map(scan: Scan, seed: int, score: str, random_weights: bool, version: str) -> Map:  # noqa: ARG001
     """Score a scan; `version` only names what is remembered."""
     model = build_autoencoder(seed).eval() if random_weights else load_model("default")[0]
     return anomaly_map(model, scan, DetectionParameters(score=score), np.random.default_rng(seed)).scores
@@ -101,12 +101,12 @@ def version(random_weights: bool) -> str:
 DETECTORS: dict[str, Callable[[Case, int], Map]] = {
     "flair_z": flair_z,
     "excess_context": excess_context,
-    "brightness": partial(own, score="brightness"),
-    "directed": partial(own, score="directed"),
-    "directed_random": partial(own, score="directed", random_weights=True),
-    "latent": partial(own, score="latent"),
-    "latent_random": partial(own, score="latent", random_weights=True),
-    "faithful": partial(own, score="faithful"),
+    "brightness": partial(program_score, score="brightness"),
+    "directed": partial(program_score, score="directed"),
+    "directed_random": partial(program_score, score="directed", random_weights=True),
+    "latent": partial(program_score, score="latent"),
+    "latent_random": partial(program_score, score="latent", random_weights=True),
+    "faithful": partial(program_score, score="faithful"),
 }
 SEEDLESS = ("flair_z", "excess_context", "brightness")
 BASELINES = ("flair_z", "excess_context")

@@ -40,7 +40,7 @@ from bids_wmh_uad.imaging.resampling import on_grid_of
 from bids_wmh_uad.imaging.scans import read_volume
 
 LOGGER = logging.getLogger("bids_wmh_uad")
-SECONDS = 1.5
+SECONDS = 10.0
 """Of work on one session, roughly."""
 LESION, OTHER_PATHOLOGY = 1, 2
 """Labels of a reference; the WMH challenge leaves the second out of the evaluation."""

@@ -153,7 +153,7 @@ SCORE_TEXTS = {
     "brightness": (
         "A voxel's score is how bright"
         " its FLAIR is, against white matter and against the brain's tissue of the same T1w, there and around it, with"
-        " less weight at the brain's rim; nothing was learnt from other scans."
+        " less weight at the brain's rim; no trained model has a part in it."
     ),
     "latent": (
         "A voxel's score is how much of its patch's surprise goes away when FLAIR is cut where it is brighter than usual"

@@ -87,17 +87,27 @@ def _statistics(rows: Sequence[Row], seed: int) -> dict[str, Any]:
 
     columns = [name for name in EVALUATION_COLUMNS if name not in NOT_MEASURES]
     measures = {name: mean_of([_number(row.get(name)) for row in rows]) for name in columns}
-    differences: dict[str, dict[str, Any]] = {rival: {} for rival in RIVALS}
-    for rival in RIVALS:
-        for name in PAIRED:
-            gains = [_number(row.get(name)) - _number(row.get(MAPS[rival] + name)) for row in rows]
-            found = {**mean_of(gains), "better": sum(gain > 0 for gain in gains)}
-            differences[rival] |= {name: found} if found["n"] else {}
+
+    def against(rival: str, name: str) -> dict[str, Any]:
+        pairs = [(_number(row.get(name)), _number(row.get(MAPS[rival] + name))) for row in rows]
+        both = [pair if all(map(math.isfinite, pair)) else (math.nan, math.nan) for pair in pairs]
+        gains = [model - other for model, other in both]
+        return {
+            **mean_of(gains),
+            "better": sum(gain > 0 for gain in gains),
+            "model": mean_of([model for model, _ in both]),
+            "rival": mean_of([other for _, other in both]),
+        }
+
+    differences = {rival: {name: against(rival, name) for name in PAIRED} for rival in RIVALS}
     return {
         "sessions": len(rows),
         "participants": len(set(who)),
         "measures": {name: found for name, found in measures.items() if found["n"]},
-        "differences": differences,
+        "differences": {
+            rival: {name: found for name, found in gains.items() if found["n"]}
+            for rival, gains in differences.items()
+        },
     }
 
 

@@ -45,12 +45,13 @@ def evaluation_context(summary: Mapping[str, Any]) -> dict[str, Any]:
         "participants": participants,
         "measures": [_measure_row(key, measures[key]) for key in MEASURE_ROWS if measures.get(key)],
         "versus": [
-            _versus_row(key, rival, measures, stats)
+            _versus_row(key, rival, stats)
             for key in COMPARED_MEASURES
             for rival in RIVALS
             if (stats := _difference(summary, rival, key))
         ],
         "groups": [_group(column, levels) for column, levels in (summary.get("by") or {}).items() if levels],
+        "without_brightness": _sessions(measures, "ap") - _sessions(measures, "brightness_ap"),
         "pooled": {key: show_number(value, 3) for key, value in pooled.items() if value is not None},
         "sizes": [_size_row(row) for row in summary.get("lesion_recall_by_size") or ()],
         "agreement": _agreement(summary.get("volume_agreement") or {}),
@@ -62,6 +63,11 @@ def evaluation_context(summary: Mapping[str, Any]) -> dict[str, Any]:
 def _difference(part: Mapping[str, Any], rival: str, key: str) -> Mapping[str, Any]:
     """The paired difference of some sessions from a rival; empty where there is none."""
     return ((part.get("differences") or {}).get(rival) or {}).get(key) or {}
+
+
+def _sessions(measures: Mapping[str, Any], key: str) -> int:
+    """How many sessions have a measure."""
+    return int((measures.get(key) or {}).get("n") or 0)
 
 
 def _bootstrap(stats: Mapping[str, Any], participants: int) -> dict[str, Any]:
@@ -98,15 +104,14 @@ def _measure_row(key: str, stats: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _versus_row(
-    key: str, rival: str, measures: Mapping[str, Any], stats: Mapping[str, Any]
-) -> dict[str, Any]:
+def _versus_row(key: str, rival: str, stats: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the comparison; both means are of the sessions that have both maps."""
     digits = DIGITS.get(key, 3)
     return {
         "key": key,
-        "model": show_mean(measures.get(key), digits),
+        "model": show_mean(stats.get("model"), digits),
         "name": RIVALS[rival],
-        "rival": show_mean(measures.get(f"{rival}_{key}"), digits),
+        "rival": show_mean(stats.get("rival"), digits),
         "difference": show_mean(stats, digits, signed=True),
         "better": stats.get("better"),
         "n": stats.get("n"),

@@ -108,7 +108,12 @@ def _part(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for rival, found in differences.items():
         for key in ("ap", "auroc", "aupro", "best_dice"):
             gains = [row[key] - row[f"{rival}_{key}"] for row in rows]
-            found[key] = {**_stats(gains, clusters), "better": sum(gain > 0 for gain in gains)}
+            means = {"model": [row[key] for row in rows], "rival": [row[f"{rival}_{key}"] for row in rows]}
+            found[key] = {
+                **_stats(gains, clusters),
+                "better": sum(gain > 0 for gain in gains),
+                **{side: _stats(values, clusters) for side, values in means.items()},
+            }
     measures = {key: _stats([row[key] for row in rows], clusters) for key in keys}
     return {"sessions": len(rows), "participants": clusters, "measures": measures, "differences": differences}
 

@@ -337,6 +337,10 @@ def test_a_session_without_brightness_is_n_a_and_the_cohort_goes_on(
     gains = (table["ap"] - table["brightness_ap"]).dropna()
     assert content["differences"]["brightness"]["ap"]["mean"] == pytest.approx(gains.mean(), rel=1e-4)
     assert content["differences"]["baseline"]["ap"]["n"] == 6
+    paired = table[table["brightness_ap"].notna()]  # means stand side by side: they are of the same sessions
+    for side, column in (("model", "ap"), ("rival", "brightness_ap")):
+        found = content["differences"]["brightness"]["ap"][side]
+        assert (found["n"], found["mean"]) == (4, pytest.approx(paired[column].mean(), rel=1e-4))
     for curve in ("roc", "pro", "precision"):
         assert content["curves"][curve].keys() == MAPS.keys()
     assert content["curves"]["dice"].keys() == {"model"}

@@ -253,7 +253,8 @@ def test_a_session_that_could_not_be_compared_counts_nowhere(tmp_path: Path) -> 
     summary = summarise(scores, [None] * 3, {}, seed=0)
     page = Page(write_group_report(tmp_path, small_cohort(), evaluation=scores, summary=summary))
     versus = page.text.split('class="versus"')[1].split("</table>")[0].split("<tbody>")[1]
-    assert cells(versus)[2:3] == ["the FLAIR z-score"]  # no session has brightness
+    assert cells(versus)[1:4] == ["0.500 [0.400, 0.600]", "the FLAIR z-score", "0.400 [0.300, 0.500]"]
+    assert "Brightness could not be computed for 2 sessions" in page.words()
     assert cells(versus)[4:] == [
         "+0.100 [\N{MINUS SIGN}0.100, +0.300]",
         "1 of 2",
@@ -284,6 +285,7 @@ def test_maps_of_brightness_alone_are_not_called_a_models(tmp_path: Path, full: 
     page = Page(write_group_report(tmp_path, cohort, evaluation=evaluation, summary=summary))
     assert "no model took part" in page.words()
     assert "no model took part" not in full.words()
+    assert "could not be computed" not in full.words()
 
 
 def test_a_summary_of_nothing_but_nulls(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ and are always there:
 - ``excess_context``: the square root of (FLAIR above its grey-matter 90th percentile, sigma 0.7) x (the
   same at sigma 3).
 
-The others: ``directed`` (the program's default), ``brightness`` (the same without its latent factor),
-``directed_random`` (the same with weights that nobody trained: training must help), ``latent`` and ``latent_random`` (that
-factor by itself), ``faithful`` (the paper's).
+The others are the program's own (``--score``): ``directed`` (the default), ``brightness`` (the same without its latent
+factor), ``latent`` (that factor by itself), ``faithful`` (the paper's); ``directed_random`` and ``latent_random`` with
+weights that nobody trained: training must help.
 
 The first run preprocesses the scans (about twenty minutes on two cores) into ``build/detection``; later
 ones score what the code or the weights have changed (ten minutes), or read what is remembered there. Real scans come from
@@ -50,8 +50,6 @@ from bids_wmh_uad.core.lesion.threshold import calibrated_probability, operating
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.anomaly import anomaly_map
-from bids_wmh_uad.core.score.brightness import brightness_maps
-from bids_wmh_uad.core.score.latent import latent_excess
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.models import load_model, model_digest
 from bids_wmh_uad.phantom.dataset import main as write_phantoms
@@ -83,24 +81,15 @@ def excess_context(case: Case, _seed: int) -> Map:
     return np.asarray(np.sqrt(near * around) * scan.mask, dtype=np.float32)
 
 
-def brightness(case: Case, _seed: int) -> Map:
-    """The default score without its latent factor."""
-    return brightness_maps(case.scan, DetectionParameters()).score
-
-
-def latent(case: Case, seed: int, score: str, random_weights: bool = False) -> Map:
+def program_score(case: Case, seed: int, score: str, random_weights: bool = False) -> Map:
     """One of the program's own scores, remembered until the code, the weights or the scan change."""
-    return MEMORY.cache(latent_map)(case.scan, seed, score, random_weights, version(random_weights))
+    return MEMORY.cache(program_map)(case.scan, seed, score, random_weights, version(random_weights))
 
 
-def latent_map(scan: Scan, seed: int, score: str, random_weights: bool, version: str) -> Map:  # noqa: ARG001
+def program_map(scan: Scan, seed: int, score: str, random_weights: bool, version: str) -> Map:  # noqa: ARG001
     """Score a scan; `version` only names what is remembered."""
     model = build_autoencoder(seed).eval() if random_weights else load_model("default")[0]
-    rng = np.random.default_rng(seed)
-    if score == "latent":
-        params = DetectionParameters()
-        return latent_excess(model, scan, params, rng, brightness_maps(scan, params)).scores
-    return anomaly_map(model, scan, DetectionParameters(score=score), rng).scores
+    return anomaly_map(model, scan, DetectionParameters(score=score), np.random.default_rng(seed)).scores
 
 
 def version(random_weights: bool) -> str:
@@ -112,12 +101,12 @@ def version(random_weights: bool) -> str:
 DETECTORS: dict[str, Callable[[Case, int], Map]] = {
     "flair_z": flair_z,
     "excess_context": excess_context,
-    "brightness": brightness,
-    "directed": partial(latent, score="directed"),
-    "directed_random": partial(latent, score="directed", random_weights=True),
-    "latent": partial(latent, score="latent"),
-    "latent_random": partial(latent, score="latent", random_weights=True),
-    "faithful": partial(latent, score="faithful"),
+    "brightness": partial(program_score, score="brightness"),
+    "directed": partial(program_score, score="directed"),
+    "directed_random": partial(program_score, score="directed", random_weights=True),
+    "latent": partial(program_score, score="latent"),
+    "latent_random": partial(program_score, score="latent", random_weights=True),
+    "faithful": partial(program_score, score="faithful"),
 }
 SEEDLESS = ("flair_z", "excess_context", "brightness")
 BASELINES = ("flair_z", "excess_context")

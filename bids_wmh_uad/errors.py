@@ -43,6 +43,7 @@ UNREADABLE_SIDECAR = "{path}: cannot be read ({reason}). Run the participant lev
 NO_REFERENCE = "{where}: no reference mask in {path}; the session is left out of the evaluation."
 SEVERAL_REFERENCES = "{path}: the first of {n} reference masks of this session is used. Leave only one there."
 RESAMPLE_HINT = "Or let --resample-reference bring the reference to the FLAIR's grid."
+NO_BRIGHTNESS = "{where}: brightness cannot be computed beside the model, its columns are n/a ({reason})"
 REFERENCE_OUTSIDE = "{path}: {percent:.1f} % of the reference lies outside the brain mask and does not count. Check the brain mask on the participant's page."
 BAD_CONTROL = "{path}: not a prepared control ({reason}). Remove the directory and run the train level again."
 NO_CONTROLS_SHARED = "The first training process ended before the controls were ready. Its log says why; run all processes again."

@@ -33,9 +33,8 @@ def sidecars(
     bids_dir : Path
         Root of the raw dataset.
     method : Method
-    model_digest : str
-    one_class : dict
-        What was fitted to what: ``Paradigm``, ``Nu``, ...
+    model_digest, one_class : str, dict
+        The model's, and what was fitted to what (``Paradigm``, ``Nu``, ...): neither is said of a score without a model.
     contrasts : dict
         What is known of the ``flair`` and the ``t1w``: ``SkullStripped``, ``WhiteMatter`` mode and scale.
     threshold : dict
@@ -51,7 +50,10 @@ def sidecars(
     raw = {name: derivatives.raw_uri(getattr(session, name), bids_dir) for name in ("flair", "t1w")}
     out = {name: derivatives.derivative_uri(session, name) for name in derivatives.OUTPUTS}
     both = [raw["flair"], raw["t1w"]]
-    scoring = {"Score": method.score, "Model": {"Name": Path(method.model).name, "SHA256": model_digest}}
+    scoring: dict[str, Any] = {"Score": method.score}
+    if method.parameters.uses_network:
+        scoring["Model"] = {"Name": Path(method.model).name, "SHA256": model_digest}
+        scoring["OneClassSVM"] = one_class
     described: dict[str, dict[str, Any]] = {
         "flair": {"Sources": [raw["flair"]], "Units": UNITS, **contrasts["flair"]},
         "t1w": {"Sources": both, "Units": UNITS, **contrasts["t1w"]},
@@ -62,7 +64,6 @@ def sidecars(
             "Units": "arbitrary",
             "Device": device,
             **scoring,
-            "OneClassSVM": one_class,
             "Parameters": asdict(method.parameters),
         },
         "probability": {
@@ -110,9 +111,11 @@ SIDECAR_KEYS = {
 
 
 def sidecar_one_class(method: Method) -> dict[str, Any]:
-    """What the anomaly map's sidecar says of the One-Class SVMs."""
+    """What the anomaly map's sidecar says of the One-Class SVMs: nothing if the score has none."""
     from bids_wmh_uad.models import about_one_class
 
+    if not method.parameters.uses_network:
+        return {}
     about = about_one_class(method.model, method.paradigm)
     about = about or {
         "nu": method.nu,

@@ -131,7 +131,8 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
                        " controls for each place in the template. The last two need a model that the train level made; there the option says which of them to fit"
                        f" (default: {default.paradigm}; train level: both)")  # fmt: skip
     group.add_argument("--score", choices=SCORES, default=default.score,
-                       help="directed: unusual, and brighter on FLAIR than white matter and than tissue of the same T1w around it; faithful: the paper's")  # fmt: skip
+                       help="directed: unusual, and brighter on FLAIR than white matter and than tissue of the same T1w around it; brightness: its"
+                       " second half alone, without a model; latent: its first half alone; faithful: the paper's")  # fmt: skip
     group.add_argument(
         "--nu",
         type=float,

@@ -12,7 +12,7 @@ from typing import Any
 
 from bids_wmh_uad.errors import BAD_VALUE, UsageError
 
-SCORES = ("directed", "faithful")
+SCORES = ("directed", "brightness", "latent", "faithful")
 """Names of the anomaly scores, see `core.score.anomaly.anomaly_map`."""
 
 MASK_FIELDS = (
@@ -32,9 +32,9 @@ class DetectionParameters:
 
     Parameters
     ----------
-    score : {"directed", "faithful"}
-        Which score, see `core.score.anomaly.anomaly_map`. All of smoothing, usual FLAIR, first pass and
-        latent factor belong to "directed" alone.
+    score : {"directed", "brightness", "latent", "faithful"}
+        Which score, see `core.score.anomaly.anomaly_map`. Smoothing, usual FLAIR and first pass belong to
+        all but "faithful", the latent factor's `floor` to "directed" alone.
 
         *Sample and One-Class SVM*
     nu : float
@@ -48,7 +48,7 @@ class DetectionParameters:
         One-Class SVMs averaged, each of its own sample: the draw then matters less (inferred).
     trim : float
         Fraction of the brain's voxels, the brightest on FLAIR, left out of the sample, in [0, 0.9): lesions
-        must not be learnt as normal ("directed" only).
+        must not be learnt as normal ("directed" and "latent").
     n_spread : int
         Voxels from which the spread of normal surprise is estimated; its error is then below 1 %.
     tolerance : float
@@ -224,6 +224,11 @@ class DetectionParameters:
         for name in at_least_0:
             self._require(getattr(self, name) >= 0.0, name, f"expected {name} >= 0")
         _ = self.rule
+
+    @property
+    def uses_network(self) -> bool:
+        """Whether encoder and One-Class SVM have a part in the score: in all but "brightness"."""
+        return self.score != "brightness"
 
     @property
     def rule_defaults(self) -> dict[str, float | None]:

@@ -49,8 +49,10 @@ WMH_COLUMNS: dict[str, dict[str, Any]] = {
     "threshold": {"Description": "Anomaly score at and above which a voxel is lesion."},
     "threshold_rule": {"Description": "Label-free rule that gave the threshold."},
     "score": {"Description": "Anomaly score used."},
-    "paradigm": {"Description": "Whose patches the One-Class SVMs learnt from: patient, pooled or voxel."},
-    "model": {"Description": "Model used."},
+    "paradigm": {
+        "Description": "Whose patches the One-Class SVMs learnt from: patient, pooled or voxel; n/a without a model."
+    },
+    "model": {"Description": "Model used; n/a where the score (brightness) uses none."},
     "registration_overlap": {"Description": "Dice of the T1w and FLAIR brain masks after registration."},
     "warnings": {"Description": "Number of warnings; their texts are on the participant's page."},
     "reason": {"Description": "Why a failed session failed."},
@@ -71,7 +73,7 @@ def _row(summary: Mapping[str, Any]) -> dict[str, Any]:
         **summary,
         "threshold": threshold.get("value"),
         "threshold_rule": f"{threshold['name']}={threshold['parameter']:g}" if threshold else None,
-        "model": summary.get("model", {}).get("name"),
+        "model": (summary.get("model") or {}).get("name"),
         "warnings": len(summary["warnings"]) if "warnings" in summary else None,
     }
     return {column: values.get(column) for column in WMH_COLUMNS}

@@ -1,6 +1,6 @@
 """The group level: one table and page of the cohort, and the evaluation against reference masks.
 
-Reads derivatives only; nothing is scored again and raw data may be absent.
+Reads derivatives only; no network runs and raw data may be absent.
 """
 
 from __future__ import annotations

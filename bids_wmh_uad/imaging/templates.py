@@ -53,8 +53,8 @@ def priors_on(flair: nib.Nifti1Image, from_template: Array) -> dict[str, Array]:
     return {key: resample(template(name), flair, from_template) for key, name in names.items()}
 
 
-def grey_matter(image: Volume, to_template: Array) -> NDArray[np.bool_]:
-    """The template's likely grey matter on a session's grid, as the participant level takes it.
+def grey_matter_prior(image: Volume, to_template: Array) -> NDArray[np.float32]:
+    """The template's grey matter, [0, 1], on a session's grid, as the participant level takes it.
 
     Parameters
     ----------
@@ -64,4 +64,9 @@ def grey_matter(image: Volume, to_template: Array) -> NDArray[np.bool_]:
         Moves the session's images to the template, RAS mm.
     """
     grid = as_image(np.zeros(image.shape, dtype=np.uint8), image.affine)
-    return resample(template("GM"), grid, np.linalg.inv(to_template)) > GM_LIKELY
+    return resample(template("GM"), grid, np.linalg.inv(to_template))
+
+
+def grey_matter(image: Volume, to_template: Array) -> NDArray[np.bool_]:
+    """Where `grey_matter_prior` is above `GM_LIKELY`."""
+    return grey_matter_prior(image, to_template) > GM_LIKELY

@@ -9,7 +9,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
 
 from bids_wmh_uad import __version__
 from bids_wmh_uad.bids import derivatives
@@ -95,7 +95,7 @@ class _DescribeInput(BaseInterfaceInputSpec):
     session = traits.Any(mandatory=True, desc="Session")
     method = traits.Any(mandatory=True, desc="Method")
     bids_dir = traits.Str(mandatory=True)
-    model_digest = traits.Str(mandatory=True)
+    model_digest = traits.Str(mandatory=True, desc="empty: no model took part")
     one_class = traits.Dict(mandatory=True, desc="for the anomaly map's sidecar")
     scaling = traits.Dict(mandatory=True)
     flair_stripped = traits.Bool(mandatory=True)
@@ -150,15 +150,17 @@ class Describe(Stage):
             measures["threshold"],
             inputs.score_device,
         )
+        model = {"name": Path(inputs.method.model).name, "digest": inputs.model_digest}
+        learnt = inputs.method.parameters.uses_network
         summary = {
             "participant_id": f"sub-{inputs.session.subject}",
             "session_id": f"ses-{inputs.session.session}" if inputs.session.session else "n/a",
             "status": "done",
             **measures,
             "score": inputs.method.score,
-            "paradigm": inputs.method.paradigm,
-            "percent_without_model": inputs.uncovered,
-            "model": {"name": Path(inputs.method.model).name, "digest": inputs.model_digest},
+            "paradigm": inputs.method.paradigm if learnt else None,
+            "percent_without_model": inputs.uncovered if learnt else None,
+            "model": model if learnt else None,
             "registration_overlap": round(inputs.overlap, 4),
             "checks": inputs.checks,
             "warnings": [asdict(warning) for warning in inputs.warnings],
@@ -199,7 +201,7 @@ class _FigureInput(BaseInterfaceInputSpec):
     brain = File(exists=True, mandatory=True)
     anomaly = File(exists=True, mandatory=True)
     lesions = File(exists=True, mandatory=True)
-    sample = File(exists=True, mandatory=True, desc="from ExplainModel")
+    sample = File(exists=True, desc="from ExplainModel; without it no figures of the network")
     measures = traits.Dict(mandatory=True)
 
 
@@ -219,7 +221,6 @@ class DrawFigures(Stage):
         from bids_wmh_uad.reports.figures import scans as draw
 
         i = self.inputs
-        sample = dict(np.load(i.sample))
         threshold = i.measures["threshold"]["value"]
         plots = {
             "lesions": lambda out: draw.plot_lesions(i.flair, i.lesions, out, mask=i.brain),
@@ -229,12 +230,14 @@ class DrawFigures(Stage):
             "histogram": lambda out: charts.plot_score_histogram(
                 i.anomaly, i.brain, threshold, out, volumes=i.measures
             ),
-            "patches": lambda out: charts.plot_patches(sample, out),
-            "latents": lambda out: charts.plot_latents(sample, out),
             "brain": lambda out: draw.plot_brain_mask(i.flair, i.brain, out),
             "coreg": lambda out: draw.plot_registration(i.flair, i.t1w, out, mask=i.brain),
             "norm": lambda out: draw.plot_template_registration(i.flair, i.template, out, mask=i.brain),
         }
+        if isdefined(i.sample):
+            sample = dict(np.load(i.sample))
+            plots["patches"] = lambda out: charts.plot_patches(sample, out)
+            plots["latents"] = lambda out: charts.plot_latents(sample, out)
         done = {}
         for name, plot in plots.items():
             out = directory / f"{name}.svg"

@@ -23,7 +23,9 @@ class _ScoreInput(BaseInterfaceInputSpec):
     brain_mask = File(exists=True, mandatory=True)
     gm = File(exists=True, mandatory=True, desc="grey-matter prior, [0, 1]")
     model = traits.Str(mandatory=True, desc="name or directory", nohash=True)
-    model_digest = traits.Str(mandatory=True, desc="makes the cache follow the model's content")
+    model_digest = traits.Str(
+        mandatory=True, desc="makes the cache follow the model's content; empty if none is used"
+    )
     paradigm = traits.Str(mandatory=True)
     flair_to_t1w = traits.List(traits.List(traits.Float), mandatory=True)
     t1w_to_template = traits.List(traits.List(traits.Float), mandatory=True)
@@ -41,7 +43,7 @@ class _ScoreOutput(TraitedSpec):
 
 
 class ScoreAnomaly(Stage):
-    """Embed every voxel's patch and score it with a One-Class SVM: the patient's own, or of controls."""
+    """Score every voxel: its brightness, its patch by a One-Class SVM (the patient's own, or of controls), or both."""
 
     input_spec = _ScoreInput
     output_spec = _ScoreOutput
@@ -55,14 +57,16 @@ class ScoreAnomaly(Stage):
         from bids_wmh_uad.models import load_model, load_normality
 
         configure_torch(self.inputs.threads)
-        model, _ = load_model(self.inputs.model)
         image = load(self.inputs.flair)
         grid = WorkingGrid.from_affine(image.shape, image.affine)
         params = DetectionParameters(**self.inputs.parameters)
         mask = load_data(self.inputs.brain_mask) > 0
         inside = grid.forward(mask, order=0)
         to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
-        one_class = load_normality(self.inputs.model, self.inputs.paradigm)
+        model = one_class = None
+        if params.uses_network:
+            model, _ = load_model(self.inputs.model)
+            one_class = load_normality(self.inputs.model, self.inputs.paradigm)
         voxels = model_numbers(one_class, inside, to_template @ grid.affine)
         scan = Scan(
             grid.forward(np.asanyarray(image.dataobj)),

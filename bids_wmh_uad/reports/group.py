@@ -59,8 +59,13 @@ TABLE_COLUMNS: dict[str, tuple[str, str, int]] = {
     "aupro30": ("AUPRO up to 30 % FPR", "", 4),
     "best_dice": ("best Dice over thresholds", "", 3),
     "best_threshold": ("threshold of the best Dice", "", 4),
+    "brightness_ap": ("brightness: average precision", "", 3),
+    "brightness_auroc": ("brightness: AUROC", "", 4),
+    "brightness_aupro": ("brightness: AUPRO", "", 4),
+    "brightness_best_dice": ("brightness: best Dice", "", 3),
     "baseline_ap": ("FLAIR z-score: average precision", "", 3),
     "baseline_auroc": ("FLAIR z-score: AUROC", "", 4),
+    "baseline_aupro": ("FLAIR z-score: AUPRO", "", 4),
     "baseline_best_dice": ("FLAIR z-score: best Dice", "", 3),
 }
 """Title, unit and decimals of the columns we know, in the order shown."""
@@ -268,7 +273,13 @@ def write_group_report(
     results: dict[str, Any] = {}
     if summary:
         results = evaluation_context(_finite(summary))
-        context["evaluation"] = {**results, "sheet": scores, "titles": TABLE_COLUMNS}
+        without = {row.get("score") for row in records if not _failed(row)} == {"brightness"}
+        context["evaluation"] = {
+            **results,
+            "sheet": scores,
+            "titles": TABLE_COLUMNS,
+            "without_model": without,
+        }
     context["data"] = _embed(
         {
             "sessions": _data(sessions, records),

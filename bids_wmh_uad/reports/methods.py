@@ -112,8 +112,7 @@ def cited(text: str) -> list[str]:
 
 
 SCORING_TEXT = """
-White matter hyperintensities. Following Pinon et al. [@pinon], every voxel's 15 x 15 axial patch (1 mm in plane) of
-the two contrasts was embedded by a siamese patch auto-encoder. {paradigm} {score} The score was thresholded without
+White matter hyperintensities. {network}{score} The score was thresholded without
 labels (rule '{threshold}'), and 26-connected components of at least {min_lesion_volume} mm3 were kept. Ventricles and cortex were found from the intensities of
 both contrasts near where the template has them, and the posterior fossa from a region map derived of the template's tissue
 maps and the points of Seitzman et al. [@seitzman]. Lesions within 3 mm of a ventricle are called periventricular, others
@@ -121,6 +120,11 @@ within 2 mm of cortex juxtacortical, those mostly below the tentorium infratento
 of the ventricles is given too, for the division is a convention [@decarli].
 """
 """Text on scoring and segmentation, with the method's settings to fill in."""
+
+NETWORK_TEXT = """\
+Following Pinon et al. [@pinon], every voxel's 15 x 15 axial patch (1 mm in plane) of
+the two contrasts was embedded by a siamese patch auto-encoder. {paradigm} """
+"""Text on what scores with a model have in common."""
 
 PARADIGM_TEXTS = {
     "patient": (
@@ -146,20 +150,35 @@ SCORE_TEXTS = {
         " less weight at the brain's rim, weighted by how much of"
         " its patch's surprise goes away when FLAIR is cut where it is brighter than usual."
     ),
+    "brightness": (
+        "A voxel's score is how bright"
+        " its FLAIR is, against white matter and against the brain's tissue of the same T1w, there and around it, with"
+        " less weight at the brain's rim; no trained model has a part in it."
+    ),
+    "latent": (
+        "A voxel's score is how much of its patch's surprise goes away when FLAIR is cut where it is brighter than usual"
+        " for the brain's tissue of the same T1w, there and around it."
+    ),
     "faithful": "A voxel's score is minus the mean decision function.",
 }
 """Texts on the score, by its name."""
 
 TRIMMED_TEXT = " The brightest tenth of the brain's FLAIR was left out of the training sample."
-"""Text on the training sample of the *directed* score in the *patient* paradigm."""
+"""Text on the training sample of the *directed* and *latent* scores in the *patient* paradigm."""
 
 
 def describe_method(method: Method) -> str:
     """The methods text of scoring and segmentation."""
+    network = _network_text(method) if method.parameters.uses_network else ""
+    return SCORING_TEXT.format(**{**asdict(method), "network": network, "score": SCORE_TEXTS[method.score]})
+
+
+def _network_text(method: Method) -> str:
+    """What the encoder and the One-Class SVMs did."""
     from bids_wmh_uad.models import about_one_class
 
     settings = {**asdict(method), **about_one_class(method.model, method.paradigm)}
     paradigm = PARADIGM_TEXTS[method.paradigm].format(**settings)
-    if method.paradigm == "patient" and method.score == "directed":
+    if method.paradigm == "patient" and method.score != "faithful":
         paradigm += TRIMMED_TEXT
-    return SCORING_TEXT.format(**{**settings, "paradigm": paradigm, "score": SCORE_TEXTS[method.score]})
+    return NETWORK_TEXT.format(paradigm=paradigm)

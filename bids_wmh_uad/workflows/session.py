@@ -60,7 +60,7 @@ def init_session_wf(
     3. *score*: the anomaly map
     4. *regions*: ventricles, cortex, posterior fossa
     5. *segment*: lesions, where they lie, how large they are
-    6. *explain*: a sample of patches for the page
+    6. *explain*: a sample of patches for the page, if the score uses the network
     7. *finish*: images on the FLAIR's own grid, transforms as ITK files
     8. *describe*: sidecars and summary; *draw*: figures
     9. *sinks_wf*: names, and publication
@@ -70,7 +70,7 @@ def init_session_wf(
     session : Session
     config : RunConfig
     digest : str
-        The model's.
+        The model's; empty if the score uses none.
     earlier : Preprocessed, optional
         What an earlier run left (`reuse.find_preprocessed`): read instead of made again.
 
@@ -95,10 +95,6 @@ def init_session_wf(
         (n.preprocess, n.segment, _from("outputnode", "brain_mask", "gm")),
         (n.score, n.segment, [("anomaly", "anomaly")]),
         (n.regions, n.segment, [("regions", "regions")]),
-        # what does the network see?
-        (n.preprocess, n.explain, _from("outputnode", "brain_mask", "gm", "wm", **Z_SCORES)),
-        (n.regions, n.explain, [("regions", "regions")]),
-        (n.segment, n.explain, [("lesions", "lesions")]),
         # images as the user's FLAIR has them
         (n.inputnode, n.finish, [("flair", "source")]),
         (n.preprocess, n.finish, _from("outputnode", "flair", "t1w", "flair_to_t1w", "t1w_to_template", brain_mask="brain")),
@@ -119,7 +115,6 @@ def init_session_wf(
         (n.preprocess, n.draw, _from("outputnode", "flair", "t1w", "template", brain_mask="brain")),
         (n.score, n.draw, [("anomaly", "anomaly")]),
         (n.segment, n.draw, [("lesions", "lesions"), ("measures", "measures")]),
-        (n.explain, n.draw, [("sample", "sample")]),
         # names, sidecars, publication
         (n.finish, n.sinks, _to("inputnode", *IMAGE_TYPES, *TRANSFORMS)),
         (n.segment, n.sinks, _to("inputnode", "table")),
@@ -127,6 +122,14 @@ def init_session_wf(
         (n.draw, n.sinks, _to("inputnode", "figures", names="figure_names")),
         (n.sinks, n.outputnode, _from("outputnode", "published")),
     ])  # fmt: skip
+    if n.explain is not None:
+        workflow.connect([
+            # what does the network see?
+            (n.preprocess, n.explain, _from("outputnode", "brain_mask", "gm", "wm", **Z_SCORES)),
+            (n.regions, n.explain, [("regions", "regions")]),
+            (n.segment, n.explain, [("lesions", "lesions")]),
+            (n.explain, n.draw, [("sample", "sample")]),
+        ])  # fmt: skip
     return workflow
 
 
@@ -140,7 +143,7 @@ class _Nodes:
     score: pe.Node
     regions: pe.Node
     segment: pe.Node
-    explain: pe.Node
+    explain: pe.Node | None
     finish: pe.Node
     warnings: pe.Node
     describe: pe.Node
@@ -201,8 +204,11 @@ def _segment_node(config: RunConfig) -> pe.Node:
     return pe.Node(SegmentLesions(parameters=config.method.parameters.of_mask()), name="segment", mem_gb=1.0)
 
 
-def _explain_node(config: RunConfig, digest: str) -> pe.Node:
+def _explain_node(config: RunConfig, digest: str) -> pe.Node | None:
+    """The step that shows the network; None where none takes part."""
     method = config.method
+    if not method.parameters.uses_network:
+        return None
     return pe.Node(
         ExplainModel(model=method.model, model_digest=digest, seed=method.random_seed),
         name="explain",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def anomaly_map(
-    model: SiamesePatchAutoEncoder,
+    model: SiamesePatchAutoEncoder | None,
     scan: Scan,
     params: DetectionParameters,
     rng: np.random.Generator,
@@ -55,9 +55,13 @@ def anomaly_map(
     that may be shown; D and both contrasts are smoothed (`brightness.smoothing_mm`), F itself is not. The factor lies in
     [floor, floor + 1): the latent score ranks, it cannot veto.
 
+    ``"brightness"`` is B and ``"latent"`` is D, each by itself: what the default score owes to which. Of an encoder
+    and a One-Class SVM "brightness" asks nothing.
+
     Parameters
     ----------
-    model : SiamesePatchAutoEncoder
+    model : SiamesePatchAutoEncoder or None
+        None will do for "brightness".
     scan : Scan
     params : DetectionParameters
     rng : numpy.random.Generator
@@ -79,13 +83,21 @@ def anomaly_map(
     ------
     BadDataError
         `errors.TOO_FEW_VOXELS`, when the mask is too small, or no voxel has a model.
+    ValueError
+        Without a model, if the score uses one.
     """
+    if not params.uses_network:
+        return AnomalyMap(brightness_maps(scan, params).score, "cpu", ())
+    if model is None:
+        raise ValueError(f"the score {params.score!r} needs a model")
     if params.score == "faithful":
         return minus_decision(model, scan, params, rng, one_class, device, slices or slab_slices(model))
     brightness = brightness_maps(scan, params)
     latent = latent_excess(
         model, scan, params, rng, brightness, one_class=one_class, device=device, slices=slices
     )
+    if params.score == "latent":
+        return latent
     factor = np.float32(params.floor) + latent.scores / (1.0 + latent.scores)
     return replace(latent, scores=brightness.score * factor)
 

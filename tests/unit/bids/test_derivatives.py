@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from bids_wmh_uad import files
 from bids_wmh_uad.bids import derivatives, tables
 from bids_wmh_uad.bids.dataset import Session
+from bids_wmh_uad.bids.sidecars import sidecar_one_class, sidecars
 from bids_wmh_uad.config import Method
+from bids_wmh_uad.core.parameters import SCORES
 from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError, StorageError, WmhUadError
 
 if TYPE_CHECKING:
@@ -297,3 +299,14 @@ def test_publish_writes_the_summary_last_and_only_what_is_not_right(
         name: before[name] for name in (names[0], names[2])
     }
     assert all((out / name).read_text() == name for name in names)
+
+
+def test_the_anomaly_maps_sidecar_names_a_model_only_if_the_score_uses_one(tmp_path: Path) -> None:
+    session = Session("1", None, tmp_path / "sub-1_FLAIR.nii.gz", tmp_path / "sub-1_T1w.nii.gz")
+    contrasts: dict[str, dict[str, Any]] = {"flair": {}, "t1w": {}}
+    for score in SCORES:
+        method = Method(score=score)
+        said = sidecars(session, tmp_path, method, "7", sidecar_one_class(method), contrasts, {}, "cpu")
+        assert said["anomaly"]["Score"] == said["anomaly"]["Parameters"]["score"] == score
+        named = {"Model", "OneClassSVM"} & said["anomaly"].keys()
+        assert len(named) == (0 if score == "brightness" else 2)

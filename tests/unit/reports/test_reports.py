@@ -246,3 +246,21 @@ def test_every_reference_has_text_and_bibtex() -> None:
     assert re.findall(r"@\w+\{(\w+),", bib) == ["bidsapps", "nipype", "niworkflows", "n4", "ants"]
     with pytest.raises(KeyError):
         methods_text("[@nobody]")
+
+
+def test_the_methods_text_says_of_each_score_what_took_part() -> None:
+    from bids_wmh_uad.config import Method
+    from bids_wmh_uad.core.parameters import SCORES
+    from bids_wmh_uad.reports.methods import describe_method
+
+    texts = {score: describe_method(Method(score=score)) for score in SCORES}
+    assert len(set(texts.values())) == len(SCORES)
+    for score, text in texts.items():
+        learnt = score != "brightness"
+        for word in ("@pinon", "auto-encoder", "@ocsvm", "patches", "latent space"):
+            assert (word in text) is learnt, (score, word)
+        assert ("brightest tenth" in text) is (score in {"directed", "latent"})
+        assert ("against white matter" in text) is (score in {"directed", "brightness"})
+    assert "{" not in "".join(texts.values())
+    missing = Method(score="brightness", model="/no/such/model", paradigm="pooled")
+    assert describe_method(missing) == texts["brightness"]  # no model is read

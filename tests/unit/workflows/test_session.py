@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from nipype.interfaces.base import isdefined
 
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.bids.derivatives import OUTPUTS
@@ -77,3 +79,13 @@ def test_a_controls_graph_can_be_built(
         set(preprocess.get_node(name).outputs.copyable_trait_names()) for name in ("inputnode", "outputnode")
     ]
     assert doors == [set(INPUT_FIELDS), set(OUTPUT_FIELDS)]
+
+
+def test_brightness_alone_has_no_step_of_the_network(session: Session, tmp_path: Path) -> None:
+    config = make_config(tmp_path, tmp_path / "no-model-there")
+    config = replace(config, method=replace(config.method, score="brightness", paradigm="voxel"))
+    graph = init_session_wf(session, config, "")
+    assert "explain" not in graph.list_node_names()
+    assert not isdefined(graph.get_node("draw").inputs.sample)
+    assert graph.get_node("describe").inputs.one_class == {}
+    assert "auto-encoder" not in graph.visit_desc()

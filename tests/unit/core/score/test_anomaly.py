@@ -80,7 +80,7 @@ def brightness(flair, t1w, mask, k=PARAMS.ceiling):
     return compare(mask & ~ndimage.binary_dilation(lesions))
 
 
-@pytest.mark.parametrize("name", ["directed", "faithful"])
+@pytest.mark.parametrize("name", ["directed", "latent", "faithful"])
 def test_map_is_float32_zero_outside_and_seeded(model, name):
     params = replace(PARAMS, score=name)
     _, _, mask, _ = scene()
@@ -133,6 +133,37 @@ def test_the_score_is_the_brightness_weighted_by_the_latent_excess(model):
     assert np.median(excess[spots & mask]) > 2 * np.median(excess[(bright.score > 0) & ~spots])
     expected = bright.score * (PARAMS.floor + excess / (1 + excess))
     np.testing.assert_allclose(score_scan(model, scan), expected, rtol=1e-6)
+
+
+def test_directed_is_brightness_times_the_factor_of_latent(model):
+    maps = {name: score(model, replace(PARAMS, score=name)) for name in ("directed", "brightness", "latent")}
+    factor = PARAMS.floor + maps["latent"] / (1 + maps["latent"])
+    np.testing.assert_allclose(maps["directed"], maps["brightness"] * factor, rtol=1e-6)
+    assert (maps["brightness"] != maps["latent"]).any()
+    assert all((found >= 0).all() for found in maps.values())  # the rule "tail" asks for this
+
+
+def test_brightness_needs_no_model_and_draws_nothing():
+    params, scan = replace(PARAMS, score="brightness"), Scan(*scene()[:3])
+    found = anomaly_map(None, scan, params, np.random.default_rng(0), device="cuda")
+    np.testing.assert_array_equal(found.scores, brightness_maps(scan, params).score)
+    assert (found.device, found.warnings) == ("cpu", ())
+    np.testing.assert_array_equal(found.scores, score_scan(None, scan, params, seed=1))
+    for name in ("directed", "latent", "faithful"):
+        with pytest.raises(ValueError, match=name):
+            score_scan(None, scan, replace(PARAMS, score=name))
+
+
+def test_the_tail_rule_does_not_depend_on_the_scale_of_brightness(model):
+    _, _, mask, spots = scene()
+    for name in ("brightness", "latent"):
+        found = score(model, replace(PARAMS, score=name))
+        once, thrice = (
+            tail_point(scale * found, mask, None, 3.5, 1.5, 0.7).apply(scale * found, mask)
+            for scale in (np.float32(1), np.float32(3))
+        )
+        np.testing.assert_array_equal(once, thrice)
+        assert (once & spots).any()
 
 
 def test_the_latent_excess_is_what_the_patches_say_one_by_one(model):
@@ -209,7 +240,7 @@ def test_grids_and_tiny_masks(model):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: CPU and GPU maps not compared")
-@pytest.mark.parametrize("name", ["directed", "faithful"])
+@pytest.mark.parametrize("name", ["directed", "latent", "faithful"])
 def test_the_gpu_makes_the_same_map(model, name, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # as core.device does
     flair, t1w, mask, _ = scene()
@@ -288,6 +319,6 @@ def test_only_what_is_used_is_drawn_and_the_patients_own_sample_stays_the_same(m
 def test_nowhere_a_model_is_a_typed_error(model, template_model):
     flair, t1w, mask, _ = scene()
     nowhere = Scan(flair, t1w, mask, voxels=np.full(SHAPE, -1))
-    for name in ("directed", "faithful"):
+    for name in ("directed", "latent", "faithful"):
         with pytest.raises(BadDataError):
             score_scan(model, nowhere, replace(PARAMS, score=name), one_class=template_model[0])

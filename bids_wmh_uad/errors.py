@@ -169,6 +169,10 @@ GPU_MEMORY = WarningText(
     "GPU_MEMORY",
     "{device} ran out of memory after {done} of {depth} axial slices: the CPU computed the others. Use a GPU with more free memory, or --device cpu.",
 )
+UNSTABLE_VOLUME = WarningText(
+    "UNSTABLE_VOLUME",
+    "The lesion volume hangs on the threshold: {high:.2f} mL at 0.8, {low:.2f} mL at 1.2 times it. Look at the lesions before using the volume, and report its interval.",
+)
 HIGH_LOAD = WarningText(
     "HIGH_LOAD",
     "{percent:.1f} % of the brain was marked as lesion: at such loads lesions can be taken for normal tissue. Look at the anomaly map before using the volume.",

@@ -9,6 +9,7 @@ from typing import Any
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import TEMPLATE, Method
+from bids_wmh_uad.core.lesion.decision import LesionDecision
 
 REGION_LABELS = ("ventricles", "infratentorial", "cortex")
 """The region image's labels, from 1."""
@@ -68,16 +69,21 @@ def sidecars(
         },
         "probability": {
             "Sources": [out["anomaly"]],
-            "Calibration": "Logistic in the logarithm of score / threshold, 0.5 at the threshold. Its steepness follows semi-synthetic scans and phantoms; on a scanner of its own it orders voxels, no more.",
+            "Calibration": "Logistic in the logarithm of score / threshold, 0.5 at the threshold, times the probability that the voxel's candidate is a lesion. Both follow semi-synthetic scans and phantoms; on a scanner of its own it orders voxels, no more.",
             "Threshold": threshold,
         },
         "mask": {
             "Sources": [out["anomaly"], out["brain"]],
             "Type": "Lesion",
             "MinimumLesionVolume": method.min_lesion_volume,
+            **({"LesionDecision": asdict(LesionDecision())} if method.parameters.decides else {}),
             "Threshold": threshold,
         },
         "lesions": {"Sources": [out["mask"]], "Description": "Connected lesions (26 neighbours), largest first."},
+        "rejected": {
+            "Sources": [out["anomaly"], out["flair"], out["t1w"], out["regions"]],
+            "Description": "Candidates that were not taken for lesions; the table beside it says why.",
+        },
         "regions": {
             "Sources": [out["flair"], out["t1w"], out["brain"]],
             "Description": "Where lesions lie is told from these regions.",

@@ -44,8 +44,18 @@ WMH_COLUMNS: dict[str, dict[str, Any]] = {
     },
     "icv_ml": {"Description": "Volume of the brain mask.", "Units": "mL"},
     "wmh_percent_icv": {"Description": "100 x wmh_volume_ml / icv_ml.", "Units": "percent"},
+    "rejected_count": {"Description": "Candidates that were not taken for lesions."},
+    "volume_ml_lower": {
+        "Description": "Lower end of the volume's interval: voxels of probability 0.95 and more.",
+        "Units": "mL",
+    },
+    "volume_ml_upper": {
+        "Description": "Upper end of the volume's interval: voxels of probability 0.05 and more.",
+        "Units": "mL",
+    },
     "volume_ml_threshold_minus20": {"Description": "Volume at 0.8 x the threshold.", "Units": "mL"},
     "volume_ml_threshold_plus20": {"Description": "Volume at 1.2 x the threshold.", "Units": "mL"},
+    "unstable_volume": {"Description": "1: the two differ by more than a factor of 2; 0: they do not."},
     "threshold": {"Description": "Anomaly score at and above which a voxel is lesion."},
     "threshold_rule": {"Description": "Label-free rule that gave the threshold."},
     "score": {"Description": "Anomaly score used."},

@@ -22,9 +22,8 @@ from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.errors import BadDataError, SessionWarning
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.group.cohort import for_each
-from bids_wmh_uad.imaging.registration import read_transform
+from bids_wmh_uad.group.scans import read_parameters, read_tissue
 from bids_wmh_uad.imaging.scans import read_volume
-from bids_wmh_uad.imaging.templates import grey_matter
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 SECONDS = 1.0
@@ -100,18 +99,12 @@ def _rethreshold(
     anomaly, brain, regions = (read_volume(path) for path in paths.values())
     for other, name in ((brain, "brain"), (regions, "regions")):
         check_same_grid(anomaly, other, (str(paths["anomaly"]), str(paths[name])))
-    to_template = read_transform(result_path(summary, "flair_to_template"))
-    found = segment(
-        anomaly.data,
-        brain.data > 0,
-        grey_matter(anomaly, to_template),
-        anomaly.affine,
-        parameters=parameters,
-        regions=regions.data,
-    )
+    parameters = replace(parameters, score=read_parameters(summary).score)
+    tissue, _ = read_tissue(summary)
+    found = segment(anomaly.data, tissue, regions.data, anomaly.affine, parameters=parameters)
     start = str(summary).removesuffix(derivatives.OUTPUTS["summary"])
     path = Path(start + MASK.format(desc=threshold_label(parameters.threshold)))
-    _write_mask(path, found.labels > 0, paths["anomaly"], found.measures)
+    _write_mask(path, found.lesions.labels > 0, paths["anomaly"], found.measures)
     return path, found.measures, found.warnings
 
 

@@ -11,18 +11,20 @@ from numpy.typing import NDArray
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.core.image.intensity import Scaling, smooth_inside
+from bids_wmh_uad.core.image.template import GM_LIKELY
 from bids_wmh_uad.core.image.volume import Volume, WorkingGrid, check_same_grid
+from bids_wmh_uad.core.lesion.landmarks import Tissue
 from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.brightness import brightness_maps
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.errors import UNREADABLE_SIDECAR, BadDataError, UsageError
 from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.imaging.scans import read_volume
-from bids_wmh_uad.imaging.templates import GM_LIKELY, grey_matter_prior
+from bids_wmh_uad.imaging.templates import grey_matter_prior
 
 
-def read_scan(summary: Path) -> tuple[Scan, WorkingGrid]:
-    """Read one session as the scoring step had it.
+def read_tissue(summary: Path) -> tuple[Tissue, NDArray[np.float64]]:
+    """Read one session as the steps before the score leave it.
 
     Parameters
     ----------
@@ -32,10 +34,10 @@ def read_scan(summary: Path) -> tuple[Scan, WorkingGrid]:
 
     Returns
     -------
-    scan : Scan
-        z-scores against white matter, brain and likely grey matter, on the working grid.
-    grid : WorkingGrid
-        The way back to the FLAIR's own grid.
+    tissue : Tissue
+        z-scores against white matter, brain and prior of grey matter, on the FLAIR's own grid.
+    affine : (4, 4) array
+        Of that grid, voxel to world, mm.
 
     Raises
     ------
@@ -49,16 +51,27 @@ def read_scan(summary: Path) -> tuple[Scan, WorkingGrid]:
     flair, brain = volumes["flair"], volumes["brain"]
     for name in ("t1w", "brain"):
         check_same_grid(flair, volumes[name], (str(paths["flair"]), str(paths[name])))
-    grid = WorkingGrid.from_affine(flair.shape, flair.affine)
-    flair_z, t1w_z = (
-        grid.forward(read_scaling(paths[name]).apply(volumes[name].data)) for name in ("flair", "t1w")
-    )
+    flair_z, t1w_z = (read_scaling(paths[name]).apply(volumes[name].data) for name in ("flair", "t1w"))
     prior = grey_matter_prior(brain, read_transform(result_path(summary, "flair_to_template")))
+    return Tissue(flair_z, t1w_z, brain.data > 0, prior), flair.affine
+
+
+def read_scan(summary: Path) -> tuple[Scan, WorkingGrid]:
+    """Read one session as the scoring step had it: `read_tissue` on the working grid, and the way back from there.
+
+    Raises
+    ------
+    BadDataError
+        As `read_tissue`.
+    """
+    tissue, affine = read_tissue(summary)
+    x, y, z = tissue.mask.shape
+    grid = WorkingGrid.from_affine((x, y, z), affine)
     return Scan(
-        flair_z,
-        t1w_z,
-        grid.forward(brain.data > 0, order=0),
-        grid.forward(prior) > GM_LIKELY,
+        grid.forward(tissue.flair_z),
+        grid.forward(tissue.t1w_z),
+        grid.forward(tissue.mask, order=0),
+        grid.forward(tissue.grey) > GM_LIKELY,
         zooms=grid.zooms,
     ), grid
 

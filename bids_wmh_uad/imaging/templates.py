@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_wmh_uad.core.image.template import TRAINING_LEVEL
+from bids_wmh_uad.core.image.template import GM_LIKELY, TRAINING_LEVEL
 from bids_wmh_uad.core.image.template import template_brain as brain_of
 from bids_wmh_uad.core.image.volume import Volume
 from bids_wmh_uad.imaging.resampling import resample
@@ -16,9 +16,6 @@ from bids_wmh_uad.imaging.scans import as_image
 
 Array = NDArray[Any]
 """Array of any type."""
-
-GM_LIKELY = 0.5
-"""Grey-matter prior above which a voxel is taken for grey matter: more likely than not."""
 
 
 def template_brain(template: nib.Nifti1Image) -> NDArray[np.bool_]:

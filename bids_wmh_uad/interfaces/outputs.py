@@ -42,6 +42,7 @@ class _FinishInput(BaseInterfaceInputSpec):
     anomaly = File(exists=True, mandatory=True)
     probability = File(exists=True, mandatory=True)
     lesions = File(exists=True, mandatory=True)
+    rejected = File(exists=True, mandatory=True)
     regions = File(exists=True, mandatory=True)
     flair_to_t1w = traits.List(traits.List(traits.Float), mandatory=True)
     t1w_to_template = traits.List(traits.List(traits.Float), mandatory=True)
@@ -55,6 +56,7 @@ class _FinishOutput(TraitedSpec):
     probability = File()
     mask = File()
     lesions = File()
+    rejected = File()
     regions = File()
     t1w_to_flair = File()
     t1w_to_template = File()
@@ -119,6 +121,7 @@ class _DescribeOutput(TraitedSpec):
     probability = traits.Dict()
     mask = traits.Dict()
     lesions = traits.Dict()
+    rejected = traits.Dict()
     regions = traits.Dict()
     t1w_to_flair = traits.Dict()
     t1w_to_template = traits.Dict()
@@ -201,6 +204,7 @@ class _FigureInput(BaseInterfaceInputSpec):
     brain = File(exists=True, mandatory=True)
     anomaly = File(exists=True, mandatory=True)
     lesions = File(exists=True, mandatory=True)
+    rejected = File(exists=True, mandatory=True)
     sample = File(exists=True, desc="from ExplainModel; without it no figures of the network")
     measures = traits.Dict(mandatory=True)
 
@@ -223,7 +227,9 @@ class DrawFigures(Stage):
         i = self.inputs
         threshold = i.measures["threshold"]["value"]
         plots = {
-            "lesions": lambda out: draw.plot_lesions(i.flair, i.lesions, out, mask=i.brain),
+            "lesions": lambda out: draw.plot_lesions(
+                i.flair, i.lesions, out, mask=i.brain, rejected=i.rejected
+            ),
             "anomaly": lambda out: draw.plot_anomaly_map(
                 i.flair, i.anomaly, threshold, out, lesions=i.lesions, mask=i.brain
             ),

@@ -13,7 +13,8 @@ from nipype.interfaces.base import (
 )
 
 from bids_wmh_uad.core.device import configure_torch, resolve_device
-from bids_wmh_uad.imaging import scans, templates
+from bids_wmh_uad.core.image.template import GM_LIKELY
+from bids_wmh_uad.imaging import scans
 from bids_wmh_uad.interfaces.base import Stage, load, load_data
 
 
@@ -72,7 +73,7 @@ class ScoreAnomaly(Stage):
             grid.forward(np.asanyarray(image.dataobj)),
             grid.forward(load_data(self.inputs.t1w)),
             inside,
-            grid.forward(load_data(self.inputs.gm)) > templates.GM_LIKELY,
+            grid.forward(load_data(self.inputs.gm)) > GM_LIKELY,
             voxels=voxels,
             zooms=grid.zooms,
         )

@@ -92,14 +92,14 @@ def init_session_wf(
         # where are the ventricles, and where the cortex?
         (n.preprocess, n.regions, _from("outputnode", "brain_mask", "gm", "flair_to_t1w", "t1w_to_template", **Z_SCORES)),
         # which voxels are lesions?
-        (n.preprocess, n.segment, _from("outputnode", "brain_mask", "gm")),
+        (n.preprocess, n.segment, _from("outputnode", "brain_mask", "gm", **Z_SCORES)),
         (n.score, n.segment, [("anomaly", "anomaly")]),
         (n.regions, n.segment, [("regions", "regions")]),
         # images as the user's FLAIR has them
         (n.inputnode, n.finish, [("flair", "source")]),
         (n.preprocess, n.finish, _from("outputnode", "flair", "t1w", "flair_to_t1w", "t1w_to_template", brain_mask="brain")),
         (n.score, n.finish, [("anomaly", "anomaly")]),
-        (n.segment, n.finish, [("probability", "probability"), ("lesions", "lesions")]),
+        (n.segment, n.finish, [("probability", "probability"), ("lesions", "lesions"), ("rejected", "rejected")]),
         (n.regions, n.finish, [("regions", "regions")]),
         # sidecars and the summary
         (n.preprocess, n.describe, _from("outputnode", "scaling", "overlap", "brain_mask", "flair_stripped", "t1w_stripped")),
@@ -114,10 +114,10 @@ def init_session_wf(
         # figures of the page
         (n.preprocess, n.draw, _from("outputnode", "flair", "t1w", "template", brain_mask="brain")),
         (n.score, n.draw, [("anomaly", "anomaly")]),
-        (n.segment, n.draw, [("lesions", "lesions"), ("measures", "measures")]),
+        (n.segment, n.draw, [("lesions", "lesions"), ("rejected", "rejected"), ("measures", "measures")]),
         # names, sidecars, publication
         (n.finish, n.sinks, _to("inputnode", *IMAGE_TYPES, *TRANSFORMS)),
-        (n.segment, n.sinks, _to("inputnode", "table")),
+        (n.segment, n.sinks, _to("inputnode", "table", "rejected_table")),
         (n.describe, n.sinks, _to("inputnode", "summary", **{name: f"{name}_meta" for name in DESCRIBED})),
         (n.draw, n.sinks, _to("inputnode", "figures", names="figure_names")),
         (n.sinks, n.outputnode, _from("outputnode", "published")),

@@ -162,7 +162,9 @@ def _describe(
     outside = ndimage.distance_transform_edt(~own, sampling=sampling)
     rim = (outside > 0) & (outside <= RIM_MM * (1 + 1e-6))
     depth = ndimage.distance_transform_edt(np.pad(own, 1), sampling=sampling).max()
-    white, fluid = (float(part[near][rim].mean()) if rim.any() else 0.0 for part in (around.white, around.fluid))
+    white, fluid = (
+        float(part[near][rim].mean()) if rim.any() else 0.0 for part in (around.white, around.fluid)
+    )
     # with a threshold of 0 whatever has a score stands out
     peak = float(anomaly[own].max()) / threshold if threshold > 0 else np.inf
     return Candidate(peak, float(own.sum() * sampling.prod()), 2 * float(depth), white, fluid)

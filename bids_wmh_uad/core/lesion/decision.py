@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from bids_wmh_uad.core.lesion.candidates import Candidate
-
+from bids_wmh_uad.core.lesion.candidates import Candidate
 
 IN_VENTRICLES = "in the ventricles"
 """Reason of what lies inside the ventricles: no candidate there is a lesion, whatever its probability."""
@@ -53,6 +50,8 @@ class LesionDecision:
         Log-odds where all else is 0.
     peak, thickness, white, fluid : float
         Log-odds for each unit of `evidence`.
+    typical : Candidate
+        The median lesion of the phantoms: with it a rejected candidate is compared to name the reason.
     """
 
     intercept: float = 0.0
@@ -60,13 +59,16 @@ class LesionDecision:
     thickness: float = 1.0
     white: float = 1.0
     fluid: float = -1.0
+    typical: Candidate = Candidate(2.0, 100.0, 4.0, 0.7, 0.0)
 
     def probability(self, candidate: Candidate) -> float:
         """Probability that a candidate is a lesion, in (0, 1)."""
-        return 1 / (1 + math.exp(-max(-60.0, min(60.0, self.intercept + sum(self._parts(candidate).values())))))
+        return 1 / (
+            1 + math.exp(-max(-60.0, min(60.0, self.intercept + sum(self._parts(candidate).values()))))
+        )
 
     def reason(self, candidate: Candidate) -> str:
-        """Name what speaks most against a candidate, in comparison with a lesion that is one by a hair: one of `REASONS`."""
+        """Name what speaks most against a candidate, in comparison with the typical lesion: one of `REASONS`."""
         own, typical = self._parts(candidate), self._parts_of(self.typical)
         return REASONS[min(own, key=lambda name: own[name] - typical[name])]
 

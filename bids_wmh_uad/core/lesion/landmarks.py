@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from bids_wmh_uad.core.image.template import GM_LIKELY
 from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
 
 if TYPE_CHECKING:
@@ -50,9 +51,6 @@ VENTRICLE_RIM_MM = 5.0
 CORTEX_PRIOR = 0.3
 """Least prior of grey matter in cortex, in [0, 1]."""
 
-LIKELY = 0.5
-"""Prior above which a voxel is likely grey matter."""
-
 SMALLEST_CORTEX_MM3 = 200.0
 """Volume of the smallest connected part of cortex, mm3: less is noise."""
 
@@ -79,7 +77,7 @@ class Tissue:
     @property
     def likely_grey(self) -> NDArray[np.bool_]:
         """Where grey matter is more likely than not, (X, Y, Z) bool: in the template, not in this brain."""
-        return self.grey > LIKELY
+        return self.grey > GM_LIKELY
 
     def levels(self) -> tuple[float, float, float]:
         """Fluid's highest FLAIR z, its highest T1w z, and the T1w z between grey and white matter.

@@ -130,7 +130,9 @@ def segment(
     )
     probability = _probability(anomaly, tissue.mask, point, judged, parameters)
     lower, upper = (total_volume_ml(probability >= level, affine) for level in INTERVAL)
-    shifted = [_volume_at(share, anomaly, tissue.mask, point, around, affine, parameters) for share in (-0.2, 0.2)]
+    shifted = [
+        _volume_at(share, anomaly, tissue.mask, point, around, affine, parameters) for share in (-0.2, 0.2)
+    ]
     volume = total_volume_ml(lesions.labels, affine)
     measures = {
         "wmh_volume_ml": round(volume, 4),
@@ -152,7 +154,9 @@ def segment(
     _, near_ml = place_lesions(lesions.labels, landmarks, spacing)
     measures |= _by_region(lesions.rows, lesions.places) | {"wmh_volume_ml_within_10mm": round(near_ml, 4)}
     percent = 100 * float((lesions.labels > 0).sum()) / max(1, int(tissue.mask.sum()))
-    warnings = _warnings(percent, volume, shifted, parameters)
+    unstable = volume > 0 and shifted[0] > parameters.unstable_ratio * shifted[1]
+    measures["unstable_volume"] = int(unstable)
+    warnings = _warnings(percent, shifted if unstable else None, parameters)
     return Segmentation(lesions, rejected, probability, measures, warnings)
 
 
@@ -237,14 +241,14 @@ def _volume_at(
 
 
 def _warnings(
-    percent: float, volume: float, shifted: Sequence[float], parameters: DetectionParameters
+    percent: float, unstable: Sequence[float] | None, parameters: DetectionParameters
 ) -> tuple[SessionWarning, ...]:
-    """Warn of a high load, and of a volume that hangs on the threshold."""
+    """Warn of a high load, and of a volume that hangs on the threshold (at 0.8 and 1.2 times it, mL)."""
     warnings = []
     if percent > parameters.high_load_percent:
         warnings.append(HIGH_LOAD.format(percent=percent))
-    if volume > 0 and shifted[0] > parameters.unstable_ratio * shifted[1]:
-        warnings.append(UNSTABLE_VOLUME.format(high=shifted[0], low=shifted[1]))
+    if unstable is not None:
+        warnings.append(UNSTABLE_VOLUME.format(high=unstable[0], low=unstable[1]))
     return tuple(warnings)
 
 

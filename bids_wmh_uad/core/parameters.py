@@ -102,8 +102,8 @@ class DetectionParameters:
         Weight of certain grey matter, in [0, 1]: bright on FLAIR in everybody, and no veto.
 
         *First pass: what is left out when usual FLAIR is learnt for the second time*
-    first_tail, first_peak, first_edge : float
-        As `tail`, `peak` and `edge`, for this step: a user's threshold does not change the score.
+    first_tail, first_edge : float
+        As `tail` and `edge`, for this step: a user's threshold does not change the score.
     first_margin : int
         So many voxels around these lesions are left out too (their partial volume), >= 1.
 
@@ -179,7 +179,6 @@ class DetectionParameters:
     grey_weight: float = 0.7
 
     first_tail: float = 3.5
-    first_peak: float = 1.5
     first_edge: float = 0.7
     first_margin: int = 1
 
@@ -218,7 +217,7 @@ class DetectionParameters:
             self._require(0.0 <= getattr(self, name) <= 1.0, name, f"expected 0 <= {name} <= 1")
         at_least_0 = (
             "sigma_mm", "sigma_max_mm", "ceiling", "bin_sigma", "spread_floor", "local_limit",
-            "upper_spreads", "grey_mm", "first_peak", "floor", "uncovered_percent",
+            "upper_spreads", "grey_mm", "floor", "uncovered_percent",
             "min_lesion_volume", "high_load_percent",
         )  # fmt: skip
         for name in at_least_0:

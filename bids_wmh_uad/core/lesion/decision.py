@@ -50,8 +50,8 @@ class LesionDecision:
         Log-odds where all else is 0.
     peak, thickness, white, fluid : float
         Log-odds for each unit of `evidence`.
-    typical : Candidate
-        The median lesion of the phantoms: with it a rejected candidate is compared to name the reason.
+    typical : tuple of float
+        `evidence` of the phantoms' median lesion: a rejected candidate is compared with it to name the reason.
     """
 
     intercept: float = 0.0
@@ -59,22 +59,24 @@ class LesionDecision:
     thickness: float = 1.0
     white: float = 1.0
     fluid: float = -1.0
-    typical: Candidate = Candidate(2.0, 100.0, 4.0, 0.7, 0.0)
+    typical: tuple[float, float, float, float] = (0.7, 1.4, 0.7, 0.0)
 
     def probability(self, candidate: Candidate) -> float:
         """Probability that a candidate is a lesion, in (0, 1)."""
         return 1 / (
-            1 + math.exp(-max(-60.0, min(60.0, self.intercept + sum(self._parts(candidate).values()))))
+            1
+            + math.exp(
+                -max(-60.0, min(60.0, self.intercept + sum(self._parts(evidence(candidate)).values())))
+            )
         )
 
     def reason(self, candidate: Candidate) -> str:
         """Name what speaks most against a candidate, in comparison with the typical lesion: one of `REASONS`."""
-        own, typical = self._parts(candidate), self._parts_of(self.typical)
+        own = evidence(candidate)
+        typical = self._parts(dict(zip(own, self.typical, strict=True)))
+        own = self._parts(own)
         return REASONS[min(own, key=lambda name: own[name] - typical[name])]
 
-    def _parts(self, candidate: Candidate) -> dict[str, float]:
-        return self._parts_of(evidence(candidate))
-
-    def _parts_of(self, values: dict[str, float]) -> dict[str, float]:
+    def _parts(self, values: dict[str, float]) -> dict[str, float]:
         weights = asdict(self)
         return {name: weights[name] * value for name, value in values.items()}

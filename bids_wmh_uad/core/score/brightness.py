@@ -64,7 +64,7 @@ def brightness_maps(scan: Scan, params: DetectionParameters) -> Brightness:
     """How bright FLAIR is, and how bright it may usually be.
 
     What is usual is learnt twice: the second time without what the first one calls lesions
-    (`first_tail`, `first_peak`, `first_edge`), and the voxels around them (`first_margin`).
+    (`first_tail`, `first_edge`), and the voxels around them (`first_margin`).
 
     Raises
     ------
@@ -92,7 +92,8 @@ def brightness_maps(scan: Scan, params: DetectionParameters) -> Brightness:
         return Brightness(flair, score, expected.upper(params.upper_spreads), sigma_mm)
 
     first = against(scan.mask)
-    levels = (params.first_tail, params.first_peak, params.first_edge)
-    lesions = tail_point(first.score, scan.mask, scan.grey_matter, *levels).apply(first.score, scan.mask)
+    lesions = tail_point(
+        first.score, scan.mask, scan.grey_matter, params.first_tail, params.first_edge
+    ).apply(first.score, scan.mask)
     rest = scan.mask & ~ndimage.binary_dilation(lesions, iterations=params.first_margin)
     return against(rest) if rest.any() else first

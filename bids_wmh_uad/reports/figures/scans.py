@@ -213,7 +213,7 @@ def plot_lesions(
     scan, first, *others = load_together(flair, lesions, *given.values())
     found = {name: other.data > 0.5 for name, other in zip(given, others, strict=True)}
     marked, turned_down = first.data > 0.5, found.get("rejected", np.zeros(first.data.shape, bool))
-    brain = found.get("mask") if mask is not None else foreground(scan)
+    brain = found["mask"] if mask is not None else foreground(scan)
     slices, label = _lesion_view(scan, marked if marked.any() else turned_down, brain)
     box = crop(brain | marked, scan.zooms, margin_mm=4)
     grey = grey_levels(scan.data, brain)

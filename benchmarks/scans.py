@@ -21,6 +21,7 @@ from bids_wmh_uad.bids.references import find_reference
 from bids_wmh_uad.bids.results import finished, read_summaries
 from bids_wmh_uad.core.image.volume import Volume, WorkingGrid
 from bids_wmh_uad.core.lesion.components import label_lesions
+from bids_wmh_uad.core.lesion.landmarks import Tissue
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.group.evaluation import LESION, OTHER_PATHOLOGY
 from bids_wmh_uad.group.scans import read_scan
@@ -48,6 +49,8 @@ class Case:
     scan : Scan
     lesion, inside : (X, Y, Z) bool arrays
         Truth, and the voxels that count.
+    landmarks : (X, Y, Z) integer array
+        Ventricles, posterior fossa and cortex.
     affine : (4, 4) array
     """
 
@@ -56,12 +59,19 @@ class Case:
     scan: Scan
     lesion: NDArray[np.bool_]
     inside: NDArray[np.bool_]
+    landmarks: NDArray[np.integer]
     affine: NDArray[np.float64]
 
     @property
     def volume_ml(self) -> float:
         """Lesion volume."""
         return float(self.lesion.sum() * abs(np.linalg.det(self.affine[:3, :3])) / 1000)
+
+    @property
+    def tissue(self) -> Tissue:
+        """What candidates are judged by."""
+        scan = self.scan
+        return Tissue(scan.flair_z, scan.t1w_z, scan.mask, np.asarray(scan.grey_matter, dtype=np.float32))
 
 
 def preprocess(bids_dir: Path, out: Path) -> None:
@@ -103,6 +113,7 @@ def read_case(summary: Path, truth: Volume, name: str, kind: str) -> Case:
     """One session as the scoring step sees it."""
     scan, grid = read_scan(summary)
     labels = grid.forward(np.asarray(truth.data, dtype=np.int16), order=0)
+    landmarks = grid.forward(read_volume(result_path(summary, "regions")).data.astype(np.uint8), order=0)
     lesion = (labels == LESION) & scan.mask
     kind = "control" if kind == "phantom" and not lesion.any() else kind
     return Case(
@@ -111,6 +122,7 @@ def read_case(summary: Path, truth: Volume, name: str, kind: str) -> Case:
         scan,
         lesion,
         scan.mask & (labels != OTHER_PATHOLOGY),
+        landmarks,
         grid.affine,
     )
 
@@ -145,7 +157,9 @@ def imprint(host: Case, mask: NDArray[np.bool_], contrast: float, name: str, see
         flair_z=(scan.flair_z + contrast * level * profile).astype(np.float32),
         t1w_z=(scan.t1w_z - T1W_SHARE * contrast * level * profile).astype(np.float32),
     )
-    return Case(name, "imprinted", imprinted, lesion, host.inside & ~own, host.affine)
+    return replace(
+        host, name=name, kind="imprinted", scan=imprinted, lesion=lesion, inside=host.inside & ~own
+    )
 
 
 def choose_lesions(

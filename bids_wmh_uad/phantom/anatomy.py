@@ -86,19 +86,19 @@ def make_brain(rng: np.random.Generator) -> Anatomy:
     open_temporal_horns(rng_mimics, tissues, coordinates)
     mimics = find_mimics(rng_mimics, tissues, near, coordinates)
     mimics += find_vessels(rng_mimics, tissues["csf"], coordinates)
-    lesions = _lesions_to_be(rng_lesions, tissues["wm"], near, coordinates, mimics)
+    lesions = _lesions_to_be(rng_lesions, tissues, near, coordinates, mimics)
     mimics.append(find_rim(rng_mimics, brain, coordinates))
     return Anatomy(BRAIN_BOX[0].copy(), tissues, brain, deep, near, lesions, mimics, coordinates)
 
 
 def _lesions_to_be(
-    rng: np.random.Generator, wm: Array, near: Array, mni: Array, mimics: Sequence[Mimic]
+    rng: np.random.Generator, tissues: dict[str, Array], near: Array, mni: Array, mimics: Sequence[Mimic]
 ) -> LesionField:
     """Lesion field that is low on the midline, below the tentorium, and in structures that are bright themselves."""
     x, y, z = mni
     above_tentorium, off_midline = ramp(z, -30, -10), ramp(np.abs(x), 4, 12)
     below = (z < -20) & (y < -12) & (np.abs(x) < 30)
-    lesions = make_lesion_field(rng, wm, near, np.minimum(above_tentorium, off_midline), below)
+    lesions = make_lesion_field(rng, tissues, near, np.minimum(above_tentorium, off_midline), below)
     for mimic in mimics:
         if not mimic.gain and mimic.name != "lining":  # caps grow over the lining
             lesions.score[mimic.where] -= 6 * mimic.fraction

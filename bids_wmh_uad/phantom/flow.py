@@ -31,7 +31,9 @@ def find_vessels(rng: np.random.Generator, csf: Array, mni: Array) -> list[Mimic
         level = rng.uniform(1.1, 1.8) if bright else rng.uniform(0.05, 0.3)
         mimics.append(Mimic("vessels", place.where, part, level, rng.uniform(0.1, 1.4)))
     sulci = np.flatnonzero(csf[::2, ::2, ::2] > 0.45)
-    starts = 2 * np.stack(np.unravel_index(rng.choice(sulci, rng.integers(10, 60)), [(n + 1) // 2 for n in csf.shape]))
+    starts = 2 * np.stack(
+        np.unravel_index(rng.choice(sulci, rng.integers(10, 60)), [(n + 1) // 2 for n in csf.shape])
+    )
     for start in mni[(slice(None), *starts)].T:
         turns = np.cumsum(rng.standard_normal((3, 3)) * 3, axis=0)
         course = [tuple(start), *(tuple(start + turn) for turn in turns)]
@@ -51,7 +53,9 @@ def find_pulsation(rng: np.random.Generator, csf: Array, brain: Array, mni: Arra
         for x, a, b in zip(place.mni, low, high, strict=True):
             inside *= ramp(x, a, a + 3) * ramp(x, b, b - 3)
         streaks = ramp(smooth_field(rng, inside.shape, 4.0), rng.uniform(-0.5, 1.5), 2.0)
-        mimics.append(Mimic("pulsation", place.where, inside * streaks * csf[place.where], rng.uniform(0.5, 1.5), 1.0))
+        mimics.append(
+            Mimic("pulsation", place.where, inside * streaks * csf[place.where], rng.uniform(0.5, 1.5), 1.0)
+        )
     place = find_place(mni, *POSTERIOR_FOSSA)
     x, y, z = place.mni
     along, across = (y, x) if rng.random() < 0.5 else (x, y)  # phase-encode direction: AP or LR
@@ -59,7 +63,9 @@ def find_pulsation(rng: np.random.Generator, csf: Array, brain: Array, mni: Arra
     ghosts = np.zeros(place.mni.shape[1:], np.float32)
     for _ in range(rng.integers(1, 4)):
         centre = rng.uniform(-25, 25) if along is y else rng.uniform(-70, -30)
-        u2 = ((across - centre) / rng.uniform(2, 5)) ** 2 + ((z - rng.uniform(-45, -22)) / rng.uniform(2, 5)) ** 2
+        u2 = ((across - centre) / rng.uniform(2, 5)) ** 2 + (
+            (z - rng.uniform(-45, -22)) / rng.uniform(2, 5)
+        ) ** 2
         wave = np.cos((along - start) * np.float32(2 * np.pi / rng.uniform(10, 25)))
         ghosts += np.exp(-np.asarray(u2, np.float32)) * np.sign(wave) * np.abs(wave) ** 1.5
     ghosts *= brain[place.where] * ramp(z, -14, -20)

@@ -6,6 +6,7 @@ many lesions of 5 to 50 mm3, and some larger, each appear at a load of their own
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -32,27 +33,36 @@ class LesionField(NamedTuple):
 
 
 def make_lesion_field(
-    rng: np.random.Generator, wm: Array, near: Array, likely: Array, below: NDArray[np.bool_]
+    rng: np.random.Generator,
+    tissues: Mapping[str, Array],
+    near: Array,
+    likely: Array,
+    below: NDArray[np.bool_],
 ) -> LesionField:
     """Draw the field of a subject.
 
     Parameters
     ----------
     rng : Generator
-    wm, near, likely : arrays of one shape
-        White matter; exp(-d / 6 mm) for a distance d from the ventricles; 1 where lesions are common, 0 where not.
+    tissues : dict of arrays
+        Fractions of white matter and fluid, among others.
+    near, likely : arrays
+        exp(-d / 6 mm) for a distance d from the ventricles; 1 where lesions are common, 0 where not.
     below : boolean array
         Brainstem and cerebellum.
     """
-    inner = ramp(ndimage.uniform_filter(wm, 5), 0.45, 0.95)  # low in the thin white matter of the gyri
+    wm = tissues["wm"]
+    # Low in the thin white matter of the gyri, not at the ventricles: caps lie on the wall.
+    inner = ramp(ndimage.uniform_filter(wm + tissues["csf"] * ramp(near, 0.5, 0.7), 5), 0.45, 0.95)
     patches = smooth_field(rng, wm.shape, rng.uniform(2.0, 3.0))
     confluent = smooth_field(rng, wm.shape, 7.0)
+    confluent = np.float32(0.8) * confluent + np.float32(0.6) * confluent[::-1]  # both hemispheres look alike
     # Falls by 0.1 to 0.4 per mm: with the ramp of `soften`, edges of caps fade over 2 to 4 mm. Patches
     # fade out towards the wall: the inside of a cap is smooth.
     caps = np.power(near, np.float32(0.6))
     score = 0.6 * confluent + 0.75 * (1 - caps) * patches + np.float32(rng.uniform(3.0, 4.5)) * caps
-    score -= 5 * (1 - inner) + 1.5 * (1 - likely)
-    contrast = np.clip(0.7 + 0.15 * caps + 0.22 * smooth_field(rng, wm.shape, 10.0), *(FAINT[0], CLEAR[1]))
+    score -= 5 * (1 - inner) + 4 * (1 - ramp(wm, 0.1, 0.6)) + 1.5 * (1 - likely)
+    contrast = np.clip(0.7 + 0.3 * caps + 0.2 * smooth_field(rng, wm.shape, 10.0), *(FAINT[0], CLEAR[1]))
     field = LesionField(np.asarray(score, np.float32), np.asarray(contrast, np.float32))
     _add_single_lesions(rng, field, wm, inner, below)
     return field

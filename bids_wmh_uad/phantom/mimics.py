@@ -31,7 +31,16 @@ FORNIX = ((2, 3, -4), (2, 1, 4), (2, -6, 12), (4, -20, 15), (11, -31, 12), (20, 
 HIPPOCAMPUS = ((22, -4, -20), (26, -14, -19), (29, -24, -13), (27, -34, -5))
 """Amygdala to tail."""
 INSULA = ((37, 16, -4), (39, 6, -2), (39, -4, 2), (38, -14, 6), (37, -8, -8))
-CINGULUM = ((5, 32, -2), (5, 38, 12), (5, 28, 26), (5, 12, 36), (5, -8, 40), (5, -26, 38), (5, -42, 32), (6, -50, 16))
+CINGULUM = (
+    (5, 32, -2),
+    (5, 38, 12),
+    (5, 28, 26),
+    (5, 12, 36),
+    (5, -8, 40),
+    (5, -26, 38),
+    (5, -42, 32),
+    (6, -50, 16),
+)
 """Cingulate cortex, around the corpus callosum."""
 MEDULLA = ((0, -38, -68), (0, -40, -58), (0, -40, -50), (0, -37, -43))
 FOURTH_FLOOR = ((0, -33, -24), (0, -36, -30), (0, -39, -36), (0, -42, -43))
@@ -71,7 +80,9 @@ def find_place(mni: Array, low: Sequence[float], high: Sequence[float]) -> Place
     return Place(where, mni[(slice(None), *where)])
 
 
-def tube(rng: np.random.Generator, mni: Array, course: Sequence[Point], radius: float, *, side: int = 1) -> tuple[Place, Array]:
+def tube(
+    rng: np.random.Generator, mni: Array, course: Sequence[Point], radius: float, *, side: int = 1
+) -> tuple[Place, Array]:
     """Draw a tube of varying thickness, soft at its wall, along a course that wriggles a little."""
     ends = np.array(course, float) * (side, 1, 1)
     length = np.r_[0, np.linalg.norm(np.diff(ends, axis=0), axis=1).cumsum()]
@@ -131,7 +142,7 @@ def find_mimics(rng: np.random.Generator, tissues: dict[str, Array], near: Array
 
 def _plexus(rng: np.random.Generator, csf: Array, near: Array, mni: Array) -> list[Mimic]:
     """Choroid plexus: blobs in the atria, a fringe on the bodies' floor, strips in temporal horns, 3rd and 4th."""
-    flair, t1w = rng.uniform(0.9, 1.75), rng.uniform(0.55, 0.85)
+    flair, t1w = rng.uniform(0.9, 1.9), rng.uniform(0.55, 0.85)
     parts: list[tuple[Place, Array]] = []
     for side in (-1, 1):
         low, high = sorted((side * 17.0, side * 36.0))
@@ -143,7 +154,7 @@ def _plexus(rng: np.random.Generator, csf: Array, near: Array, mni: Array) -> li
         for centre in inside[rng.integers(0, len(inside), rng.integers(1, 4))] if len(inside) else ():
             radii = rng.uniform(1.5, 4.0) * rng.uniform(0.8, 1.3, 3)
             u2 = sum(((x - c) / r) ** 2 for x, c, r in zip(grid, centre, radii, strict=True))
-            np.maximum(blob, np.exp(-np.asarray(u2, np.float32) ** 2), out=blob)
+            np.maximum(blob, np.exp(-(np.asarray(u2, np.float32) ** 2)), out=blob)
         parts.append((place, blob))
         parts.append(tube(rng, mni, TEMPORAL_HORN, rng.uniform(0.5, 1.8), side=side))
     place = find_place(mni, (-22, -34, 6), (22, 6, 28))
@@ -152,7 +163,7 @@ def _plexus(rng: np.random.Generator, csf: Array, near: Array, mni: Array) -> li
     parts.append((place, floor * ramp(smooth_field(rng, fluid.shape, 3.0), -1.0, 0.5)))
     parts.append(tube(rng, mni, THIRD_ROOF, rng.uniform(0.5, 1.4)))
     parts += [tube(rng, mni, FOURTH, rng.uniform(0.4, 2.0), side=side) for side in (-1, 1)]
-    strength = rng.uniform(0.4, 1.0, len(parts))
+    strength = rng.uniform(0.6, 1.0, len(parts))
     return [
         Mimic("plexus", place.where, s * part * np.sqrt(csf[place.where]), flair, t1w)
         for s, (place, part) in zip(strength, parts, strict=True)
@@ -179,7 +190,10 @@ def _lining(rng: np.random.Generator, csf: Array, near: Array, mni: Array) -> Mi
     rim = ndimage.maximum_filter(fluid, 3) * (1 - fluid)
     tips = np.zeros_like(rim)
     inner, part = glow(mni, HORN_TIPS, 5.0)
-    overlap = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(place.where, inner.where, strict=True))
+    overlap = tuple(
+        slice(max(a.start, b.start), min(a.stop, b.stop))
+        for a, b in zip(place.where, inner.where, strict=True)
+    )
     tips[_within(overlap, place.where)] = part[_within(overlap, inner.where)]
     thick = tips * ndimage.maximum_filter(fluid, 5) * (1 - fluid)
     uneven = ramp(smooth_field(rng, rim.shape, 5.0), -2.0, 1.0)
@@ -208,7 +222,9 @@ def _stem(rng: np.random.Generator, tissues: dict[str, Array], mni: Array) -> li
     for course, radius in ((MEDULLA, 6.0), (FOURTH_FLOOR, 2.5)):
         place, part = glow(mni, course, radius)
         part *= tissues["gm"][place.where] + tissues["wm"][place.where]
-        mimics.append(Mimic("stem", place.where, part, rng.uniform(1.0, 1.45), rng.uniform(0.9, 1.0), gain=True))
+        mimics.append(
+            Mimic("stem", place.where, part, rng.uniform(1.0, 1.45), rng.uniform(0.9, 1.0), gain=True)
+        )
     return mimics
 
 
@@ -223,4 +239,6 @@ def find_rim(rng: np.random.Generator, brain: Array, mni: Array) -> Mimic:
     place, part = glow(mni, RIM, 12.0)
     weight[place.where] = part
     shell[index] *= ramp(patches + 2.2 * weight[index], rng.uniform(1.4, 2.4), 2.8)
-    return Mimic("rim", tuple(slice(0, n) for n in brain.shape), shell, rng.uniform(1.0, 1.9), rng.uniform(0.5, 1.8))
+    return Mimic(
+        "rim", tuple(slice(0, n) for n in brain.shape), shell, rng.uniform(1.0, 1.9), rng.uniform(0.5, 1.8)
+    )

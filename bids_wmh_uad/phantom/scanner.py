@@ -174,7 +174,9 @@ def make_subject(spec: PhantomSpec) -> PhantomSubject:
     pulsation = find_pulsation(rng_flow, anatomy.tissues["csf"], anatomy.brain, anatomy.mni)
     anatomy = anatomy._replace(mimics=[*anatomy.mimics, *pulsation])
     anatomy = add_head(anatomy) if spec.head else _with_rim(anatomy, spec.mimics)
-    mimics = [x._replace(fraction=x.fraction * np.float32(spec.mimics)) for x in anatomy.mimics if spec.mimics]
+    mimics = [
+        x._replace(fraction=x.fraction * np.float32(spec.mimics)) for x in anatomy.mimics if spec.mimics
+    ]
     flair_pose = rigid(rng_pose, spec.oblique, 2 * spec.oblique)
     motion = rigid(rng_pose, spec.misalignment, spec.misalignment)  # T1w world -> FLAIR world
     t1w_pose = np.linalg.inv(motion) @ flair_pose

@@ -124,7 +124,8 @@ def add_head(brain: Anatomy) -> Anatomy:
     bone = ramp(outside, 7, 6) * np.clip(inside - fluid, 0, 1)
     soft = np.clip(inside - fluid - bone, 0, 1) * (1 - nasal_air)
     fat = soft * ramp(depth, 7, 5)
-    orbits = _orbital_fat(grid, np.clip(inside - ramp(eyes, 0.5, -0.5), 0, 1) * ramp(outside, 1, 2))
+    rim = next(mimic for mimic in brain.mimics if mimic.name == "rim")
+    orbits = _orbital_fat(rim, grid, np.clip(inside - ramp(eyes, 0.5, -0.5), 0, 1) * ramp(outside, 1, 2))
     tissues["csf"] += fluid
     tissues |= {"skull": bone, "fat": fat, "muscle": soft - fat}
     return Anatomy(
@@ -141,12 +142,12 @@ def add_head(brain: Anatomy) -> Anatomy:
     )
 
 
-def _orbital_fat(grid: Sequence[Array], room: Array) -> Mimic:
-    """Fat behind the eyes: bright on T1w, and on FLAIR where no fat saturation is used."""
+def _orbital_fat(rim: Mimic, grid: Sequence[Array], room: Array) -> Mimic:
+    """Fat behind the eyes: bright on T1w, and on FLAIR as much as what lies at the brain's rim."""
     cones = np.minimum(*(ellipsoid(grid, (x, 46, -36), (13, 22, 13)) for x in (-28, 28)))
     part = ramp(cones, 0.5, -0.5) * room
     where = tuple(slice(int(k.min()), int(k.max()) + 1) for k in np.nonzero(part))
-    return Mimic("rim", where, np.ascontiguousarray(part[where]), 1.5, 1.8)
+    return rim._replace(where=where, fraction=np.ascontiguousarray(part[where]), t1w=1.8)
 
 
 def _shifted(mimic: Mimic, by: Sequence[int]) -> Mimic:

@@ -211,7 +211,7 @@ def _cortex(rng: np.random.Generator, gm: Array, mni: Array) -> list[Mimic]:
     for course, radius in ((INSULA, 6.0), (CINGULUM, 7.0), (HIPPOCAMPUS, 5.0)):
         place, part = glow(mni, course, radius)
         uneven = 1 + 0.25 * smooth_field(rng, part.shape, 4.0)
-        gain = rng.uniform(1.0, 1.3)
+        gain = rng.uniform(1.0, 1.22)
         mimics.append(Mimic("cortex", place.where, part * gm[place.where] * uneven, gain, 0.98, gain=True))
     return mimics
 
@@ -223,7 +223,7 @@ def _stem(rng: np.random.Generator, tissues: dict[str, Array], mni: Array) -> li
         place, part = glow(mni, course, radius)
         part *= tissues["gm"][place.where] + tissues["wm"][place.where]
         mimics.append(
-            Mimic("stem", place.where, part, rng.uniform(1.0, 1.45), rng.uniform(0.9, 1.0), gain=True)
+            Mimic("stem", place.where, part, rng.uniform(1.0, 1.2), rng.uniform(0.92, 1.0), gain=True)
         )
     return mimics
 

@@ -21,7 +21,7 @@ SMALL_MM3, LARGE_MM3 = (5.0, 50.0), (50.0, 300.0)
 SLICE_MM = 2.2
 """Least half-extent of a single lesion from head to feet, mm: so that most of some slice of 4 mm is lesion,
 and what a rater sees is in the truth."""
-FAINT, CLEAR = (0.30, 0.45), (0.5, 1.1)
+FAINT, CLEAR = (0.30, 0.50), (0.6, 1.15)
 """Contrasts of single lesions, as shares of the subject's brightest."""
 
 
@@ -62,7 +62,7 @@ def make_lesion_field(
     caps = np.power(near, np.float32(0.6))
     score = 0.6 * confluent + 0.75 * (1 - caps) * patches + np.float32(rng.uniform(3.0, 4.5)) * caps
     score -= 5 * (1 - inner) + 4 * (1 - ramp(wm, 0.1, 0.6)) + 1.5 * (1 - likely)
-    contrast = np.clip(0.7 + 0.3 * caps + 0.2 * smooth_field(rng, wm.shape, 10.0), *(FAINT[0], CLEAR[1]))
+    contrast = np.clip(0.8 + 0.3 * caps + 0.18 * smooth_field(rng, wm.shape, 10.0), *(FAINT[0], CLEAR[1]))
     field = LesionField(np.asarray(score, np.float32), np.asarray(contrast, np.float32))
     _add_single_lesions(rng, field, wm, inner, below)
     return field
@@ -87,7 +87,7 @@ def _add_single_lesions(
         volume = np.exp(rng.uniform(*np.log(limits)))
         height = max(SLICE_MM, float(np.cbrt(volume * 3 / 4 / np.pi)))
         width = np.sqrt(volume * 3 / 4 / np.pi / height) * np.exp(rng.uniform(-0.2, 0.2))
-        level = rng.uniform(*(FAINT if rng.random() < 0.4 else CLEAR))
+        level = rng.uniform(*(FAINT if rng.random() < 0.3 else CLEAR))
         where = tuple(slice(max(0, c - 8), c + 9) for c in centre)
         x, y, z = np.ogrid[where]
         jitter = rng.uniform(-0.5, 0.5, 3)

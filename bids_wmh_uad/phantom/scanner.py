@@ -24,7 +24,7 @@ T1W_SIGNAL = {
 """Ranges of a subject's T1w signals, relative to white matter: brain and lesions surround what was measured on
 real 1.5 T and 3 T scans, with partial volume."""
 FLAIR_SIGNAL = {
-    "csf": (0.12, 0.40), "gm": (1.12, 1.42), "wm": (1.0, 1.0), "lesion": (1.45, 1.95),
+    "csf": (0.12, 0.40), "gm": (1.12, 1.42), "wm": (1.0, 1.0), "lesion": (1.55, 2.15),
     "skull": (0.05, 0.12), "fat": (0.35, 0.75), "muscle": (0.25, 0.45), "scanner_units": (100, 350),
 }  # fmt: skip
 """Ranges of a subject's FLAIR signals, likewise."""

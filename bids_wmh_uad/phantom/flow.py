@@ -36,8 +36,7 @@ def find_vessels(rng: np.random.Generator, csf: Array, mni: Array) -> list[Mimic
     )
     for start in mni[(slice(None), *starts)].T:
         turns = np.cumsum(rng.standard_normal((3, 3)) * 3, axis=0)
-        course = [tuple(start), *(tuple(start + turn) for turn in turns)]
-        place, part = tube(rng, mni, course, rng.uniform(0.35, 0.9))
+        place, part = tube(rng, mni, [start, *(start + turns)], rng.uniform(0.35, 0.9))
         part *= ramp(csf[place.where], 0.1, 0.4)  # vessels lie in the sulcus, not in cortex
         level = rng.uniform(1.1, 1.9) if rng.random() < 0.7 else rng.uniform(0.05, 0.3)
         mimics.append(Mimic("vessels", place.where, part, level, rng.uniform(0.2, 1.3)))

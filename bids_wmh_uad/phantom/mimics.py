@@ -81,7 +81,7 @@ def find_place(mni: Array, low: Sequence[float], high: Sequence[float]) -> Place
 
 
 def tube(
-    rng: np.random.Generator, mni: Array, course: Sequence[Point], radius: float, *, side: int = 1
+    rng: np.random.Generator, mni: Array, course: Sequence[Sequence[float]], radius: float, *, side: int = 1
 ) -> tuple[Place, Array]:
     """Draw a tube of varying thickness, soft at its wall, along a course that wriggles a little."""
     ends = np.array(course, float) * (side, 1, 1)
@@ -158,9 +158,9 @@ def _plexus(rng: np.random.Generator, csf: Array, near: Array, mni: Array) -> li
         parts.append((place, blob))
         parts.append(tube(rng, mni, TEMPORAL_HORN, rng.uniform(0.5, 1.8), side=side))
     place = find_place(mni, (-22, -34, 6), (22, 6, 28))
-    fluid = csf[place.where]
-    floor = fluid * (1 - np.roll(fluid, 2, axis=2)) * (near[place.where] > 0.7)
-    parts.append((place, floor * ramp(smooth_field(rng, fluid.shape, 3.0), -1.0, 0.5)))
+    water = csf[place.where]
+    floor = water * (1 - np.roll(water, 2, axis=2)) * (near[place.where] > 0.7)
+    parts.append((place, floor * ramp(smooth_field(rng, water.shape, 3.0), -1.0, 0.5)))
     parts.append(tube(rng, mni, THIRD_ROOF, rng.uniform(0.5, 1.4)))
     parts += [tube(rng, mni, FOURTH, rng.uniform(0.4, 2.0), side=side) for side in (-1, 1)]
     strength = rng.uniform(0.6, 1.0, len(parts))

@@ -111,9 +111,9 @@ def _image(
         else:
             part += mimic.fraction * (level * (1 + 0.08 * texture[mimic.where]) - part)
     changed = np.nonzero(lesion)
-    level = 1 + np.float32(signal["lesion"] - 1) * anatomy.lesions.contrast[changed]
-    level *= 1 + 0.05 * np.clip(slow[changed], -2, 2) + 0.03 * texture[changed]
-    image[changed] += lesion[changed] * (level - image[changed])
+    bright = 1 + np.float32(signal["lesion"] - 1) * anatomy.lesions.contrast[changed]
+    bright *= 1 + 0.05 * np.clip(slow[changed], -2, 2) + 0.03 * texture[changed]
+    image[changed] += lesion[changed] * (bright - image[changed])
     return image
 
 
@@ -184,19 +184,20 @@ def make_subject(spec: PhantomSpec) -> PhantomSubject:
     flair_scan = _prescribe(anatomy, spec.flair_zooms, flair_pose, tilts[0])
     t1w_scan = _prescribe(anatomy, spec.t1w_zooms, t1w_pose, tilts[1])
     lesion, truth = _make_lesions(anatomy, flair_scan, spec.lesion_volume_ml)
-    scanned = {"mimics": mimics, "spec": spec}
-    t1w = _acquire(rng_t1w, anatomy, lesion, t1w_scan, suffix="T1w", **scanned)
-    flair = _acquire(rng_flair, anatomy, lesion, flair_scan, suffix="FLAIR", **scanned)
+    t1w = _acquire(rng_t1w, anatomy, lesion, t1w_scan, mimics=mimics, spec=spec, suffix="T1w")
+    flair = _acquire(rng_flair, anatomy, lesion, flair_scan, mimics=mimics, spec=spec, suffix="FLAIR")
     brain = _sample(anatomy.brain, flair_scan).mean(axis=-1) > 0.5
     normal = _label(mimics, anatomy.brain.shape, flair_scan) * ~truth
-    maps = (_store(x.astype(np.uint8), flair_scan, spec.orientation) for x in (truth, brain, normal))
-    return PhantomSubject(spec, t1w, flair, *maps, t1w_to_flair=motion)
+    lesions, brain_mask, labels = (
+        _store(x.astype(np.uint8), flair_scan, spec.orientation) for x in (truth, brain, normal)
+    )
+    return PhantomSubject(spec, t1w, flair, lesions, brain_mask, labels, t1w_to_flair=motion)
 
 
 def _with_rim(anatomy: Anatomy, strength: float) -> Anatomy:
     """Let the mask of a skull-stripped scan take in what brain extraction often leaves: dura and basal fat."""
-    rim = strength * sum(x.fraction for x in anatomy.mimics if x.name == "rim")
-    return anatomy._replace(brain=np.clip(anatomy.brain + np.float32(1) * rim, 0, 1))
+    rim = np.float32(strength) * sum(x.fraction for x in anatomy.mimics if x.name == "rim")
+    return anatomy._replace(brain=np.clip(anatomy.brain + rim, 0, 1))
 
 
 def _label(mimics: Sequence[Mimic], shape: tuple[int, ...], scan: _Acquisition) -> NDArray[np.uint8]:

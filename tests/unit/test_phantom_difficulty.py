@@ -34,11 +34,11 @@ def patient() -> PhantomSubject:
     return make_subject(PATIENT)
 
 
-def _data(image: Any) -> NDArray[np.float64]:
+def _data(image: Any) -> NDArray[Any]:
     return np.asarray(image.dataobj, np.float64)
 
 
-def _lesion_sizes(subject: PhantomSubject) -> NDArray[np.float64]:
+def _lesion_sizes(subject: PhantomSubject) -> NDArray[Any]:
     """Volumes of the truth's components, mm3."""
     labels, _ = ndimage.label(_data(subject.lesions) > 0, np.ones((3, 3, 3)))
     return np.bincount(labels.ravel())[1:] * float(abs(np.linalg.det(subject.lesions.affine)))

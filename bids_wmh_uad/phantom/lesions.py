@@ -63,13 +63,15 @@ def make_lesion_field(
     score = 0.6 * confluent + 0.75 * (1 - caps) * patches + np.float32(rng.uniform(3.0, 4.5)) * caps
     score -= 5 * (1 - inner) + 4 * (1 - ramp(wm, 0.1, 0.6)) + 1.5 * (1 - likely)
     contrast = np.clip(0.8 + 0.3 * caps + 0.18 * smooth_field(rng, wm.shape, 10.0), *(FAINT[0], CLEAR[1]))
-    field = LesionField(np.asarray(score, np.float32), np.asarray(contrast, np.float32))
+    field = LesionField(np.asarray(score, np.float32), contrast.astype(np.float32))
     _add_single_lesions(rng, field, wm, inner, below)
+    # What a cap has taken in looks as the cap does: its inside is even.
+    field.contrast[...] += ramp(near, 0.3, 0.6) * (contrast - field.contrast)
     return field
 
 
 def soften(score: Array, threshold: float) -> Array:
-    """Lesion fraction at a threshold: half of it lies in the border's fading part outside of the level set."""
+    """Lesion fraction where the score is cut at a threshold: 0.5 there, so that half of a fading border is truth."""
     return ramp(score, threshold - 0.25, threshold + 0.25)
 
 

@@ -100,7 +100,7 @@ def tube(
 
 
 def glow(mni: Array, points: Sequence[Point], radius: float) -> tuple[Place, Array]:
-    """Gaussians around points of both hemispheres: 1 at each point, 0.6 at `radius` mm, 0 beyond three."""
+    """Gaussians around points of both hemispheres: 1 at each point, 0.6 at `radius` mm, cut at 2.5 radii."""
     both = np.array([(side * x, y, z) for x, y, z in points for side in ((-1, 1) if x else (1,))], np.float32)
     place = find_place(mni, both.min(axis=0) - 2.5 * radius, both.max(axis=0) + 2.5 * radius)
     nearest = np.full(place.mni.shape[1:], np.inf, np.float32)

@@ -16,31 +16,13 @@ patients and controls. A logistic regression on `core.lesion.decision.evidence` 
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from detection import CACHE, MEMORY, collect, directed_map, phantom_cases, version
 from numpy.typing import NDArray
-from scans import Case
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.model_selection import GroupKFold
 
-from bids_wmh_uad.core.image.volume import voxel_sizes
-from bids_wmh_uad.core.lesion.candidates import Surroundings, describe_candidates
-from bids_wmh_uad.core.lesion.components import label_lesions
-from bids_wmh_uad.core.lesion.decision import LesionDecision, evidence
-from bids_wmh_uad.core.lesion.threshold import operating_point
-from bids_wmh_uad.core.network.autoencoder import build_autoencoder
-from bids_wmh_uad.core.network.embedding import embed_patches
-from bids_wmh_uad.core.network.patches import extract_patches
-from bids_wmh_uad.core.parameters import DetectionParameters
-from bids_wmh_uad.core.svm.estimator import OneClassSVM
-from bids_wmh_uad.models import load_model
+from bids_wmh_uad.core.lesion.decision import evidence
 
 PHANTOMS = (13, 7, 101)
 """Patients, controls and seed of the phantoms that the weights are learnt from."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 RIM_MM = 2.0
 """Depth of the rim that tells what surrounds a candidate, mm: beyond partial volume, within the same tissue."""
+TOP_VOXELS = 8
+"""Voxels of a candidate whose latents are asked: the brightest, at whose patches' centres the lesion is."""
 CLOSING_MM = 3.0
 """Half of the widest gap in the ventricles' fluid that is filled, mm: choroid plexus, septum and fornix lie in it."""
 
@@ -109,6 +111,8 @@ class Candidate:
         Share of white matter in its rim, in [0, 1].
     fluid : float
         Share of fluid, and of what lies outside the brain, in its rim, in [0, 1].
+    latent : float
+        What the latents of its highest `TOP_VOXELS` scores say of being a lesion, log-odds; 0 without a network.
     """
 
     peak: float
@@ -116,6 +120,7 @@ class Candidate:
     thickness_mm: float
     white: float
     fluid: float
+    latent: float = 0.0
 
 
 def describe_candidates(
@@ -124,6 +129,7 @@ def describe_candidates(
     threshold: float,
     around: Surroundings,
     spacing: Spacing,
+    evidence: NDArray[np.float32] | None = None,
 ) -> list[Candidate]:
     """Measure every candidate.
 
@@ -137,6 +143,8 @@ def describe_candidates(
     around : Surroundings
     spacing : three floats
         Voxel sizes, mm.
+    evidence : (X, Y, Z) float32 array, optional
+        The network's, voxel by voxel (`score.latent.AnomalyMap`).
 
     Returns
     -------
@@ -147,24 +155,24 @@ def describe_candidates(
     found = []
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         near = tuple(slice(max(s.start - m, 0), s.stop + m) for s, m in zip(box, margin, strict=True))
-        found.append(_describe(labels[near] == label, near, anomaly[near], threshold, around, sampling))
+        own = labels[near] == label
+        scores = anomaly[near][own]
+        # with a threshold of 0 whatever has a score stands out
+        peak = float(scores.max()) / threshold if threshold > 0 else np.inf
+        top = np.argsort(-scores, kind="stable")[:TOP_VOXELS]
+        latent = 0.0 if evidence is None else float(evidence[near][own][top].mean())
+        found.append(Candidate(peak, *_shape(own, near, around, sampling), latent))
     return found
 
 
-def _describe(
-    own: NDArray[np.bool_],
-    near: tuple[slice, ...],
-    anomaly: NDArray[np.floating],
-    threshold: float,
-    around: Surroundings,
-    sampling: NDArray[np.float64],
-) -> Candidate:
+def _shape(
+    own: NDArray[np.bool_], near: tuple[slice, ...], around: Surroundings, sampling: NDArray[np.float64]
+) -> tuple[float, float, float, float]:
+    """Volume, thickness, and the shares of white matter and fluid in the rim."""
     outside = ndimage.distance_transform_edt(~own, sampling=sampling)
     rim = (outside > 0) & (outside <= RIM_MM * (1 + 1e-6))
     depth = ndimage.distance_transform_edt(np.pad(own, 1), sampling=sampling).max()
     white, fluid = (
         float(part[near][rim].mean()) if rim.any() else 0.0 for part in (around.white, around.fluid)
     )
-    # with a threshold of 0 whatever has a score stands out
-    peak = float(anomaly[own].max()) / threshold if threshold > 0 else np.inf
-    return Candidate(peak, float(own.sum() * sampling.prod()), 2 * float(depth), white, fluid)
+    return float(own.sum() * sampling.prod()), 2 * float(depth), white, fluid

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from bids_wmh_uad.core.lesion.candidates import Candidate
+if TYPE_CHECKING:
+    from bids_wmh_uad.core.lesion.candidates import Candidate
 
 IN_VENTRICLES = "in the ventricles"
 """Reason of what lies inside the ventricles: no candidate there is a lesion, whatever its probability."""
 REASONS = {
     "peak": "faint",
+    "volume": "small",
     "thickness": "thin",
     "white": "little white matter around",
     "fluid": "fluid around",
+    "latent": "looks like normal tissue to the network",
 }
 """What a user reads of the evidence that speaks most against a candidate."""
+HIGHEST_PEAK = 20.0
+"""Peak beyond which more says nothing more, thresholds; it also stands for any at a threshold of 0."""
 
 
 def evidence(candidate: Candidate) -> dict[str, float]:
-    """Give what the decision looks at, by the name of its weight.
+    """Give what the decision looks at, by the names of `LesionDecision`'s weights.
 
     Sizes and scores enter as logarithms: twice as bright is as much more, whatever the size.
-
-    Returns
-    -------
-    dict of str to float
-        The fields of `LesionDecision` but its intercept.
     """
     return {
-        "peak": math.log(max(candidate.peak, 1e-3)) if candidate.peak < math.inf else math.log(10.0),
+        "peak": math.log(min(candidate.peak, HIGHEST_PEAK)),
+        "volume": math.log(candidate.volume_mm3),
         "thickness": math.log(candidate.thickness_mm),
         "white": candidate.white,
         "fluid": candidate.fluid,
@@ -40,43 +42,47 @@ def evidence(candidate: Candidate) -> dict[str, float]:
 class LesionDecision:
     """Logistic regression of being a lesion on what is known of a candidate.
 
-    The weights are not set by hand: `benchmarks/decision.py --fit` learns them from phantoms, whose lesions and whose
-    normal bright structures are known, and prints them; no real person's labels go in. Real patients are what it is
-    tested on.
+    The weights are not set by hand: `benchmarks/decision.py` learns them from phantoms, whose lesions and normal
+    bright structures are known; no real person's labels go in. Those here do without a network and serve any
+    model; a model directory may bring its own, with a direction in its latent space (`models.load_decision`).
 
     Parameters
     ----------
     intercept : float
         Log-odds where all else is 0.
-    peak, thickness, white, fluid : float
+    peak, volume, thickness, white, fluid : float
         Log-odds for each unit of `evidence`.
+    latent : tuple of float
+        Log-odds for each unit of a patch's latents (`Candidate.latent` is the sum); empty without a network.
     typical : tuple of float
-        `evidence` of the phantoms' median lesion: a rejected candidate is compared with it to name the reason.
+        `evidence` and latent log-odds of the phantoms' median lesion: a rejected candidate is compared with it to name
+        the reason.
     """
 
     intercept: float = 0.0
     peak: float = 1.0
+    volume: float = 0.0
     thickness: float = 1.0
     white: float = 1.0
     fluid: float = -1.0
-    typical: tuple[float, float, float, float] = (0.7, 1.4, 0.7, 0.0)
+    latent: tuple[float, ...] = ()
+    typical: tuple[float, ...] = (0.7, 4.0, 1.4, 0.7, 0.0, 0.0)
 
     def probability(self, candidate: Candidate) -> float:
         """Probability that a candidate is a lesion, in (0, 1)."""
-        return 1 / (
-            1
-            + math.exp(
-                -max(-60.0, min(60.0, self.intercept + sum(self._parts(evidence(candidate)).values())))
-            )
-        )
+        odds = self.intercept + sum(self._parts(evidence(candidate), candidate.latent).values())
+        return 1 / (1 + math.exp(-max(-60.0, min(60.0, odds))))
 
     def reason(self, candidate: Candidate) -> str:
         """Name what speaks most against a candidate, in comparison with the typical lesion: one of `REASONS`."""
         own = evidence(candidate)
-        typical = self._parts(dict(zip(own, self.typical, strict=True)))
-        own = self._parts(own)
-        return REASONS[min(own, key=lambda name: own[name] - typical[name])]
+        typical = self._parts(dict(zip(own, self.typical, strict=False)), self.typical[-1])
+        parts = self._parts(own, candidate.latent)
+        return REASONS[min(parts, key=lambda name: parts[name] - typical[name])]
 
-    def _parts(self, values: dict[str, float]) -> dict[str, float]:
-        weights = asdict(self)
-        return {name: weights[name] * value for name, value in values.items()}
+    def _parts(self, values: dict[str, float], latent: float) -> dict[str, float]:
+        """Log-odds by piece of evidence."""
+        weights = {name: getattr(self, name) for name in values}
+        return {name: weights[name] * value for name, value in values.items()} | {
+            "latent": latent if self.latent else 0.0
+        }

@@ -15,6 +15,8 @@ from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.errors import UNCOVERED, SessionWarning
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
     from bids_wmh_uad.core.svm.paradigms import OneClassModel
 
@@ -28,6 +30,7 @@ def anomaly_map(
     one_class: OneClassModel | None = None,
     device: str = "cpu",
     slices: int | None = None,
+    direction: NDArray[np.float32] | None = None,
 ) -> AnomalyMap:
     r"""Score every brain voxel: larger = more abnormal.
 
@@ -74,6 +77,9 @@ def anomaly_map(
     slices : int, optional
         Axial slices per slab: bounds the memory, does not change the map beyond rounding;
         `embedding.slab_slices` without it.
+    direction : (d,) float32 array, optional
+        Of lesions in latent space (`lesion.decision.LesionDecision.latent`): "directed" and "latent" then also give
+        each voxel's `AnomalyMap.evidence`.
 
     Returns
     -------
@@ -94,7 +100,15 @@ def anomaly_map(
         return minus_decision(model, scan, params, rng, one_class, device, slices or slab_slices(model))
     brightness = brightness_maps(scan, params)
     latent = latent_excess(
-        model, scan, params, rng, brightness, one_class=one_class, device=device, slices=slices
+        model,
+        scan,
+        params,
+        rng,
+        brightness,
+        one_class=one_class,
+        device=device,
+        slices=slices,
+        direction=direction,
     )
     if params.score == "latent":
         return latent

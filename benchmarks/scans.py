@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_wmh_uad.bids.references import find_reference
-from bids_wmh_uad.bids.results import finished, read_summaries
+from bids_wmh_uad.bids.results import finished, read_summaries, result_path
 from bids_wmh_uad.core.image.volume import Volume, WorkingGrid
 from bids_wmh_uad.core.lesion.components import label_lesions
 from bids_wmh_uad.core.lesion.landmarks import Tissue

@@ -28,7 +28,9 @@ class _SegmentInput(BaseInterfaceInputSpec):
     brain_mask = File(exists=True, mandatory=True)
     gm = File(exists=True, mandatory=True, desc="grey-matter prior, [0, 1]")
     regions = File(exists=True, mandatory=True, desc="from FindRegions")
+    evidence = File(exists=True, mandatory=True, desc="from ScoreAnomaly")
     parameters = traits.Dict(mandatory=True, desc="DetectionParameters.of_mask()")
+    decision = traits.Dict(mandatory=True, desc="weights of LesionDecision")
 
 
 class _SegmentOutput(TraitedSpec):
@@ -49,6 +51,7 @@ class SegmentLesions(Stage):
 
     def _compute(self, directory: Path) -> None:
         from bids_wmh_uad.bids.tables import write_lesion_table
+        from bids_wmh_uad.core.lesion.decision import LesionDecision
         from bids_wmh_uad.core.lesion.segmentation import segment
         from bids_wmh_uad.core.parameters import DetectionParameters
 
@@ -59,6 +62,8 @@ class SegmentLesions(Stage):
             load_data(self.inputs.regions),
             image.affine,
             parameters=DetectionParameters(**self.inputs.parameters),
+            decision=LesionDecision(**self.inputs.decision),
+            evidence=load_data(self.inputs.evidence),
         )
         for name, lesions in (("lesions", found.lesions), ("rejected", found.rejected)):
             self._save(name, directory, scans.as_image(lesions.labels, image.affine))

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import nipype.interfaces.utility as niu
 import nipype.pipeline.engine as pe
@@ -21,11 +21,13 @@ from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.bids.derivatives import IMAGE_TYPES, TRANSFORMS
 from bids_wmh_uad.bids.sidecars import sidecar_one_class
 from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.core.lesion.decision import LesionDecision
 from bids_wmh_uad.interfaces.explain import ExplainModel
 from bids_wmh_uad.interfaces.lesions import FindRegions, SegmentLesions
 from bids_wmh_uad.interfaces.outputs import Describe, DrawFigures, FinishImages
 from bids_wmh_uad.interfaces.quality import CheckScans
 from bids_wmh_uad.interfaces.score import ScoreAnomaly
+from bids_wmh_uad.models import load_decision
 from bids_wmh_uad.reports.methods import describe_method
 from bids_wmh_uad.workflows import engine
 from bids_wmh_uad.workflows.preprocess import init_preprocess_wf, init_reuse_wf
@@ -93,12 +95,12 @@ def init_session_wf(
         (n.preprocess, n.regions, _from("outputnode", "brain_mask", "gm", "flair_to_t1w", "t1w_to_template", **Z_SCORES)),
         # which voxels are lesions?
         (n.preprocess, n.segment, _from("outputnode", "brain_mask", "gm", **Z_SCORES)),
-        (n.score, n.segment, [("anomaly", "anomaly")]),
+        (n.score, n.segment, [("anomaly", "anomaly"), ("evidence", "evidence")]),
         (n.regions, n.segment, [("regions", "regions")]),
         # images as the user's FLAIR has them
         (n.inputnode, n.finish, [("flair", "source")]),
         (n.preprocess, n.finish, _from("outputnode", "flair", "t1w", "flair_to_t1w", "t1w_to_template", brain_mask="brain")),
-        (n.score, n.finish, [("anomaly", "anomaly")]),
+        (n.score, n.finish, [("anomaly", "anomaly"), ("evidence", "evidence")]),
         (n.segment, n.finish, [("probability", "probability"), ("lesions", "lesions"), ("rejected", "rejected")]),
         (n.regions, n.finish, [("regions", "regions")]),
         # sidecars and the summary
@@ -201,7 +203,13 @@ def _score_node(config: RunConfig, digest: str) -> pe.Node:
 
 
 def _segment_node(config: RunConfig) -> pe.Node:
-    return pe.Node(SegmentLesions(parameters=config.method.parameters.of_mask()), name="segment", mem_gb=1.0)
+    method = config.method
+    decision = load_decision(method.model) if method.parameters.uses_network else LesionDecision()
+    return pe.Node(
+        SegmentLesions(parameters=method.parameters.of_mask(), decision=asdict(decision)),
+        name="segment",
+        mem_gb=1.0,
+    )
 
 
 def _explain_node(config: RunConfig, digest: str) -> pe.Node | None:

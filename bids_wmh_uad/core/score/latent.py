@@ -52,7 +52,7 @@ class AnomalyMap:
     evidence: NDArray[np.float32] | None = None
 
 
-def latent_excess(
+def latent_excess(  # noqa: PLR0913 (all but the first five are keywords)
     model: SiamesePatchAutoEncoder,
     scan: Scan,
     params: DetectionParameters,

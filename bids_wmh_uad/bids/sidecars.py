@@ -10,6 +10,7 @@ from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import TEMPLATE, Method
 from bids_wmh_uad.core.lesion.decision import LesionDecision
+from bids_wmh_uad.models import about_one_class, load_decision
 
 REGION_LABELS = ("ventricles", "infratentorial", "cortex")
 """The region image's labels, from 1."""
@@ -55,6 +56,7 @@ def sidecars(
     if method.parameters.uses_network:
         scoring["Model"] = {"Name": Path(method.model).name, "SHA256": model_digest}
         scoring["OneClassSVM"] = one_class
+    decision = load_decision(method.model) if method.parameters.uses_network else LesionDecision()
     described: dict[str, dict[str, Any]] = {
         "flair": {"Sources": [raw["flair"]], "Units": UNITS, **contrasts["flair"]},
         "t1w": {"Sources": both, "Units": UNITS, **contrasts["t1w"]},
@@ -67,6 +69,12 @@ def sidecars(
             **scoring,
             "Parameters": asdict(method.parameters),
         },
+        "evidence": {
+            "Sources": [out["flair"], out["t1w"], out["brain"]],
+            "Description": "What the network's latents say of being a lesion, where the anomaly score is above 0; 0 without a network.",
+            "Units": "log-odds",
+            **scoring,
+        },
         "probability": {
             "Sources": [out["anomaly"]],
             "Calibration": "Logistic in the logarithm of score / threshold, 0.5 at the threshold, times the probability that the voxel's candidate is a lesion. Both follow semi-synthetic scans and phantoms; on a scanner of its own it orders voxels, no more.",
@@ -76,7 +84,7 @@ def sidecars(
             "Sources": [out["anomaly"], out["brain"]],
             "Type": "Lesion",
             "MinimumLesionVolume": method.min_lesion_volume,
-            **({"LesionDecision": asdict(LesionDecision())} if method.parameters.decides else {}),
+            **({"LesionDecision": asdict(decision)} if method.parameters.decides else {}),
             "Threshold": threshold,
         },
         "lesions": {"Sources": [out["mask"]], "Description": "Connected lesions (26 neighbours), largest first."},
@@ -118,8 +126,6 @@ SIDECAR_KEYS = {
 
 def sidecar_one_class(method: Method) -> dict[str, Any]:
     """What the anomaly map's sidecar says of the One-Class SVMs: nothing if the score has none."""
-    from bids_wmh_uad.models import about_one_class
-
     if not method.parameters.uses_network:
         return {}
     about = about_one_class(method.model, method.paradigm)

@@ -22,7 +22,7 @@ from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.errors import BadDataError, SessionWarning
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.group.cohort import for_each
-from bids_wmh_uad.group.scans import read_parameters, read_tissue
+from bids_wmh_uad.group.scans import read_decision, read_parameters, read_tissue
 from bids_wmh_uad.imaging.scans import read_volume
 
 LOGGER = logging.getLogger("bids_wmh_uad")
@@ -95,13 +95,16 @@ def _rethreshold(
     summary: Path, parameters: DetectionParameters
 ) -> tuple[Path, dict[str, Any], tuple[SessionWarning, ...]]:
     """One session's new mask, its measures, and the warnings that it brings."""
-    paths = {name: result_path(summary, name) for name in ("anomaly", "brain", "regions")}
-    anomaly, brain, regions = (read_volume(path) for path in paths.values())
-    for other, name in ((brain, "brain"), (regions, "regions")):
+    paths = {name: result_path(summary, name) for name in ("anomaly", "brain", "regions", "evidence")}
+    anomaly, brain, regions, evidence = (read_volume(path) for path in paths.values())
+    for other, name in ((brain, "brain"), (regions, "regions"), (evidence, "evidence")):
         check_same_grid(anomaly, other, (str(paths["anomaly"]), str(paths[name])))
     parameters = replace(parameters, score=read_parameters(summary).score)
     tissue, _ = read_tissue(summary)
-    found = segment(anomaly.data, tissue, regions.data, anomaly.affine, parameters=parameters)
+    found = segment(
+        anomaly.data, tissue, regions.data, anomaly.affine,
+        parameters=parameters, decision=read_decision(summary), evidence=evidence.data,
+    )  # fmt: skip
     start = str(summary).removesuffix(derivatives.OUTPUTS["summary"])
     path = Path(start + MASK.format(desc=threshold_label(parameters.threshold)))
     _write_mask(path, found.lesions.labels > 0, paths["anomaly"], found.measures)

@@ -13,6 +13,7 @@ from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.core.image.intensity import Scaling, smooth_inside
 from bids_wmh_uad.core.image.template import GM_LIKELY
 from bids_wmh_uad.core.image.volume import Volume, WorkingGrid, check_same_grid
+from bids_wmh_uad.core.lesion.decision import LesionDecision
 from bids_wmh_uad.core.lesion.landmarks import Tissue
 from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.brightness import brightness_maps
@@ -106,6 +107,27 @@ def read_parameters(summary: Path) -> DetectionParameters:
         known = DetectionParameters().of_score().keys() & recorded.keys()
         return DetectionParameters(**{name: recorded[name] for name in known})
     except (UsageError, TypeError, AttributeError) as error:
+        raise BadDataError(UNREADABLE_SIDECAR.format(path=sidecar, reason=error)) from error
+
+
+def read_decision(summary: Path) -> LesionDecision:
+    """The weights that a session's candidates were judged with, as its mask's sidecar has them; those without a network where it has none.
+
+    Raises
+    ------
+    BadDataError
+        `errors.UNREADABLE_SIDECAR`, when they cannot be.
+    """
+    sidecar = derivatives.sidecar_path(result_path(summary, "mask"))
+    recorded = derivatives.read_summary(sidecar).get("LesionDecision") or {}
+    try:
+        return LesionDecision(
+            **{
+                name: tuple(value) if isinstance(value, list) else float(value)
+                for name, value in recorded.items()
+            }
+        )
+    except (TypeError, ValueError, AttributeError) as error:
         raise BadDataError(UNREADABLE_SIDECAR.format(path=sidecar, reason=error)) from error
 
 

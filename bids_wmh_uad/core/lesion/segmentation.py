@@ -83,11 +83,61 @@ class _Judged(NamedTuple):
     probabilities: NDArray[np.float64]
     reasons: list[str]
 
-    def some(self, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-        """Renumber a choice of the candidates from 1; with the places that they have among all."""
+    def some(self, chosen: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """Labels of a choice of the candidates, numbered from 1."""
         new = np.zeros(chosen.size + 1, np.int32)
         new[1:][chosen] = np.arange(1, chosen.sum() + 1)
-        return new[self.labels], np.flatnonzero(chosen)
+        labels: NDArray[np.int32] = new[self.labels]
+        return labels
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """One session's map and all that candidates are judged by."""
+
+    anomaly: NDArray[np.float32]
+    tissue: Tissue
+    affine: NDArray[np.float64]
+    parameters: DetectionParameters
+    around: Surroundings | None
+    decision: LesionDecision
+    evidence: NDArray[np.float32] | None
+
+    def judge(self, point: OperatingPoint) -> _Judged:
+        """Label the candidates at an operating point, largest first, and give each its probability."""
+        above, smallest = point.apply(self.anomaly, self.tissue.mask), self.parameters.min_lesion_volume
+        if self.around is None:
+            labels = label_lesions(above, self.affine, smallest)
+            return _Judged(labels, [], np.ones(labels.max(initial=0)), [])
+        # tissue beside a ventricle is judged without what lies in it
+        inside = above & self.around.filled
+        labels = label_lesions(above & ~inside, self.affine, smallest)
+        free = int(labels.max(initial=0))
+        hidden = label_lesions(inside, self.affine, smallest)
+        labels = np.where(hidden > 0, hidden + free, labels).astype(np.int32)
+        candidates = describe_candidates(
+            labels, self.anomaly, point.value, self.around, voxel_sizes(self.affine), self.evidence
+        )
+        probabilities = np.array([self.decision.probability(candidate) for candidate in candidates])
+        probabilities[free:] = 0.0
+        reasons = [self.decision.reason(candidate) for candidate in candidates[:free]]
+        return _Judged(
+            labels, candidates, probabilities, reasons + [IN_VENTRICLES] * (len(candidates) - free)
+        )
+
+    def volume_ml(self, point: OperatingPoint) -> float:
+        """Volume of all lesions at an operating point, mL."""
+        judged = self.judge(point)
+        return total_volume_ml(judged.some(judged.probabilities >= self.parameters.accept), self.affine)
+
+    def probability(self, point: OperatingPoint, judged: _Judged) -> NDArray[np.float32]:
+        """Probability of each voxel, given a lesion there, times the probability that its candidate is one."""
+        mask, steepness = self.tissue.mask, self.parameters.steepness
+        voxels = calibrated_probability(self.anomaly, point.levels(self.anomaly, mask), steepness)
+        # the fainter voxels around a candidate share its fate
+        nearest = np.where(judged.labels > 0, judged.labels, ndimage.maximum_filter(judged.labels, 3))
+        of_candidate = np.append(1.0, judged.probabilities)[nearest]
+        return np.where(mask, voxels * of_candidate, 0).astype(np.float32)
 
 
 def segment(
@@ -97,6 +147,8 @@ def segment(
     affine: NDArray[np.float64],
     *,
     parameters: DetectionParameters,
+    decision: LesionDecision | None = None,
+    evidence: NDArray[np.float32] | None = None,
 ) -> Segmentation:
     """Find candidates in an anomaly map without labels, decide which are lesions, and measure them.
 
@@ -114,6 +166,10 @@ def segment(
         Voxel to world, mm.
     parameters : DetectionParameters
         Threshold rule, smallest lesion, least probability, steepness, what is warned of.
+    decision : LesionDecision, optional
+        Its weights; those without a network when not given.
+    evidence : ndarray, shape (X, Y, Z), optional
+        The network's, from `score.latent.AnomalyMap`.
 
     Raises
     ------
@@ -123,17 +179,18 @@ def segment(
     spacing = voxel_sizes(affine)
     point = operating_point(parameters, anomaly, tissue.mask, tissue.likely_grey)
     around = Surroundings.of(tissue, landmarks, spacing) if parameters.decides else None
-    judged = _judge(anomaly, tissue.mask, point, around, affine, parameters)
+    scene = _Scene(anomaly, tissue, affine, parameters, around, decision or LesionDecision(), evidence)
+    judged = scene.judge(point)
     accepted = judged.probabilities >= parameters.accept
     lesions, rejected = (
-        _regions(judged, chosen, anomaly, landmarks, affine) for chosen in (accepted, ~accepted)
+        _measure(judged, chosen, anomaly, landmarks, affine) for chosen in (accepted, ~accepted)
     )
-    probability = _probability(anomaly, tissue.mask, point, judged, parameters)
+    probability = scene.probability(point, judged)
     lower, upper = (total_volume_ml(probability >= level, affine) for level in INTERVAL)
-    shifted = [
-        _volume_at(share, anomaly, tissue.mask, point, around, affine, parameters) for share in (-0.2, 0.2)
-    ]
+    shifted = [scene.volume_ml(point.moved(share)) for share in (-0.2, 0.2)]
     volume = total_volume_ml(lesions.labels, affine)
+    unstable = volume > 0 and shifted[0] > parameters.unstable_ratio * shifted[1]
+    _, near_ml = place_lesions(lesions.labels, landmarks, spacing)
     measures = {
         "wmh_volume_ml": round(volume, 4),
         "lesion_count": len(lesions.rows),
@@ -143,52 +200,26 @@ def segment(
         "volume_ml_upper": round(max(upper, volume), 4),
         "volume_ml_threshold_minus20": round(shifted[0], 4),
         "volume_ml_threshold_plus20": round(shifted[1], 4),
-        "threshold": {
-            "name": point.name,
-            "parameter": point.parameter,
-            "value": float(point.value),
-            **({"edge": point.edge, "accept": parameters.accept} if parameters.decides else {}),
-        },
+        "unstable_volume": int(unstable),
+        "threshold": _about(point, parameters),
         "min_lesion_volume_mm3": parameters.min_lesion_volume,
+        **_by_region(lesions.rows, lesions.places),
+        "wmh_volume_ml_within_10mm": round(near_ml, 4),
     }
-    _, near_ml = place_lesions(lesions.labels, landmarks, spacing)
-    measures |= _by_region(lesions.rows, lesions.places) | {"wmh_volume_ml_within_10mm": round(near_ml, 4)}
     percent = 100 * float((lesions.labels > 0).sum()) / max(1, int(tissue.mask.sum()))
-    unstable = volume > 0 and shifted[0] > parameters.unstable_ratio * shifted[1]
-    measures["unstable_volume"] = int(unstable)
-    warnings = _warnings(percent, shifted if unstable else None, parameters)
-    return Segmentation(lesions, rejected, probability, measures, warnings)
+    warnings = [HIGH_LOAD.format(percent=percent)] if percent > parameters.high_load_percent else []
+    if unstable:
+        warnings.append(UNSTABLE_VOLUME.format(high=shifted[0], low=shifted[1]))
+    return Segmentation(lesions, rejected, probability, measures, tuple(warnings))
 
 
-def _judge(
-    anomaly: NDArray[np.float32],
-    mask: NDArray[np.bool_],
-    point: OperatingPoint,
-    around: Surroundings | None,
-    affine: NDArray[np.float64],
-    parameters: DetectionParameters,
-) -> _Judged:
-    """Label the candidates at an operating point, largest first, and give each its probability."""
-    above = point.apply(anomaly, mask)
-    if around is None:
-        labels = label_lesions(above, affine, parameters.min_lesion_volume)
-        return _Judged(labels, [], np.ones(labels.max(initial=0)), [])
-    inside = above & around.filled
-    # tissue beside a ventricle is judged without what lies in it
-    labels = label_lesions(above & ~inside, affine, parameters.min_lesion_volume)
-    hidden = label_lesions(inside, affine, parameters.min_lesion_volume)
-    candidates = describe_candidates(labels, anomaly, point.value, around, voxel_sizes(affine))
-    decision = LesionDecision()
-    first = len(candidates)
-    labels = np.where(hidden > 0, hidden + first, labels).astype(np.int32)
-    candidates += describe_candidates(hidden, anomaly, point.value, around, voxel_sizes(affine))
-    probabilities = np.array([decision.probability(candidate) for candidate in candidates])
-    probabilities[first:] = 0.0
-    reasons = [decision.reason(candidate) for candidate in candidates[:first]]
-    return _Judged(labels, candidates, probabilities, reasons + [IN_VENTRICLES] * (len(candidates) - first))
+def _about(point: OperatingPoint, parameters: DetectionParameters) -> dict[str, Any]:
+    """What the summary says of the operating point."""
+    about = {"name": point.name, "parameter": point.parameter, "value": float(point.value)}
+    return about | ({"edge": point.edge, "accept": parameters.accept} if parameters.decides else {})
 
 
-def _regions(
+def _measure(
     judged: _Judged,
     chosen: NDArray[np.bool_],
     anomaly: NDArray[np.float32],
@@ -196,60 +227,17 @@ def _regions(
     affine: NDArray[np.float64],
 ) -> Lesions:
     """Measure and place a choice of the candidates."""
-    labels, places_of = judged.some(chosen)
-    rows = lesion_table(labels, anomaly, affine)
+    labels = judged.some(chosen)
     places, _ = place_lesions(labels, landmarks, voxel_sizes(affine))
-    known = places_of if judged.candidates else ()
+    known = np.flatnonzero(chosen) if judged.candidates else ()
     return Lesions(
         labels,
-        tuple(rows),
+        tuple(lesion_table(labels, anomaly, affine)),
         tuple(places),
         tuple(judged.candidates[k] for k in known),
         tuple(float(judged.probabilities[k]) for k in known),
         tuple(judged.reasons[k] for k in known),
     )
-
-
-def _probability(
-    anomaly: NDArray[np.float32],
-    mask: NDArray[np.bool_],
-    point: OperatingPoint,
-    judged: _Judged,
-    parameters: DetectionParameters,
-) -> NDArray[np.float32]:
-    """Probability of each voxel, given a lesion there, times the probability that its candidate is one."""
-    voxels = calibrated_probability(anomaly, point.levels(anomaly, mask), parameters.steepness)
-    # the fainter voxels around a candidate share its fate
-    nearest = ndimage.maximum_filter(judged.labels, 3)
-    nearest = np.where(judged.labels > 0, judged.labels, nearest)
-    of_candidate = np.append(1.0, judged.probabilities)[nearest]
-    return np.where(mask, voxels * of_candidate, 0).astype(np.float32)
-
-
-def _volume_at(
-    share: float,
-    anomaly: NDArray[np.float32],
-    mask: NDArray[np.bool_],
-    point: OperatingPoint,
-    around: Surroundings | None,
-    affine: NDArray[np.float64],
-    parameters: DetectionParameters,
-) -> float:
-    """Lesion volume with all levels higher by a share, mL."""
-    judged = _judge(anomaly, mask, point.moved(share), around, affine, parameters)
-    return total_volume_ml(judged.some(judged.probabilities >= parameters.accept)[0], affine)
-
-
-def _warnings(
-    percent: float, unstable: Sequence[float] | None, parameters: DetectionParameters
-) -> tuple[SessionWarning, ...]:
-    """Warn of a high load, and of a volume that hangs on the threshold (at 0.8 and 1.2 times it, mL)."""
-    warnings = []
-    if percent > parameters.high_load_percent:
-        warnings.append(HIGH_LOAD.format(percent=percent))
-    if unstable is not None:
-        warnings.append(UNSTABLE_VOLUME.format(high=unstable[0], low=unstable[1]))
-    return tuple(warnings)
 
 
 def _by_region(lesions: Sequence[Lesion], places: Sequence[LesionPlace]) -> dict[str, float]:

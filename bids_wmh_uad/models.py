@@ -322,11 +322,7 @@ def load_decision(name_or_dir: str | Path, latent_size: int | None = None) -> Le
     metadata, _ = _read(directory)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        weights = {
-            name: tuple(map(float, value)) if isinstance(value, list) else float(value)
-            for name, value in content["decision"].items()
-        }
-        decision = LesionDecision(**weights)
+        decision = LesionDecision.of(content["decision"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _bad(directory, f"{DECISION_FILE}: {error}") from error
     if content.get("weights_sha256") != metadata["weights_sha256"]:

@@ -56,7 +56,6 @@ def sidecars(
     if method.parameters.uses_network:
         scoring["Model"] = {"Name": Path(method.model).name, "SHA256": model_digest}
         scoring["OneClassSVM"] = one_class
-    decision = load_decision(method.model) if method.parameters.uses_network else LesionDecision()
     described: dict[str, dict[str, Any]] = {
         "flair": {"Sources": [raw["flair"]], "Units": UNITS, **contrasts["flair"]},
         "t1w": {"Sources": both, "Units": UNITS, **contrasts["t1w"]},
@@ -75,23 +74,7 @@ def sidecars(
             "Units": "log-odds",
             **scoring,
         },
-        "probability": {
-            "Sources": [out["anomaly"]],
-            "Calibration": "Logistic in the logarithm of score / threshold, 0.5 at the threshold, times the probability that the voxel's candidate is a lesion. Both follow semi-synthetic scans and phantoms; on a scanner of its own it orders voxels, no more.",
-            "Threshold": threshold,
-        },
-        "mask": {
-            "Sources": [out["anomaly"], out["brain"]],
-            "Type": "Lesion",
-            "MinimumLesionVolume": method.min_lesion_volume,
-            **({"LesionDecision": asdict(decision)} if method.parameters.decides else {}),
-            "Threshold": threshold,
-        },
-        "lesions": {"Sources": [out["mask"]], "Description": "Connected lesions (26 neighbours), largest first."},
-        "rejected": {
-            "Sources": [out["anomaly"], out["flair"], out["t1w"], out["regions"]],
-            "Description": "Candidates that were not taken for lesions; the table beside it says why.",
-        },
+        **_of_lesions(method, out, threshold),
         "regions": {
             "Sources": [out["flair"], out["t1w"], out["brain"]],
             "Description": "Where lesions lie is told from these regions.",
@@ -108,6 +91,33 @@ def sidecars(
     for name in ("t1w_to_template", "flair_to_template"):
         described[name]["Template"] = TEMPLATE
     return described
+
+
+def _of_lesions(method: Method, out: dict[str, str], threshold: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What is said of the images between the anomaly map and the lesions."""
+    decision = load_decision(method.model) if method.parameters.uses_network else LesionDecision()
+    return {
+        "probability": {
+            "Sources": [out["anomaly"]],
+            "Calibration": "Logistic in the logarithm of score / threshold, 0.5 at the threshold, times the probability that the voxel's candidate is a lesion. Both follow semi-synthetic scans and phantoms; on a scanner of its own it orders voxels, no more.",
+            "Threshold": threshold,
+        },
+        "mask": {
+            "Sources": [out["anomaly"], out["brain"]],
+            "Type": "Lesion",
+            "MinimumLesionVolume": method.min_lesion_volume,
+            **({"LesionDecision": asdict(decision)} if method.parameters.decides else {}),
+            "Threshold": threshold,
+        },
+        "lesions": {
+            "Sources": [out["mask"]],
+            "Description": "Connected lesions (26 neighbours), largest first.",
+        },
+        "rejected": {
+            "Sources": [out["anomaly"], out["flair"], out["t1w"], out["regions"]],
+            "Description": "Candidates that were not taken for lesions; the table beside it says why.",
+        },
+    }
 
 
 SIDECAR_KEYS = {

@@ -121,12 +121,7 @@ def read_decision(summary: Path) -> LesionDecision:
     sidecar = derivatives.sidecar_path(result_path(summary, "mask"))
     recorded = derivatives.read_summary(sidecar).get("LesionDecision") or {}
     try:
-        return LesionDecision(
-            **{
-                name: tuple(value) if isinstance(value, list) else float(value)
-                for name, value in recorded.items()
-            }
-        )
+        return LesionDecision.of(recorded)
     except (TypeError, ValueError, AttributeError) as error:
         raise BadDataError(UNREADABLE_SIDECAR.format(path=sidecar, reason=error)) from error
 

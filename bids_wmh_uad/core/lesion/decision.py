@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bids_wmh_uad.core.lesion.candidates import Candidate
 
 IN_VENTRICLES = "in the ventricles"
@@ -67,6 +69,21 @@ class LesionDecision:
     fluid: float = -1.0
     latent: tuple[float, ...] = ()
     typical: tuple[float, ...] = (0.7, 4.0, 1.4, 0.7, 0.0, 0.0)
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, Any]) -> LesionDecision:
+        """Read what ``asdict`` and JSON made of one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For unknown names, and what is no number.
+        """
+        values: dict[str, Any] = {
+            name: tuple(map(float, value)) if isinstance(value, list | tuple) else float(value)
+            for name, value in recorded.items()
+        }
+        return cls(**values)
 
     def probability(self, candidate: Candidate) -> float:
         """Probability that a candidate is a lesion, in (0, 1)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -185,6 +185,7 @@ def segment(
     lesions, rejected = (
         _measure(judged, chosen, anomaly, landmarks, affine) for chosen in (accepted, ~accepted)
     )
+    lesions = replace(lesions, reasons=("",) * len(lesions.reasons))
     probability = scene.probability(point, judged)
     lower, upper = (total_volume_ml(probability >= level, affine) for level in INTERVAL)
     shifted = [scene.volume_ml(point.moved(share)) for share in (-0.2, 0.2)]

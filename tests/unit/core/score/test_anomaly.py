@@ -76,7 +76,7 @@ def brightness(flair, t1w, mask, k=PARAMS.ceiling):
         return mask * rim_weight(mask, (1, 1, 1), PARAMS) * bright
 
     first = compare(mask)
-    lesions = tail_point(first, mask, None, 3.5, 1.5, 0.7).apply(first, mask)
+    lesions = tail_point(first, mask, None, 3.5, 0.7).apply(first, mask)
     return compare(mask & ~ndimage.binary_dilation(lesions))
 
 
@@ -224,7 +224,7 @@ def test_ceiling_is_robust_and_follows_the_grey_matter(model):
 
 
 def test_the_users_threshold_does_not_change_the_score(model):
-    other = replace(PARAMS, threshold="value=9", tail=1.0, peak=0.0, edge=0.0)
+    other = replace(PARAMS, threshold="value=9", tail=1.0, accept=0.9, edge=0.0)
     np.testing.assert_array_equal(score(model, other), score(model))
     assert (score(model, replace(PARAMS, first_tail=1.0)) != score(model)).any()
 

@@ -83,6 +83,11 @@ class _Judged(NamedTuple):
     probabilities: NDArray[np.float64]
     reasons: list[str]
 
+    def accepted(self, least: float) -> NDArray[np.bool_]:
+        """Which are lesions: those of at least a probability, and none inside the ventricles (whose is 0)."""
+        chosen: NDArray[np.bool_] = (self.probabilities >= least) & (self.probabilities > 0)
+        return chosen
+
     def some(self, chosen: NDArray[np.bool_]) -> NDArray[np.int32]:
         """Labels of a choice of the candidates, numbered from 1."""
         new = np.zeros(chosen.size + 1, np.int32)
@@ -128,7 +133,7 @@ class _Scene:
     def volume_ml(self, point: OperatingPoint) -> float:
         """Volume of all lesions at an operating point, mL."""
         judged = self.judge(point)
-        return total_volume_ml(judged.some(judged.probabilities >= self.parameters.accept), self.affine)
+        return total_volume_ml(judged.some(judged.accepted(self.parameters.accept)), self.affine)
 
     def probability(self, point: OperatingPoint, judged: _Judged) -> NDArray[np.float32]:
         """Probability of each voxel, given a lesion there, times the probability that its candidate is one."""
@@ -181,7 +186,7 @@ def segment(
     around = Surroundings.of(tissue, landmarks, spacing) if parameters.decides else None
     scene = _Scene(anomaly, tissue, affine, parameters, around, decision or LesionDecision(), evidence)
     judged = scene.judge(point)
-    accepted = judged.probabilities >= parameters.accept
+    accepted = judged.accepted(parameters.accept)
     lesions, rejected = (
         _measure(judged, chosen, anomaly, landmarks, affine) for chosen in (accepted, ~accepted)
     )

@@ -50,7 +50,7 @@ from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.svm.estimator import OneClassSVM
 from bids_wmh_uad.models import load_model, model_directory, save_decision
 
-PHANTOMS = {"decision": (8, 6, 101, None), "decision-heavy": (3, 0, 102, 60.0)}
+PHANTOMS = {"decision": (6, 4, 101, None), "decision-heavy": (2, 0, 102, 60.0)}
 """Patients, controls, seed and load (mL; None: 1 to 40) of the phantoms that the weights are learnt from."""
 IMPRINT_SEED, IMPRINTS_PER_BAND = 1, 5
 """Of the imprinted scans to learn from; those that `detection.py` judges by have another seed."""

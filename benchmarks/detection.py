@@ -207,6 +207,7 @@ def run(case: Case, name: str, seeds: Sequence[int]) -> dict[str, Any]:
     return {
         "case": case.name,
         "kind": case.kind,
+        "group": group_of(case),
         "ml": case.volume_ml,
         "detector": name,
         **means,
@@ -261,6 +262,14 @@ def collect(per_band: int, others: Path | None) -> list[Case]:
     return cases
 
 
+def group_of(case: Case) -> str:
+    """Which scans a scan is averaged with: its kind; imprinted ones and phantoms by load."""
+    if case.kind not in ("imprinted", "phantom"):
+        return case.kind
+    bands = [f"from {low:g} mL" for low, _ in BANDS_ML if low <= case.volume_ml][-1:]
+    return " ".join([case.kind, *(bands or ["below"])])
+
+
 MEASURES = (
     "ap", "worst_ap", "best_dice", "dice", "recall", "precision", "lesion_f1", "false_ml", "volume_ratio", "covered",
     "threshold_ratio",
@@ -270,17 +279,11 @@ MEASURES = (
 
 def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
     """Means by group of scans and detector."""
-    groups: dict[str, Callable[[dict[str, Any]], bool]] = {
-        kind: lambda row, kind=kind: row["kind"] == kind for kind in ("real", "other", "phantom", "control")
-    }
-    for low, high in BANDS_ML:
-        groups[f"imprinted {low:g}-{high:g} mL"] = lambda row, low=low, high=high: (
-            row["kind"] == "imprinted" and low <= row["ml"] < high
-        )
+    groups = dict.fromkeys(row["group"] for row in rows)
     table: dict[str, dict[str, dict[str, float]]] = {}
-    for group, belongs in groups.items():
+    for group in groups:
         for name in DETECTORS:
-            own = [row for row in rows if belongs(row) and row["detector"] == name]
+            own = [row for row in rows if row["group"] == group and row["detector"] == name]
             if own:
                 keys = ("false_ml", "lesion_free") if group == "control" else MEASURES
                 means = {key: round(float(np.nanmean([row[key] for row in own])), 4) for key in keys}

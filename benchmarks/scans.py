@@ -94,6 +94,8 @@ def preprocess(bids_dir: Path, out: Path) -> None:
             "participant",
             "-w",
             f"{out}-work",
+            "--score",  # the benchmarks score themselves
+            "brightness",
         ]
         subprocess.run([*command, "--participant-label", *missing], check=False, stdout=subprocess.DEVNULL)
 

@@ -65,15 +65,10 @@ class DetectionParameters:
         What smoothing may leave of FLAIR's noise, z: noisy scans are smoothed more.
 
         *Usual FLAIR, given T1w and place*
-    ceiling : float
-        Of what may count as usual: spreads above grey matter's median FLAIR. Lesions that are most of a
-        bin must not pass for tissue.
     t1w_bins : int
         Bins of equal size that the brain's voxels, sorted by T1w, fall into.
     bin_voxels : int
         At least so many voxels make a bin: a median of fewer is noise.
-    bin_sigma : float
-        Gaussian smoothing of the bins' medians and spreads, bins: neighbouring bins are alike.
     spread_floor : float
         Least spread of a bin, in median spreads: a bin of equal values (a clipped scan) has none.
     local_bins : int
@@ -87,8 +82,6 @@ class DetectionParameters:
         Where the Gaussian neighbourhood ends, standard deviations: a voxel there weighs 4 % of the centre's.
     local_limit : float
         How far a voxel's own departure counts at most, spreads: lesions must not move it.
-    prior_mm3 : float
-        So much tissue without departure is taken to lie in every neighbourhood, mm3.
     upper_spreads : float
         Upper bound of usual FLAIR, spreads above level and departure: the latent score compares the
         patch with itself cut there.
@@ -102,8 +95,8 @@ class DetectionParameters:
         Weight of certain grey matter, in [0, 1]: bright on FLAIR in everybody, and no veto.
 
         *First pass: what is left out when usual FLAIR is learnt for the second time*
-    first_tail, first_edge : float
-        As `tail` and `edge`, for this step: a user's threshold does not change the score.
+    first_tail : float
+        As `tail`, for this step: a user's threshold does not change the score.
     first_margin : int
         So many voxels around these lesions are left out too (their partial volume), >= 1.
 
@@ -161,17 +154,14 @@ class DetectionParameters:
     sigma_max_mm: float = 1.5
     noise: float = 0.15
 
-    ceiling: float = 2.0
     t1w_bins: int = 40
     bin_voxels: int = 200
-    bin_sigma: float = 1.0
     spread_floor: float = 0.1
     local_bins: int = 6
     local_mm: float = 12.0
     local_step_mm: float = 2.0
     local_truncate: float = 2.5
     local_limit: float = 1.0
-    prior_mm3: float = 200.0
     upper_spreads: float = 1.0
     rim_mm: float = 6.0
     rim_weight: float = 0.5
@@ -179,7 +169,6 @@ class DetectionParameters:
     grey_weight: float = 0.7
 
     first_tail: float = 3.5
-    first_edge: float = 0.7
     first_margin: int = 1
 
     floor: float = 3.0
@@ -208,15 +197,15 @@ class DetectionParameters:
             self._require(getattr(self, name) >= 1, name, "expected at least 1")
         self._require(self.local_bins >= 2, "local_bins", "expected at least 2")
         positive = (
-            "tolerance", "noise", "local_mm", "local_step_mm", "local_truncate", "prior_mm3", "rim_mm",
+            "tolerance", "noise", "local_mm", "local_step_mm", "local_truncate", "rim_mm",
             "first_tail", "tail", "gm_kappa", "steepness", "unstable_ratio",
         )  # fmt: skip
         for name in positive:
             self._require(0.0 < getattr(self, name) < math.inf, name, f"expected {name} > 0")
-        for name in ("rim_weight", "grey_weight", "first_edge", "edge", "gm_quantile", "quantile", "accept"):
+        for name in ("rim_weight", "grey_weight", "edge", "gm_quantile", "quantile", "accept"):
             self._require(0.0 <= getattr(self, name) <= 1.0, name, f"expected 0 <= {name} <= 1")
         at_least_0 = (
-            "sigma_mm", "sigma_max_mm", "ceiling", "bin_sigma", "spread_floor", "local_limit",
+            "sigma_mm", "sigma_max_mm", "spread_floor", "local_limit",
             "upper_spreads", "grey_mm", "floor", "uncovered_percent",
             "min_lesion_volume", "high_load_percent",
         )  # fmt: skip

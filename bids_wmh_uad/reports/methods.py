@@ -163,7 +163,7 @@ SCORE_TEXTS = {
 }
 """Texts on the score, by its name."""
 
-TRIMMED_TEXT = " The brightest tenth of the brain's FLAIR was left out of the training sample."
+TRIMMED_TEXT = " The brightest {percent:g} % of the brain's FLAIR were left out of the training sample."
 """Text on the training sample of the *directed* and *latent* scores in the *patient* paradigm."""
 
 
@@ -180,5 +180,5 @@ def _network_text(method: Method) -> str:
     settings = {**asdict(method), **about_one_class(method.model, method.paradigm)}
     paradigm = PARADIGM_TEXTS[method.paradigm].format(**settings)
     if method.paradigm == "patient" and method.score != "faithful":
-        paradigm += TRIMMED_TEXT
+        paradigm += TRIMMED_TEXT.format(percent=100 * method.parameters.trim)
     return NETWORK_TEXT.format(paradigm=paradigm)

@@ -200,3 +200,39 @@ def test_make_targets_that_a_page_names_exist(page):
     spans = code_spans(page.read_text(encoding="utf-8"))
     named = {match[1] for span in spans if (match := re.match(r"make ([\w-]+)$", span))}
     assert named <= make_targets()
+
+
+def test_the_first_paragraphs_say_what_the_default_is():
+    from bids_wmh_uad.core.parameters import DetectionParameters
+
+    default = f"`--score {DetectionParameters.score}`"
+    for page in ("README.md", "docs/method.md"):
+        first = read(page).split("\n\n")[1]
+        assert default in first, page
+        assert "bright FLAIR" in " ".join(first.split()), page
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "as leaves {noise:g} of FLAIR's noise", "but {sigma_mm:g} to {sigma_max_mm:g} mm", "fall into {t1w_bins} bins of T1w",
+        "Gaussian neighbourhood of {local_mm:g} mm", "above the default threshold (K = {first_tail:g}, below)",
+        "\\tfrac12 e^{{-(d / {rim_mm:g}\\,\\mathrm{{mm}})^2}}", "(1 - {lost:g}\\, p)", "in a Gaussian of {grey_mm:g} mm",
+        "The brightest {trimmed:g} % of the brain", "The factor lies between {floor:g} and {full:g}", "$\\nu = {nu:g}$",
+        "each on its own {samples} patches", "| `tail=K` (default, K = {tail:g}) |", "falls below {edge:g} of its median",
+        "those below {min_lesion_volume:g} mm3", "$1 / (1 + (T/A)^{steepness:g})$",
+    ],
+)  # fmt: skip
+def test_the_method_page_has_the_default_numbers(sentence):
+    from dataclasses import asdict
+
+    from bids_wmh_uad.core.parameters import DetectionParameters
+
+    values = asdict(DetectionParameters())
+    derived = {
+        "lost": round(1 - values["grey_weight"], 6), "trimmed": 100 * values["trim"], "full": values["floor"] + 1,
+        "samples": f"{values['n_samples']:,}",
+    }  # fmt: skip
+    assert values["rim_weight"] == 0.5  # written as a fraction
+    text = " ".join(read("docs/method.md").split())
+    assert sentence.format(**values, **derived) in text

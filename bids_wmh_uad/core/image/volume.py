@@ -76,6 +76,12 @@ class Volume:
         return x, y, z
 
 
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Smallest box that holds a mask; the whole volume where the mask is empty."""
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    return found[0] if found else tuple(slice(0, n) for n in mask.shape)
+
+
 def check_same_grid(first: Volume, second: Volume, names: tuple[str, str] = ("first", "second")) -> None:
     """Require that two volumes share shape and affine.
 

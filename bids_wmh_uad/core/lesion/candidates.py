@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from bids_wmh_uad.core.image.volume import bounding_box
 from bids_wmh_uad.core.lesion.landmarks import Landmark
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def fill_ventricles(ventricles: NDArray[np.bool_], spacing: Spacing) -> NDArray[
         return filled
     sampling = np.asarray(spacing, dtype=float)
     margin = np.ceil(2 * CLOSING_MM / sampling).astype(int) + 1
-    (box,) = ndimage.find_objects(ventricles.astype(np.uint8))
+    box = bounding_box(ventricles)
     inner = np.pad(ventricles[box], [(m, m) for m in margin])
     grown = ndimage.distance_transform_edt(~inner, sampling=sampling) <= CLOSING_MM
     closed = inner | (ndimage.distance_transform_edt(grown, sampling=sampling) > CLOSING_MM)

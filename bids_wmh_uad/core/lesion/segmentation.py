@@ -138,11 +138,12 @@ class _Scene:
     def probability(self, point: OperatingPoint, judged: _Judged) -> NDArray[np.float32]:
         """Probability of each voxel, given a lesion there, times the probability that its candidate is one."""
         mask, steepness = self.tissue.mask, self.parameters.steepness
+        scored = mask & (self.anomaly != 0)  # what has no score is never a lesion, even at a threshold of 0
         voxels = calibrated_probability(self.anomaly, point.levels(self.anomaly, mask), steepness)
         # the fainter voxels around a candidate share its fate
         nearest = np.where(judged.labels > 0, judged.labels, ndimage.maximum_filter(judged.labels, 3))
         of_candidate = np.append(1.0, judged.probabilities)[nearest]
-        return np.where(mask, voxels * of_candidate, 0).astype(np.float32)
+        return np.where(scored, voxels * of_candidate, 0).astype(np.float32)
 
 
 def segment(

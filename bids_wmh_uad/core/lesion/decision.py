@@ -88,7 +88,7 @@ class LesionDecision:
     def probability(self, candidate: Candidate) -> float:
         """Probability that a candidate is a lesion, in (0, 1)."""
         odds = self.intercept + sum(self._parts(evidence(candidate), candidate.latent).values())
-        return 1 / (1 + math.exp(-max(-60.0, min(60.0, odds))))
+        return 1 / (1 + math.exp(-max(-30.0, min(30.0, odds))))  # beyond, 1 itself would come out
 
     def reason(self, candidate: Candidate) -> str:
         """Name what speaks most against a candidate, in comparison with the typical lesion: one of `REASONS`."""

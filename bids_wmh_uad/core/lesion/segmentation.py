@@ -83,6 +83,11 @@ class _Judged(NamedTuple):
     probabilities: NDArray[np.float64]
     reasons: list[str]
 
+    def accepted(self, least: float) -> NDArray[np.bool_]:
+        """Which are lesions: those of at least a probability, and none inside the ventricles (whose is 0)."""
+        chosen: NDArray[np.bool_] = (self.probabilities >= least) & (self.probabilities > 0)
+        return chosen
+
     def some(self, chosen: NDArray[np.bool_]) -> NDArray[np.int32]:
         """Labels of a choice of the candidates, numbered from 1."""
         new = np.zeros(chosen.size + 1, np.int32)
@@ -128,16 +133,17 @@ class _Scene:
     def volume_ml(self, point: OperatingPoint) -> float:
         """Volume of all lesions at an operating point, mL."""
         judged = self.judge(point)
-        return total_volume_ml(judged.some(judged.probabilities >= self.parameters.accept), self.affine)
+        return total_volume_ml(judged.some(judged.accepted(self.parameters.accept)), self.affine)
 
     def probability(self, point: OperatingPoint, judged: _Judged) -> NDArray[np.float32]:
         """Probability of each voxel, given a lesion there, times the probability that its candidate is one."""
         mask, steepness = self.tissue.mask, self.parameters.steepness
+        scored = mask & (self.anomaly != 0)  # what has no score is never a lesion, even at a threshold of 0
         voxels = calibrated_probability(self.anomaly, point.levels(self.anomaly, mask), steepness)
         # the fainter voxels around a candidate share its fate
         nearest = np.where(judged.labels > 0, judged.labels, ndimage.maximum_filter(judged.labels, 3))
         of_candidate = np.append(1.0, judged.probabilities)[nearest]
-        return np.where(mask, voxels * of_candidate, 0).astype(np.float32)
+        return np.where(scored, voxels * of_candidate, 0).astype(np.float32)
 
 
 def segment(
@@ -181,7 +187,7 @@ def segment(
     around = Surroundings.of(tissue, landmarks, spacing) if parameters.decides else None
     scene = _Scene(anomaly, tissue, affine, parameters, around, decision or LesionDecision(), evidence)
     judged = scene.judge(point)
-    accepted = judged.probabilities >= parameters.accept
+    accepted = judged.accepted(parameters.accept)
     lesions, rejected = (
         _measure(judged, chosen, anomaly, landmarks, affine) for chosen in (accepted, ~accepted)
     )

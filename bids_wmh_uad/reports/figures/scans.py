@@ -219,9 +219,9 @@ def plot_lesions(
     grey = grey_levels(scan.data, brain)
     outlines = [(REJECTED_COLOUR, turned_down), (LESION_COLOUR, marked)]
     panels = [panel(scan, [grey], AXIAL, k, box, outlines) for k in slices]
-    if not marked.any():
-        return write_mosaic(_rows(panels), out, "FLAIR", notice=NO_LESION)
     blue = "; blue: seen, and not taken for a lesion" if turned_down.any() else ""
+    if not marked.any():
+        return write_mosaic(_rows(panels), out, f"FLAIR{blue}", notice=NO_LESION)
     heading = f"{label}, {marked.sum() * scan.voxel_ml:.2f} mL{blue}: point at a slice to hide its outlines"
     return write_mosaic(_rows(panels), out, heading)
 

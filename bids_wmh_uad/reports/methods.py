@@ -113,7 +113,7 @@ def cited(text: str) -> list[str]:
 
 SCORING_TEXT = """
 White matter hyperintensities. {network}{score} The score was thresholded without
-labels (rule '{threshold}'), and 26-connected components of at least {min_lesion_volume} mm3 were kept. Ventricles and cortex were found from the intensities of
+labels (rule '{threshold}'), and 26-connected components of at least {min_lesion_volume} mm3 were {kept}. Ventricles and cortex were found from the intensities of
 both contrasts near where the template has them, and the posterior fossa from a region map derived of the template's tissue
 maps and the points of Seitzman et al. [@seitzman]. Lesions within 3 mm of a ventricle are called periventricular, others
 within 2 mm of cortex juxtacortical, those mostly below the tentorium infratentorial, and the rest deep; the volume within 10 mm
@@ -125,6 +125,19 @@ NETWORK_TEXT = """\
 Following Pinon et al. [@pinon], every voxel's 15 x 15 axial patch (1 mm in plane) of
 the two contrasts was embedded by a siamese patch auto-encoder. {paradigm} """
 """Text on what scores with a model have in common."""
+
+KEPT_TEXT = "kept"
+"""What became of the components where the threshold is taken at its word."""
+
+DECISION_TEXT = """\
+judged one by one. Those inside the
+filled ventricles were rejected. Each of the others was given a probability of being a lesion by a logistic regression on its highest
+score, volume, thickness{latents} and the shares of white matter and of fluid within {rim:g} mm around it, with weights learnt from
+synthetic lesions; those of a probability of at least {accept:g} were taken for lesions"""
+"""What became of them where they are candidates."""
+
+LATENTS_TEXT = ", the latents of its brightest voxels"
+"""What the decision also looks at, if the model has a direction of lesions in its latent space."""
 
 PARADIGM_TEXTS = {
     "patient": (
@@ -170,7 +183,20 @@ TRIMMED_TEXT = " The brightest {percent:g} % of the brain's FLAIR were left out 
 def describe_method(method: Method) -> str:
     """The methods text of scoring and segmentation."""
     network = _network_text(method) if method.parameters.uses_network else ""
-    return SCORING_TEXT.format(**{**asdict(method), "network": network, "score": SCORE_TEXTS[method.score]})
+    filled = {"network": network, "score": SCORE_TEXTS[method.score], "kept": _kept_text(method)}
+    return SCORING_TEXT.format(**{**asdict(method), **filled})
+
+
+def _kept_text(method: Method) -> str:
+    """What became of what the threshold left."""
+    from bids_wmh_uad.core.lesion.candidates import RIM_MM
+    from bids_wmh_uad.models import load_decision
+
+    if not method.parameters.decides:
+        return KEPT_TEXT
+    looks_at_latents = method.parameters.uses_network and load_decision(method.model).latent
+    latents = LATENTS_TEXT if looks_at_latents else ""
+    return DECISION_TEXT.format(latents=latents, rim=RIM_MM, accept=method.accept)
 
 
 def _network_text(method: Method) -> str:

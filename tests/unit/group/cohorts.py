@@ -77,6 +77,7 @@ def write_session(
         "anomaly": (mask + 0.5 * rng.random(SHAPE)).astype(np.float32),
         "flair": flair.astype(np.float32),
         "t1w": (200 - flair + rng.normal(0, 5, SHAPE)).astype(np.float32),
+        "evidence": np.zeros(SHAPE, np.float32),
         "regions": region_map(),
     }  # fmt: skip
     for name, data in images.items():

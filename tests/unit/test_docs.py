@@ -161,12 +161,15 @@ def test_every_key_of_sidecars_and_summary_is_documented(nipype_offline):
     from bids_wmh_uad.bids.dataset import Session
     from bids_wmh_uad.bids.sidecars import SIDECAR_KEYS, sidecar_one_class
     from bids_wmh_uad.config import Method
+    from bids_wmh_uad.core.lesion.landmarks import Tissue
     from bids_wmh_uad.core.lesion.segmentation import segment
     from bids_wmh_uad.core.parameters import DetectionParameters
     from bids_wmh_uad.interfaces.outputs import sidecars
 
     score = np.ones((4, 4, 4), np.float32)
-    found = segment(score, score > 0, score, np.eye(4), parameters=Method(threshold="value=0.5").parameters)
+    tissue = Tissue(score, score, score > 0, score)
+    found = segment(score, tissue, 0 * score.astype(int), np.eye(4), parameters=Method().parameters)
+    assert found.measures["threshold"]["name"] == "tail"
     raw = Path("/raw")
     session = Session("1", None, raw / "sub-1/anat/sub-1_FLAIR.nii.gz", raw / "sub-1/anat/sub-1_T1w.nii.gz")
     scaling = {name: {"mode": 1.0, "scale": 1.0} for name in ("flair", "t1w")}
@@ -177,6 +180,16 @@ def test_every_key_of_sidecars_and_summary_is_documented(nipype_offline):
     parameters = set(described["anomaly"]["Parameters"])  # their own docstring says what each is
     assert parameters == set(DetectionParameters.__dataclass_fields__)
     assert written - outputs_by_name - parameters <= code_spans(read("docs/outputs.md"))
+
+
+def test_every_weight_and_reason_of_the_decision_is_documented():
+    from bids_wmh_uad.core.lesion.decision import IN_VENTRICLES, REASONS, LesionDecision
+
+    assert set(LesionDecision.__dataclass_fields__) <= code_spans(read("docs/outputs.md"))
+    assert {IN_VENTRICLES, *REASONS.values()} <= code_spans(read("docs/faq.md"))
+    text = read("docs/method.md")
+    section = text[text.index("### Lesions: candidates") : text.index("### Probability")]
+    assert set(table_cells(section)) >= set(REASONS)
 
 
 def test_every_figure_of_the_page_is_documented():
@@ -221,15 +234,23 @@ def test_the_first_paragraphs_say_what_the_default_is():
         "The brightest {trimmed:g} % of the brain", "The factor lies between {floor:g} and {full:g}", "$\\nu = {nu:g}$",
         "each on its own {samples} patches", "| `tail=K` (default, K = {tail:g}) |", "falls below {edge:g} of its median",
         "those below {min_lesion_volume:g} mm3", "$1 / (1 + (T/A)^{steepness:g})$",
+        "gaps of up to {gap:g} mm in their fluid", "by a ball of {closing:g} mm", "in a rim of {rim:g} mm around it",
+        "in thresholds, at most {highest:g}", "mean over its {top} highest-scoring voxels", "at least {accept:g} (`--accept`) are taken",
+        "is at least {lower:g}, and of those where it is at least {upper:g}", "by more than a factor of {unstable_ratio:g} gets",
     ],
 )  # fmt: skip
 def test_the_method_page_has_the_default_numbers(sentence):
     from dataclasses import asdict
 
+    from bids_wmh_uad.core.lesion.candidates import CLOSING_MM, RIM_MM, TOP_VOXELS
+    from bids_wmh_uad.core.lesion.decision import HIGHEST_PEAK
+    from bids_wmh_uad.core.lesion.segmentation import INTERVAL
     from bids_wmh_uad.core.parameters import DetectionParameters
 
     values = asdict(DetectionParameters())
     derived = {
+        "gap": 2 * CLOSING_MM, "closing": CLOSING_MM, "rim": RIM_MM, "highest": HIGHEST_PEAK, "top": TOP_VOXELS,
+        "lower": INTERVAL[0], "upper": INTERVAL[1],
         "lost": round(1 - values["grey_weight"], 6), "trimmed": 100 * values["trim"], "full": values["floor"] + 1,
         "samples": f"{values['n_samples']:,}",
     }  # fmt: skip

@@ -25,7 +25,11 @@ from bids_wmh_uad.models import (
 )
 
 DECISION = LesionDecision(
-    intercept=-1.25, peak=2.0, fluid=-0.1, latent=tuple(0.1 * k for k in range(16)), typical=(1, 2, 3, 4, 5, 6)
+    intercept=-1.25,
+    peak=2.0,
+    fluid=-0.1,
+    latent=tuple(0.1 * k for k in range(16)),
+    typical=(1, 2, 3, 4, 5, 6),
 )
 
 

@@ -46,16 +46,17 @@ def test_each_field_is_documented() -> None:
 
 def test_the_two_steps_share_out_the_fields() -> None:
     made = DetectionParameters(nu=0.1, threshold="gm=2")
-    assert set(made.of_mask()) == {*MASK_FIELDS, "score"}  # the score's name says whether candidates are judged
+    assert set(made.of_mask()) == {
+        *MASK_FIELDS,
+        "score",
+    }  # the score's name says whether candidates are judged
     assert {**made.of_score(), **made.of_mask()} == asdict(made)
     assert DetectionParameters(**made.of_mask()).rule == ("gm", 2.0)
 
 
 @pytest.mark.parametrize("threshold", ["tail", "tail=2", "gm", "quantile=0.9", "value=1"])
 def test_candidates_are_judged_by_the_rule_tail_with_scores_of_brightness(threshold: str) -> None:
-    judged = {
-        score for score in SCORES if DetectionParameters(score=score, threshold=threshold).decides
-    }
+    judged = {score for score in SCORES if DetectionParameters(score=score, threshold=threshold).decides}
     assert judged == ({"directed", "brightness"} if threshold.startswith("tail") else set())
     for score in SCORES:
         made = DetectionParameters(score=score, threshold=threshold)

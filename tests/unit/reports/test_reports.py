@@ -281,7 +281,12 @@ def test_the_methods_text_says_how_candidates_were_judged(tmp_path: Path) -> Non
         for threshold in ("tail", "tail=2.5", "gm", "quantile=0.99", "value=3"):
             text, method = said(score=score, threshold=threshold), Method(score=score, threshold=threshold)
             judged = method.parameters.decides
-            for words in ("judged one by one", "logistic regression", "filled ventricles", "within 2 mm around it"):
+            for words in (
+                "judged one by one",
+                "logistic regression",
+                "filled ventricles",
+                "within 2 mm around it",
+            ):
                 assert (words in text) is judged, (score, threshold, words)
             assert (f"mm3 were {KEPT_TEXT}." in text) is not judged
     assert "of a probability of at least 0.35 were taken" in said(accept=0.35)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from bids_wmh_uad.core.lesion.candidates import (
     CLOSING_MM,
@@ -110,7 +111,9 @@ def test_no_ventricle_is_nothing() -> None:
 
 @settings(max_examples=40)
 @given(
-    seed=st.integers(0, 2**32 - 1), spacing=st.sampled_from(SPACINGS), margins=st.tuples(*[st.integers(0, 5)] * 6)
+    seed=st.integers(0, 2**32 - 1),
+    spacing=st.sampled_from(SPACINGS),
+    margins=st.tuples(*[st.integers(0, 5)] * 6),
 )
 def test_the_images_edge_and_the_order_of_storage_change_nothing(
     seed: int, spacing: tuple[float, float, float], margins: tuple[int, ...]
@@ -154,7 +157,9 @@ def test_surroundings_of_a_scan() -> None:
 # ------------------------------------------------------------------- candidates
 
 
-def scene(shape: tuple[int, ...] = (21, 19, 17)) -> tuple[NDArray[np.int32], NDArray[np.float32], Surroundings]:
+def scene(
+    shape: tuple[int, ...] = (21, 19, 17),
+) -> tuple[NDArray[np.int32], NDArray[np.float32], Surroundings]:
     """No candidate; fluid where x is small, white matter where it is large, neither in the middle plane."""
     x = np.indices(shape)[0]
     none = np.zeros(shape, bool)
@@ -243,12 +248,8 @@ def test_evidence_is_the_mean_at_the_brightest_eight() -> None:
 
 @settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), spacing=st.sampled_from(SPACINGS))
-def test_candidates_come_in_the_order_of_their_labels(
-    seed: int, spacing: tuple[float, float, float]
-) -> None:
+def test_candidates_come_in_the_order_of_their_labels(seed: int, spacing: tuple[float, float, float]) -> None:
     rng = np.random.default_rng(seed)
-    from scipy import ndimage
-
     labels, count = ndimage.label(rng.random((12, 11, 10)) < 0.05)
     labels = labels.astype(np.int32)
     anomaly, evidence = (rng.random(labels.shape).astype(np.float32) for _ in range(2))

@@ -21,7 +21,13 @@ from bids_wmh_uad.core.lesion.decision import (
 )
 
 TYPICAL = Candidate(peak=2.0, volume_mm3=60.0, thickness_mm=4.0, white=0.7, fluid=0.05, latent=1.0)
-PIECES = {"peak": "peak", "volume": "volume_mm3", "thickness": "thickness_mm", "white": "white", "fluid": "fluid"}
+PIECES = {
+    "peak": "peak",
+    "volume": "volume_mm3",
+    "thickness": "thickness_mm",
+    "white": "white",
+    "fluid": "fluid",
+}
 """The candidate's value behind each weight."""
 
 weight = st.floats(-3, 3).filter(lambda value: abs(value) > 1e-3)
@@ -139,7 +145,14 @@ def test_what_json_made_of_it_is_read_again(decision: LesionDecision) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"bias": 1.0}, {"peak": "high"}, {"peak": None}, {"latent": ["x"]}, {"latent": [[1.0]]}, {"typical": None}],
+    [
+        {"bias": 1.0},
+        {"peak": "high"},
+        {"peak": None},
+        {"latent": ["x"]},
+        {"latent": [[1.0]]},
+        {"typical": None},
+    ],
 )
 def test_what_is_no_decision_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError)):

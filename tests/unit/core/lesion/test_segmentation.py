@@ -55,9 +55,7 @@ class Scene:
     def segment(self, threshold: str, smallest: float = 0.0, **options: Any) -> Segmentation:
         given = {name: options.pop(name) for name in ("decision", "evidence") if name in options}
         parameters = DetectionParameters(threshold=threshold, min_lesion_volume=smallest, **options)
-        return segment(
-            self.anomaly, self.tissue, self.landmarks, self.affine, parameters=parameters, **given
-        )
+        return segment(self.anomaly, self.tissue, self.landmarks, self.affine, parameters=parameters, **given)
 
     def judged(self, smallest: float = 0.0, threshold: str = "tail=1", **options: Any) -> Segmentation:
         """By `WEIGHTS`, with the network's evidence."""
@@ -80,7 +78,9 @@ def scene(seed: int, ventricles: bool = True) -> Scene:
     fluid = landmarks == Landmark.VENTRICLES
     t1w[fluid], flair[fluid] = -10, -8
     t1w[1, 1:3], flair[1, 1:3] = -10, -8
-    tissue = Tissue(flair.astype(np.float32), t1w.astype(np.float32), mask, np.where(grey, 0.9, 0.1).astype(np.float32))
+    tissue = Tissue(
+        flair.astype(np.float32), t1w.astype(np.float32), mask, np.where(grey, 0.9, 0.1).astype(np.float32)
+    )
     return Scene(anomaly, tissue, landmarks, rng.normal(size=SHAPE).astype(np.float32), AFFINE)
 
 
@@ -205,9 +205,7 @@ def test_lesions_and_rejected_are_all_candidates_and_share_none(
             assert candidate.peak == pytest.approx(row.max_score / found.measures["threshold"]["value"])
     assert all(accept <= probability for probability in lesions.probabilities)
     assert set(lesions.reasons) <= {""}
-    for row, probability, reason in zip(
-        rejected.rows, rejected.probabilities, rejected.reasons, strict=True
-    ):
+    for row, probability, reason in zip(rejected.rows, rejected.probabilities, rejected.reasons, strict=True):
         hidden = made.filled[rejected.labels == row.index]
         assert hidden.all() == hidden.any() == (reason == IN_VENTRICLES) == (probability == 0)
         assert probability == 0 or probability < accept
@@ -244,7 +242,9 @@ def test_accept_at_its_ends() -> None:
     assert made.segment("tail=1", accept=1.0, decision=certain).measures["lesion_count"] == 0
     for found in (everything, nothing, default):
         assert found.measures["threshold"]["accept"] == {everything: 0.0, nothing: 1.0, default: 0.5}[found]
-        np.testing.assert_array_equal(found.probability, default.probability)  # says what is likely, not what was taken
+        np.testing.assert_array_equal(
+            found.probability, default.probability
+        )  # says what is likely, not what was taken
 
 
 @settings(max_examples=15)
@@ -267,7 +267,9 @@ def test_a_voxels_probability_is_its_own_times_its_candidates() -> None:
         for row, chance in zip(group.rows, group.probabilities, strict=True):
             inside = group.labels == row.index
             np.testing.assert_allclose(found.probability[inside], own[inside] * chance, rtol=1e-5)
-    apart = made.mask & ~ndimage.binary_dilation((found.lesions.labels + found.rejected.labels) > 0, np.ones((3, 3, 3)))
+    apart = made.mask & ~ndimage.binary_dilation(
+        (found.lesions.labels + found.rejected.labels) > 0, np.ones((3, 3, 3))
+    )
     np.testing.assert_allclose(found.probability[apart], own[apart], rtol=1e-5)
     assert not found.probability[~made.mask].any()
 
@@ -326,7 +328,9 @@ def test_nothing_depends_on_the_order_of_storage(rule: str, seed: int) -> None:
         one, two = getattr(first, name), getattr(second, name)
         np.testing.assert_array_equal(turn(one.labels) > 0, two.labels > 0)
         centres = [sorted((x.x, x.y, x.z) for x in found.rows) for found in (one, two)]
-        np.testing.assert_allclose(np.reshape(centres[0], (-1, 3)), np.reshape(centres[1], (-1, 3)), atol=1e-9)
+        np.testing.assert_allclose(
+            np.reshape(centres[0], (-1, 3)), np.reshape(centres[1], (-1, 3)), atol=1e-9
+        )
         np.testing.assert_allclose(sorted(one.probabilities), sorted(two.probabilities), atol=1e-6)
         assert sorted(one.reasons) == sorted(two.reasons)
 

@@ -169,10 +169,10 @@ def test_air_around_the_brain_changes_no_brightness():
         for arrays in ((flair, t1w, mask, grey), [np.pad(array, pad) for array in (flair, t1w, mask, grey)])
     )
     for name in ("flair", "score", "upper"):
-        np.testing.assert_array_equal(
-            getattr(large, name)[np.pad(mask, pad)], getattr(small, name)[mask]
-        )
-    assert large.score.shape == tuple(n + before + after for n, (before, after) in zip(SHAPE, pad, strict=True))
+        np.testing.assert_array_equal(getattr(large, name)[np.pad(mask, pad)], getattr(small, name)[mask])
+    assert large.score.shape == tuple(
+        n + before + after for n, (before, after) in zip(SHAPE, pad, strict=True)
+    )
     assert not large.score[~np.pad(mask, pad)].any()
 
 

@@ -11,7 +11,9 @@ from nipype.interfaces.base import isdefined
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.bids.derivatives import OUTPUTS
 from bids_wmh_uad.config import Method, RunConfig, Running
-from bids_wmh_uad.models import model_digest
+from bids_wmh_uad.core.lesion.decision import LesionDecision
+from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+from bids_wmh_uad.models import model_digest, save_decision, save_model
 from bids_wmh_uad.workflows.control import init_control_wf
 from bids_wmh_uad.workflows.preprocess import INPUT_FIELDS, OUTPUT_FIELDS
 from bids_wmh_uad.workflows.reuse import Preprocessed
@@ -66,6 +68,22 @@ def test_the_graph_can_be_built(
         for _, target in edges["connect"]
     }
     assert arriving == fields  # nothing is left unconnected
+
+
+def test_candidates_are_judged_by_the_models_own_decision(session: Session, tmp_path: Path) -> None:
+    model = save_model(build_autoencoder(0), tmp_path / "model", {})
+    config = make_config(tmp_path, model)
+
+    def decision(score: str) -> LesionDecision:
+        chosen = replace(config, method=replace(config.method, score=score))
+        graph = init_session_wf(session, chosen, "0")
+        return LesionDecision(**graph.get_node("segment").inputs.decision)
+
+    assert decision("directed") == LesionDecision()
+    own = LesionDecision(intercept=-7.0, latent=tuple(float(k) for k in range(16)))
+    save_decision(own, model, {})
+    assert decision("directed") == own
+    assert decision("brightness") == LesionDecision()  # no model is read
 
 
 @pytest.mark.parametrize("reused", [False, True])

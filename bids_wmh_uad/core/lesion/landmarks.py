@@ -79,6 +79,10 @@ class Tissue:
         """Where grey matter is more likely than not, (X, Y, Z) bool: in the template, not in this brain."""
         return self.grey > GM_LIKELY
 
+    def inside(self, box: tuple[slice, ...]) -> Tissue:
+        """The part inside a box; views."""
+        return Tissue(self.flair_z[box], self.t1w_z[box], self.mask[box], self.grey[box])
+
     def levels(self) -> tuple[float, float, float]:
         """Fluid's highest FLAIR z, its highest T1w z, and the T1w z between grey and white matter.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_wmh_uad.core.image.volume import voxel_sizes
+from bids_wmh_uad.core.image.volume import bounding_box, voxel_sizes
 from bids_wmh_uad.core.lesion.candidates import Candidate, Surroundings, describe_candidates
 from bids_wmh_uad.core.lesion.components import Lesion, label_lesions, lesion_table, total_volume_ml
 from bids_wmh_uad.core.lesion.decision import IN_VENTRICLES, LesionDecision
@@ -22,6 +22,8 @@ from bids_wmh_uad.errors import HIGH_LOAD, UNSTABLE_VOLUME, SessionWarning
 
 MASK_WARNINGS = frozenset({HIGH_LOAD.code, UNSTABLE_VOLUME.code})
 """Codes of the warnings that another threshold can bring or take away."""
+RIM_VOXELS = 8
+"""Voxels around the brain's box that are kept: more than a candidate's rim at the finest voxels."""
 INTERVAL = (0.95, 0.05)
 """Probabilities at and above which voxels count at the lower and the upper end of the volume's interval."""
 
@@ -182,10 +184,41 @@ def segment(
     BadDataError
         `errors.TOO_FEW_VOXELS`, from the threshold rule, or when no grey matter lies in the brain.
     """
+    box = bounding_box(tissue.mask, margin=RIM_VOXELS)
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ [part.start for part in box]
+    found = _segment(
+        anomaly[box], tissue.inside(box), landmarks[box], moved,
+        parameters, decision or LesionDecision(), None if evidence is None else evidence[box],
+    )  # fmt: skip
+
+    def whole(part: NDArray[Any]) -> NDArray[Any]:
+        volume = np.zeros(anomaly.shape, dtype=part.dtype)
+        volume[box] = part
+        return volume
+
+    return replace(
+        found,
+        lesions=replace(found.lesions, labels=whole(found.lesions.labels)),
+        rejected=replace(found.rejected, labels=whole(found.rejected.labels)),
+        probability=whole(found.probability),
+    )
+
+
+def _segment(
+    anomaly: NDArray[np.float32],
+    tissue: Tissue,
+    landmarks: NDArray[np.integer[Any]],
+    affine: NDArray[np.float64],
+    parameters: DetectionParameters,
+    decision: LesionDecision,
+    evidence: NDArray[np.float32] | None,
+) -> Segmentation:
+    """The same of a scan that ends where the brain does: half of a field of view is air."""
     spacing = voxel_sizes(affine)
     point = operating_point(parameters, anomaly, tissue.mask, tissue.likely_grey)
     around = Surroundings.of(tissue, landmarks, spacing) if parameters.decides else None
-    scene = _Scene(anomaly, tissue, affine, parameters, around, decision or LesionDecision(), evidence)
+    scene = _Scene(anomaly, tissue, affine, parameters, around, decision, evidence)
     judged = scene.judge(point)
     accepted = judged.accepted(parameters.accept)
     lesions, rejected = (

@@ -38,9 +38,8 @@ class OperatingPoint:
     edge: float = 0.0
 
     def moved(self, share: float) -> OperatingPoint:
-        """All levels higher by a share of their size (0.2: 20 %); they may be negative ("faithful")."""
-        value, edge = (level + share * abs(level) for level in (self.value, self.edge))
-        return replace(self, value=value, edge=edge)
+        """The threshold higher by a share of its size (0.2: 20 %); it may be negative ("faithful")."""
+        return replace(self, value=self.value + share * abs(self.value))
 
     def apply(self, score: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the voxels of the mask at or above their level; a score of 0 never is.
@@ -74,7 +73,8 @@ class OperatingPoint:
     def _levels(self, score: NDArray[Any], labels: NDArray[np.int32], count: int) -> NDArray[np.float64]:
         level = np.full(count + 1, self.value, dtype=np.float64)
         if self.edge > 0 and count:
-            medians = ndimage.median(score, labels, np.arange(1, count + 1))
+            inside = labels > 0  # few of all voxels: the median sorts them
+            medians = ndimage.median(score[inside], labels[inside], np.arange(1, count + 1))
             level[1:] = np.maximum(self.value, self.edge * np.asarray(medians))
         return level[labels]
 

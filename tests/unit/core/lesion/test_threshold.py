@@ -115,7 +115,7 @@ def test_the_rule_takes_its_numbers_from_the_parameters():
 def test_moving_a_point_moves_what_may_be_negative_upwards():
     point = OperatingPoint("gm", 1.0, -2.0)
     assert point.moved(0.2).value == pytest.approx(-1.6)
-    assert OperatingPoint("tail", 3.0, 2.0, 0.5).moved(-0.2) == OperatingPoint("tail", 3.0, 1.6, 0.4)
+    assert OperatingPoint("tail", 3.0, 2.0, 0.5).moved(-0.2) == OperatingPoint("tail", 3.0, 1.6, 0.5)
 
 
 def test_a_bright_lesion_ends_where_its_median_says_and_a_faint_one_at_the_threshold():

@@ -327,7 +327,10 @@ def test_a_session_without_brightness_is_n_a_and_the_cohort_goes_on(
     for path in sorted(out.rglob("*desc-preproc_T1w.nii.gz"))[:2]:
         path.unlink()
     assert group.run_group(config(out, reference=references)) == 0
-    assert caplog.text.count("brightness cannot be computed beside the model") == 2
+    said = {
+        message for message in caplog.messages if "brightness cannot be computed beside the model" in message
+    }
+    assert len(said) == 2  # a handler that another test left may write each twice
     text = (out / "group_evaluation.tsv").read_text()
     table = pd.read_csv(out / "group_evaluation.tsv", sep="\t")
     assert text.count("n/a") == 2 * len(PAIRED)

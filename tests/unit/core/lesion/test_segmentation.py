@@ -347,6 +347,35 @@ def test_what_lies_outside_the_brain_does_not_count() -> None:
         assert not found.probability[~made.mask].any()
 
 
+def padded(made: Scene, width: tuple[int, int, int]) -> Scene:
+    """The same scene with so many voxels of air on each side of each axis."""
+
+    def pad(array: NDArray[Any]) -> NDArray[Any]:
+        return np.pad(array, [(n, n) for n in width])
+
+    affine = made.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ width
+    tissue = Tissue(*(pad(getattr(made.tissue, name)) for name in ("flair_z", "t1w_z", "mask", "grey")))
+    return Scene(pad(made.anomaly), tissue, pad(made.landmarks), pad(made.evidence), affine)
+
+
+def test_more_air_around_the_brain_changes_nothing() -> None:
+    made = scene(4)
+    few, many = (padded(made, width).judged(5.0) for width in ((10, 11, 9), (15, 12, 20)))
+    assert few.measures == many.measures
+    assert few.measures["lesion_count"] > 0 < few.measures["rejected_count"]
+    inner = np.s_[15 - 10 : -5, 12 - 11 : -1, 20 - 9 : -11]
+    np.testing.assert_array_equal(many.probability[inner], few.probability)
+    for name in ("lesions", "rejected"):
+        one, other = getattr(few, name), getattr(many, name)
+        np.testing.assert_array_equal(other.labels[inner], one.labels)
+        assert (other.labels > 0).sum() == (one.labels > 0).sum()
+        assert one.probabilities == other.probabilities
+        np.testing.assert_allclose(
+            [(row.x, row.y, row.z) for row in one.rows], [(row.x, row.y, row.z) for row in other.rows]
+        )
+
+
 def test_without_ventricles_all_candidates_are_judged() -> None:
     found = scene(2, ventricles=False).judged()
     assert found.lesions.rows

@@ -97,6 +97,7 @@ def save_model(model: SiamesePatchAutoEncoder, directory: str | Path, metadata: 
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "versions": _versions(),
     }
+    (target / DECISION_FILE).unlink(missing_ok=True)  # it was for other weights
     write_atomically(target / WEIGHTS_FILE, weights)
     write_atomically(target / DESCRIPTION_FILE, dump_json(description))
     return target

@@ -68,13 +68,7 @@ def sidecars(
             **scoring,
             "Parameters": asdict(method.parameters),
         },
-        "evidence": {
-            "Sources": [out["flair"], out["t1w"], out["brain"]],
-            "Description": "What the network's latents say of being a lesion, where the anomaly score is above 0; 0 without a network.",
-            "Units": "log-odds",
-            **scoring,
-        },
-        **_of_lesions(method, out, threshold),
+        **_of_lesions(method, out, scoring, threshold),
         "regions": {
             "Sources": [out["flair"], out["t1w"], out["brain"]],
             "Description": "Where lesions lie is told from these regions.",
@@ -93,10 +87,19 @@ def sidecars(
     return described
 
 
-def _of_lesions(method: Method, out: dict[str, str], threshold: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What is said of the images between the anomaly map and the lesions."""
+def _of_lesions(
+    method: Method, out: dict[str, str], scoring: dict[str, Any], threshold: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """What is said of the images that lead from the anomaly map to the lesions."""
     decision = load_decision(method.model) if method.parameters.uses_network else LesionDecision()
     return {
+        "evidence": {
+            "Sources": [out["flair"], out["t1w"], out["brain"]],
+            "Description": "What the network's latents say of being a lesion, where the anomaly score is above 0; 0 without a network.",
+            "Units": "log-odds",
+            **scoring,
+            "LesionDecision": asdict(decision),
+        },
         "probability": {
             "Sources": [out["anomaly"]],
             "Calibration": "Logistic in the logarithm of score / threshold, 0.5 at the threshold, times the probability that the voxel's candidate is a lesion. Both follow semi-synthetic scans and phantoms; on a scanner of its own it orders voxels, no more.",
@@ -106,7 +109,6 @@ def _of_lesions(method: Method, out: dict[str, str], threshold: dict[str, Any]) 
             "Sources": [out["anomaly"], out["brain"]],
             "Type": "Lesion",
             "MinimumLesionVolume": method.min_lesion_volume,
-            **({"LesionDecision": asdict(decision)} if method.parameters.decides else {}),
             "Threshold": threshold,
         },
         "lesions": {

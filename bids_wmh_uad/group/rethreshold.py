@@ -31,8 +31,10 @@ SECONDS = 1.0
 MASK = "space-FLAIR_label-WMH_desc-{desc}_mask.nii.gz"
 
 
-def threshold_label(rule: str) -> str:
-    """The ``desc-`` of a threshold rule: letters and digits only; ``tail=2.5`` is ``tail2p5``.
+def threshold_label(rule: str, accept: float = DetectionParameters.accept) -> str:
+    """The ``desc-`` of a threshold rule, and of another ``--accept`` than the default: letters and digits only.
+
+    ``tail=2.5`` is ``tail2p5``, with ``--accept 0.7`` ``tail2p5accept0p7``.
 
     Raises
     ------
@@ -40,7 +42,10 @@ def threshold_label(rule: str) -> str:
         `errors.BAD_VALUE`, when the rule cannot be read.
     """
     name, parameter = DetectionParameters(threshold=rule).rule
-    return name + f"{parameter:.6g}".replace("-", "m").replace(".", "p").replace("+", "")
+    label = (
+        name + f"{parameter:.6g}" + (f"accept{accept:.6g}" if accept != DetectionParameters.accept else "")
+    )
+    return label.replace("-", "m").replace(".", "p").replace("+", "")
 
 
 def rethreshold(
@@ -106,7 +111,7 @@ def _rethreshold(
         parameters=parameters, decision=read_decision(summary), evidence=evidence.data,
     )  # fmt: skip
     start = str(summary).removesuffix(derivatives.OUTPUTS["summary"])
-    path = Path(start + MASK.format(desc=threshold_label(parameters.threshold)))
+    path = Path(start + MASK.format(desc=threshold_label(parameters.threshold, parameters.accept)))
     _write_mask(path, found.lesions.labels > 0, paths["anomaly"], found.measures)
     return path, found.measures, found.warnings
 

@@ -46,7 +46,7 @@ def run_group(config: GroupConfig) -> int:
     if config.group.threshold is not None:
         from bids_wmh_uad.group.rethreshold import rethreshold, threshold_label
 
-        desc = threshold_label(config.group.threshold)
+        desc = threshold_label(config.group.threshold, config.method.accept)
         summaries, masks, failures = rethreshold(config, config.group.threshold, summaries)
     rows = cohort_table(summaries, participants)
     start = f"group_desc-{desc}_" if desc else "group_"

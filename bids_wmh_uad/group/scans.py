@@ -111,14 +111,14 @@ def read_parameters(summary: Path) -> DetectionParameters:
 
 
 def read_decision(summary: Path) -> LesionDecision:
-    """The weights that a session's candidates were judged with, as its mask's sidecar has them; those without a network where it has none.
+    """The weights that a session's candidates were judged with, as its evidence's sidecar has them; those without a network where it has none.
 
     Raises
     ------
     BadDataError
         `errors.UNREADABLE_SIDECAR`, when they cannot be.
     """
-    sidecar = derivatives.sidecar_path(result_path(summary, "mask"))
+    sidecar = derivatives.sidecar_path(result_path(summary, "evidence"))
     recorded = derivatives.read_summary(sidecar).get("LesionDecision") or {}
     try:
         return LesionDecision.of(recorded)

@@ -59,16 +59,25 @@ class LesionDecision:
     typical : tuple of float
         `evidence` and latent log-odds of the phantoms' median lesion: a rejected candidate is compared with it to name
         the reason.
+
+    Raises
+    ------
+    ValueError
+        When `typical` has another length.
     """
 
-    intercept: float = 0.0
-    peak: float = 1.0
-    volume: float = 0.0
-    thickness: float = 1.0
-    white: float = 1.0
-    fluid: float = -1.0
+    intercept: float = -1.716
+    peak: float = 5.019
+    volume: float = -1.207
+    thickness: float = 2.892
+    white: float = 2.102
+    fluid: float = -7.09
     latent: tuple[float, ...] = ()
-    typical: tuple[float, ...] = (0.7, 4.0, 1.4, 0.7, 0.0, 0.0)
+    typical: tuple[float, ...] = (0.791, 4.041, 1.385, 0.908, 0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        if len(self.typical) != len(REASONS):
+            raise ValueError(f"typical has {len(self.typical)} values instead of {len(REASONS)}")
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> LesionDecision:

@@ -142,10 +142,15 @@ class _Scene:
         mask, steepness = self.tissue.mask, self.parameters.steepness
         scored = mask & (self.anomaly != 0)  # what has no score is never a lesion, even at a threshold of 0
         voxels = calibrated_probability(self.anomaly, point.levels(self.anomaly, mask), steepness)
-        # the fainter voxels around a candidate share its fate
-        nearest = np.where(judged.labels > 0, judged.labels, ndimage.maximum_filter(judged.labels, 3))
-        of_candidate = np.append(1.0, judged.probabilities)[nearest]
-        return np.where(scored, voxels * of_candidate, 0).astype(np.float32)
+        inside = judged.labels > 0
+        of_candidate = np.append(0.0, judged.probabilities)[judged.labels]
+        # the fainter voxels around candidates share the fate of the likeliest; further away there is none to share
+        around = np.where(ndimage.maximum_filter(inside, 3), ndimage.maximum_filter(of_candidate, 3), 1.0)
+        chance = np.where(inside, of_candidate, around)
+        # what reaches the threshold and belongs to none is a speck below the smallest lesion
+        speck = (voxels >= 0.5) & ~inside if self.around is not None else np.zeros_like(mask)
+        hidden = speck if self.around is None else speck | self.around.filled
+        return np.where(scored & ~hidden, voxels * chance, 0).astype(np.float32)
 
 
 def segment(
@@ -229,7 +234,7 @@ def _segment(
     lower, upper = (total_volume_ml(probability >= level, affine) for level in INTERVAL)
     shifted = [scene.volume_ml(point.moved(share)) for share in (-0.2, 0.2)]
     volume = total_volume_ml(lesions.labels, affine)
-    unstable = volume > 0 and shifted[0] > parameters.unstable_ratio * shifted[1]
+    unstable = shifted[0] > parameters.unstable_ratio * shifted[1]
     _, near_ml = place_lesions(lesions.labels, landmarks, spacing)
     measures = {
         "wmh_volume_ml": round(volume, 4),

@@ -97,8 +97,8 @@ def save_model(model: SiamesePatchAutoEncoder, directory: str | Path, metadata: 
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "versions": _versions(),
     }
-    (target / DECISION_FILE).unlink(missing_ok=True)  # it was for other weights
     write_atomically(target / WEIGHTS_FILE, weights)
+    (target / DECISION_FILE).unlink(missing_ok=True)  # it was for other weights
     write_atomically(target / DESCRIPTION_FILE, dump_json(description))
     return target
 

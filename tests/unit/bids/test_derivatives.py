@@ -321,15 +321,15 @@ def test_the_anomaly_maps_sidecar_names_a_model_only_if_the_score_uses_one(tmp_p
 
 @pytest.mark.parametrize("threshold", ["tail=2", "gm"])
 @pytest.mark.parametrize("score", SCORES)
-def test_the_masks_sidecar_has_the_decision_that_was_used(tmp_path: Path, score: str, threshold: str) -> None:
+def test_the_evidences_sidecar_has_the_decision_whatever_the_rule(
+    tmp_path: Path, score: str, threshold: str
+) -> None:
     session = Session("1", None, tmp_path / "sub-1_FLAIR.nii.gz", tmp_path / "sub-1_T1w.nii.gz")
     contrasts: dict[str, dict[str, Any]] = {"flair": {}, "t1w": {}}
     method = Method(score=score, threshold=threshold)
     said = sidecars(session, tmp_path, method, "7", sidecar_one_class(method), contrasts, {}, "cpu")
-    assert ("LesionDecision" in said["mask"]) is method.parameters.decides
-    if method.parameters.decides:
-        used = load_decision("default") if score == "directed" else LesionDecision()
-        recorded = json.loads(files.dump_json(said["mask"]["LesionDecision"]))
-        assert LesionDecision.of(recorded) == used
+    used = LesionDecision() if score == "brightness" else load_decision("default")
+    recorded = json.loads(files.dump_json(said["evidence"]["LesionDecision"]))
+    assert LesionDecision.of(recorded) == used
     uri = derivatives.derivative_uri(session, "regions")
     assert uri in said["rejected"]["Sources"]

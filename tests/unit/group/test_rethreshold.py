@@ -98,7 +98,7 @@ def judged_session(out: Path, rule: str) -> tuple[Path, dict[str, Any]]:
     ).run(cwd=str(out / "z")).outputs  # fmt: skip
     labels = np.asanyarray(nib.load(step.lesions).dataobj)
     save(result_path(path, "mask"), (labels > 0).astype(np.uint8))
-    sidecar = derivatives.sidecar_path(result_path(path, "mask"))
+    sidecar = derivatives.sidecar_path(result_path(path, "evidence"))
     sidecar.write_text(json.dumps({"LesionDecision": asdict(WEIGHTS)}))
     return path, step.measures
 
@@ -109,11 +109,14 @@ def test_the_sessions_own_rule_gives_its_own_mask_and_numbers(tmp_path: Path) ->
     assert measures["lesion_count"] > 1
     assert measures["rejected_count"] > 1
     method = Method(min_lesion_volume=3.0, accept=0.4)
-    new = Path(str(path).replace(derivatives.OUTPUTS["summary"], MASK.format(desc=threshold_label(rule))))
+    label = threshold_label(rule, method.accept)
+    assert label == "tail1p5accept0p4"
+    new = Path(str(path).replace(derivatives.OUTPUTS["summary"], MASK.format(desc=label)))
 
     def again(**changes: Any) -> pd.Series:
-        assert group.run_group(config(tmp_path, method=replace(method, **changes), threshold=rule)) == EXIT_OK
-        return table(tmp_path / f"group_desc-{threshold_label(rule)}_wmh.tsv").iloc[0]
+        chosen = replace(method, **changes)
+        assert group.run_group(config(tmp_path, method=chosen, threshold=rule)) == EXIT_OK
+        return table(tmp_path / f"group_desc-{threshold_label(rule, chosen.accept)}_wmh.tsv").iloc[0]
 
     row, own = again(), np.asanyarray(nib.load(result_path(path, "mask")).dataobj)
     np.testing.assert_array_equal(nib.load(new).dataobj, own)
@@ -127,7 +130,7 @@ def test_the_sessions_own_rule_gives_its_own_mask_and_numbers(tmp_path: Path) ->
     assert again()["lesion_count"] == "0"
     save(result_path(path, "evidence"), np.full(SHAPE, 50, np.float32))
     assert int(again()["lesion_count"]) > measures["lesion_count"]
-    derivatives.sidecar_path(result_path(path, "mask")).write_text(
+    derivatives.sidecar_path(result_path(path, "evidence")).write_text(
         json.dumps({"LesionDecision": asdict(LesionDecision(intercept=-99))})
     )
     assert again()["lesion_count"] == "0"
@@ -136,10 +139,12 @@ def test_the_sessions_own_rule_gives_its_own_mask_and_numbers(tmp_path: Path) ->
 @pytest.mark.parametrize("recorded", [{"bias": 1}, {"peak": "x"}, [1]])
 def test_a_decision_that_cannot_be_read_is_said(tmp_path: Path, recorded: Any) -> None:
     path = write_session(tmp_path, "1")
-    derivatives.sidecar_path(result_path(path, "mask")).write_text(json.dumps({"LesionDecision": recorded}))
+    derivatives.sidecar_path(result_path(path, "evidence")).write_text(
+        json.dumps({"LesionDecision": recorded})
+    )
     assert group.run_group(config(tmp_path, threshold="tail=2")) == EXIT_SESSION_FAILED
     reason = table(tmp_path / "group_desc-tail2_wmh.tsv")["reason"][0]
-    assert derivatives.sidecar_path(result_path(path, "mask")).name in reason
+    assert derivatives.sidecar_path(result_path(path, "evidence")).name in reason
 
 
 def test_results_that_cannot_be_used_fail_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

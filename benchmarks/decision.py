@@ -56,7 +56,7 @@ IMPRINT_SEED, IMPRINTS_PER_BAND = 1, 5
 """Of the imprinted scans to learn from; those that `detection.py` judges by have another seed."""
 LESION_SHARE = 0.2
 """A candidate is a lesion if at least so much of it is one, and is none if nothing is; those between are left out."""
-NAMES = ("peak", "volume", "thickness", "white", "fluid")
+NAMES = ("peak", "volume", "thickness", "white", "fluid", "between")
 """The evidence without a network, in the order of `evidence`."""
 PERSONS = ("P14", "P18", "cs26")
 RANDOM_ENCODERS = 3
@@ -72,7 +72,7 @@ class Candidates:
         ``phantom``, or the person.
     real : (n,) bool array
         Whether the lesions are a person's own.
-    evidence : (n, 5) array
+    evidence : (n, 6) array
         In the order of `NAMES`.
     lesion : (n,) bool array
     latents : dict of str to (n, p, d) array
@@ -105,7 +105,7 @@ def candidates_of(case: Case) -> Candidates:
     anomaly, _ = program_map(case, 0, "directed")
     params, tissue, spacing = DetectionParameters(), case.tissue, voxel_sizes(case.affine)
     point = operating_point(params, anomaly, tissue.mask, tissue.likely_grey)
-    around = Surroundings.of(tissue, case.landmarks, spacing)
+    around = Surroundings.of(tissue, case.landmarks, case.affine)
     above = point.apply(anomaly, tissue.mask) & ~around.filled
     labels = label_lesions(above, case.affine, params.min_lesion_volume)
     found = describe_candidates(labels, anomaly, point.value, around, spacing)

@@ -42,7 +42,7 @@ def _cell(value: Any) -> str:
 
 TABLE_COLUMNS = (
     "index", "name", "region", "ventricle_distance_mm", "volume_mm3", "n_voxels", "x", "y", "z", "mean_score", "max_score",
-    "probability", "reason", "peak", "thickness_mm", "white", "fluid", "latent",
+    "probability", "reason", "peak", "thickness_mm", "white", "fluid", "between", "latent",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from bids_wmh_uad.core.image.volume import bounding_box
+from bids_wmh_uad.core.image.volume import Orientation, bounding_box, voxel_sizes
 from bids_wmh_uad.core.lesion.landmarks import Landmark
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 RIM_MM = 2.0
 """Depth of the rim that tells what surrounds a candidate, mm: beyond partial volume, within the same tissue."""
+BETWEEN_MM = 12.0
+"""Widest gap from ventricle to ventricle across the midline, mm: septum and fornix lie in it."""
 TOP_VOXELS = 8
 """Voxels of a candidate whose latents are asked: the brightest, at whose patches' centres the lesion is."""
 CLOSING_MM = 3.0
@@ -36,14 +38,18 @@ class Surroundings:
         Fluid anywhere, the filled ventricles, and what lies outside the brain.
     white : (X, Y, Z) bool array
         White matter: brighter on T1w than halfway between grey and white matter.
+    between : (X, Y, Z) bool array
+        What has ventricles on its left and on its right, less than `BETWEEN_MM` apart: septum, fornix, and what lies
+        under the corpus callosum.
     """
 
     filled: NDArray[np.bool_]
     fluid: NDArray[np.bool_]
     white: NDArray[np.bool_]
+    between: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, tissue: Tissue, landmarks: NDArray[np.integer], spacing: Spacing) -> Surroundings:
+    def of(cls, tissue: Tissue, landmarks: NDArray[np.integer], affine: NDArray[np.float64]) -> Surroundings:
         """Find fluid and white matter of a scan.
 
         Parameters
@@ -51,8 +57,8 @@ class Surroundings:
         tissue : Tissue
         landmarks : (X, Y, Z) integer array
             From `landmarks.map_landmarks`.
-        spacing : three floats
-            Voxel sizes, mm.
+        affine : (4, 4) array
+            Voxel to world, mm: the axis closest to left and right is the one across the midline.
 
         Raises
         ------
@@ -60,9 +66,23 @@ class Surroundings:
             `errors.TOO_FEW_VOXELS`, when no grey matter lies in the brain.
         """
         _, darkest, white = tissue.levels()
-        filled = fill_ventricles(landmarks == Landmark.VENTRICLES, spacing)
+        spacing, ventricles = voxel_sizes(affine), landmarks == Landmark.VENTRICLES
+        filled = fill_ventricles(ventricles, spacing)
         fluid = filled | ~tissue.mask | (tissue.t1w_z < darkest) & (tissue.flair_z < 0)
-        return cls(filled, fluid, tissue.mask & (tissue.t1w_z > white) & ~filled)
+        across = Orientation.from_affine(affine).axes[0]
+        between = _between(ventricles, across, spacing[across])
+        return cls(filled, fluid, tissue.mask & (tissue.t1w_z > white) & ~filled, between)
+
+
+def _between(ventricles: NDArray[np.bool_], axis: int, spacing: float) -> NDArray[np.bool_]:
+    """What has ventricles on both sides along an axis, with at most `BETWEEN_MM` from one to the other."""
+    gap = max(1, round(BETWEEN_MM / spacing))
+    line = np.ones([gap + 1 if other == axis else 1 for other in range(3)])
+    margin = [(gap + 1, gap + 1) if other == axis else (0, 0) for other in range(3)]
+    closed = ndimage.binary_closing(np.pad(ventricles, margin), line)
+    inner = tuple(slice(low, -high if high else None) for low, high in margin)
+    between: NDArray[np.bool_] = closed[inner]
+    return between
 
 
 def fill_ventricles(ventricles: NDArray[np.bool_], spacing: Spacing) -> NDArray[np.bool_]:
@@ -112,6 +132,8 @@ class Candidate:
         Share of white matter in its rim, in [0, 1].
     fluid : float
         Share of fluid, and of what lies outside the brain, in its rim, in [0, 1].
+    between : float
+        Share of it that has ventricles on both sides, in [0, 1].
     latent : float
         What the latents of its highest `TOP_VOXELS` scores say of being a lesion, log-odds; 0 without a network.
     """
@@ -121,6 +143,7 @@ class Candidate:
     thickness_mm: float
     white: float
     fluid: float
+    between: float = 0.0
     latent: float = 0.0
 
 
@@ -168,12 +191,18 @@ def describe_candidates(
 
 def _shape(
     own: NDArray[np.bool_], near: tuple[slice, ...], around: Surroundings, sampling: NDArray[np.float64]
-) -> tuple[float, float, float, float]:
-    """Volume, thickness, and the shares of white matter and fluid in the rim."""
+) -> tuple[float, float, float, float, float]:
+    """Volume, thickness, the shares of white matter and fluid in the rim, and of what lies between the ventricles."""
     outside = ndimage.distance_transform_edt(~own, sampling=sampling)
     rim = (outside > 0) & (outside <= RIM_MM * (1 + 1e-6))
     depth = ndimage.distance_transform_edt(np.pad(own, 1), sampling=sampling).max()
     white, fluid = (
         float(part[near][rim].mean()) if rim.any() else 0.0 for part in (around.white, around.fluid)
     )
-    return float(own.sum() * sampling.prod()), 2 * float(depth), white, fluid
+    return (
+        float(own.sum() * sampling.prod()),
+        2 * float(depth),
+        white,
+        fluid,
+        float(around.between[near][own].mean()),
+    )

@@ -19,6 +19,7 @@ REASONS = {
     "thickness": "thin",
     "white": "little white matter around",
     "fluid": "fluid around",
+    "between": "between the ventricles",
     "latent": "looks like normal tissue to the network",
 }
 """What a user reads of the evidence that speaks most against a candidate."""
@@ -37,6 +38,7 @@ def evidence(candidate: Candidate) -> dict[str, float]:
         "thickness": math.log(candidate.thickness_mm),
         "white": candidate.white,
         "fluid": candidate.fluid,
+        "between": candidate.between,
     }
 
 
@@ -52,7 +54,7 @@ class LesionDecision:
     ----------
     intercept : float
         Log-odds where all else is 0.
-    peak, volume, thickness, white, fluid : float
+    peak, volume, thickness, white, fluid, between : float
         Log-odds for each unit of `evidence`.
     latent : tuple of float
         Log-odds for each unit of a patch's latents (`Candidate.latent` is the sum); empty without a network.
@@ -66,14 +68,15 @@ class LesionDecision:
         When `typical` has another length.
     """
 
-    intercept: float = -1.716
-    peak: float = 5.019
-    volume: float = -1.207
-    thickness: float = 2.892
-    white: float = 2.102
-    fluid: float = -7.09
+    intercept: float = -1.701
+    peak: float = 5.162
+    volume: float = -1.188
+    thickness: float = 2.765
+    white: float = 2.109
+    fluid: float = -2.521
+    between: float = -14.171
     latent: tuple[float, ...] = ()
-    typical: tuple[float, ...] = (0.791, 4.041, 1.385, 0.908, 0.0, 0.0)
+    typical: tuple[float, ...] = (0.791, 4.041, 1.385, 0.908, 0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
         if len(self.typical) != len(REASONS):

@@ -222,7 +222,7 @@ def _segment(
     """The same of a scan that ends where the brain does: half of a field of view is air."""
     spacing = voxel_sizes(affine)
     point = operating_point(parameters, anomaly, tissue.mask, tissue.likely_grey)
-    around = Surroundings.of(tissue, landmarks, spacing) if parameters.decides else None
+    around = Surroundings.of(tissue, landmarks, affine) if parameters.decides else None
     scene = _Scene(anomaly, tissue, affine, parameters, around, decision, evidence)
     judged = scene.judge(point)
     accepted = judged.accepted(parameters.accept)

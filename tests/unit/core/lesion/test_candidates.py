@@ -144,7 +144,7 @@ def test_surroundings_of_a_scan() -> None:
     landmarks[10:12, 7:9, 5:7], flair[10:12, 7:9, 5:7], t1w[10:12, 7:9, 5:7] = 0, 5, -4  # plexus
     flair[16, 8, 6], t1w[16, 8, 6] = 5, -10  # a lesion, dark on T1w like fluid
     t1w[6, 8, 6] = flair[6, 8, 6] = -10  # fluid elsewhere
-    around = Surroundings.of(Tissue(flair, t1w, mask, grey), landmarks, (1, 1, 1))
+    around = Surroundings.of(Tissue(flair, t1w, mask, grey), landmarks, np.eye(4))
     np.testing.assert_array_equal(around.filled, inside)
     expected = inside | ~mask
     expected[6, 8, 6] = True
@@ -152,6 +152,24 @@ def test_surroundings_of_a_scan() -> None:
     assert around.white[7, 8, 6]
     assert not around.white[2, 8, 6]  # grey
     assert not (around.white & (around.fluid | (t1w < -1))).any()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_between_is_what_has_ventricles_on_its_left_and_right(axis: int) -> None:
+    """Two ventricles 8 mm apart across the midline, wherever the image keeps left and right; a third is too far."""
+    shape, landmarks = (60, 20, 14), np.zeros((60, 20, 14), np.uint8)
+    for start, stop in ((5, 10), (18, 23), (50, 55)):
+        landmarks[start:stop, 5:12, 4:9] = Landmark.VENTRICLES
+    tissue = np.zeros(shape, np.float32)
+    order = np.roll(np.arange(3), axis)
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[:, order]
+    turned = [np.transpose(part, order) for part in (tissue, tissue - 1, tissue == 0, tissue + 1, landmarks)]
+    around = Surroundings.of(Tissue(*turned[:4]), turned[4], affine)
+    between = np.transpose(around.between, np.argsort(order)) & (landmarks == 0)
+    expected = np.zeros(shape, bool)
+    expected[10:18, 5:12, 4:9] = True
+    np.testing.assert_array_equal(between, expected)
 
 
 # ------------------------------------------------------------------- candidates
@@ -163,7 +181,7 @@ def scene(
     """No candidate; fluid where x is small, white matter where it is large, neither in the middle plane."""
     x = np.indices(shape)[0]
     none = np.zeros(shape, bool)
-    around = Surroundings(none, x < shape[0] // 2, x > shape[0] // 2)
+    around = Surroundings(none, x < shape[0] // 2, x > shape[0] // 2, none)
     return np.zeros(shape, np.int32), np.ones(shape, np.float32), around
 
 
@@ -218,7 +236,7 @@ def test_a_ball_is_as_thick_as_its_diameter(spacing: tuple[float, ...], radius: 
     where = grid(spacing)
     labels = ellipsoid(where, (0, 0, 0), (radius,) * 3).astype(np.int32)
     none = np.zeros(labels.shape, bool)
-    around = Surroundings(none, none, none)
+    around = Surroundings(none, none, none, none)
     (found,) = describe_candidates(labels, np.ones(labels.shape, np.float32), 1.0, around, spacing)
     assert found.thickness_mm == pytest.approx(2 * radius, abs=2 * max(spacing))
     assert found.volume_mm3 == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.2)
@@ -254,7 +272,7 @@ def test_candidates_come_in_the_order_of_their_labels(seed: int, spacing: tuple[
     labels = labels.astype(np.int32)
     anomaly, evidence = (rng.random(labels.shape).astype(np.float32) for _ in range(2))
     fluid, white = rng.random((2, *labels.shape)) < 0.4
-    around = Surroundings(np.zeros_like(fluid), fluid, white)
+    around = Surroundings(np.zeros_like(fluid), fluid, white, white)
     found = describe_candidates(labels, anomaly, 0.5, around, spacing, evidence)
     assert len(found) == count
     turned = np.where(labels > 0, count + 1 - labels, 0).astype(np.int32)

@@ -50,7 +50,7 @@ class Scene:
 
     @property
     def filled(self) -> NDArray[Any]:
-        return Surroundings.of(self.tissue, self.landmarks, SPACING).filled
+        return Surroundings.of(self.tissue, self.landmarks, self.affine).filled
 
     def segment(self, threshold: str, smallest: float = 0.0, **options: Any) -> Segmentation:
         given = {name: options.pop(name) for name in ("decision", "evidence") if name in options}

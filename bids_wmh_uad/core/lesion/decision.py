@@ -6,8 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from bids_wmh_uad.core.lesion.candidates import Candidate
 
@@ -40,6 +44,11 @@ def evidence(candidate: Candidate) -> dict[str, float]:
         "fluid": candidate.fluid,
         "between": candidate.between,
     }
+
+
+def evidence_names() -> tuple[str, ...]:
+    """Names of the evidence without the network's, in the order of `evidence`."""
+    return tuple(name for name in REASONS if name != "latent")
 
 
 @dataclass(frozen=True)
@@ -102,10 +111,28 @@ class LesionDecision:
         odds = self.intercept + sum(self._parts(evidence(candidate), candidate.latent).values())
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, odds))))  # beyond, 1 itself would come out
 
+    def probability_of_peak(self, peak: NDArray[Any]) -> NDArray[np.float64]:
+        """Probability of candidates of which only the peak is known, in thresholds; else they are typical lesions.
+
+        Parameters
+        ----------
+        peak : array
+            Above 0.
+
+        Returns
+        -------
+        float64 array of the same shape
+        """
+        typical = dict(zip(evidence_names(), self.typical, strict=False))
+        others = self._parts(typical | {"peak": 0.0}, self.typical[-1])
+        odds = self.intercept + sum(others.values()) + self.peak * np.log(np.minimum(peak, HIGHEST_PEAK))
+        chance: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(odds, -30.0, 30.0)))
+        return chance
+
     def reason(self, candidate: Candidate) -> str:
         """Name what speaks most against a candidate, in comparison with the typical lesion: one of `REASONS`."""
         own = evidence(candidate)
-        typical = self._parts(dict(zip(own, self.typical, strict=False)), self.typical[-1])
+        typical = self._parts(dict(zip(evidence_names(), self.typical, strict=False)), self.typical[-1])
         parts = self._parts(own, candidate.latent)
         return REASONS[min(parts, key=lambda name: parts[name] - typical[name])]
 

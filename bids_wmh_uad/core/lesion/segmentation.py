@@ -142,14 +142,16 @@ class _Scene:
         mask, steepness = self.tissue.mask, self.parameters.steepness
         scored = mask & (self.anomaly != 0)  # what has no score is never a lesion, even at a threshold of 0
         voxels = calibrated_probability(self.anomaly, point.levels(self.anomaly, mask), steepness)
+        if self.around is None:
+            return np.where(scored, voxels, 0).astype(np.float32)
         inside = judged.labels > 0
         of_candidate = np.append(0.0, judged.probabilities)[judged.labels]
-        # the fainter voxels around candidates share the fate of the likeliest; further away there is none to share
-        around = np.where(ndimage.maximum_filter(inside, 3), ndimage.maximum_filter(of_candidate, 3), 1.0)
-        chance = np.where(inside, of_candidate, around)
+        # the fainter voxels around candidates share the fate of the likeliest; further away each is its own
+        alone = self.decision.probability_of_peak(np.maximum(self.anomaly, 1e-30) / max(point.value, 1e-30))
+        near = np.where(ndimage.maximum_filter(inside, 3), ndimage.maximum_filter(of_candidate, 3), alone)
+        chance = np.where(inside, of_candidate, near)
         # what reaches the threshold and belongs to none is a speck below the smallest lesion
-        speck = (voxels >= 0.5) & ~inside if self.around is not None else np.zeros_like(mask)
-        hidden = speck if self.around is None else speck | self.around.filled
+        hidden = self.around.filled | (voxels >= 0.5) & ~inside
         return np.where(scored & ~hidden, voxels * chance, 0).astype(np.float32)
 
 

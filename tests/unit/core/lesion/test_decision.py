@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,3 +165,11 @@ def test_weights_and_evidence_have_the_same_names_and_every_piece_a_reason() -> 
     assert [*names, "latent"] == list(REASONS)
     assert all(hasattr(LesionDecision(), name) for name in names)
     assert len(LesionDecision().typical) == len(REASONS)
+
+
+def test_the_probability_of_a_peak_is_that_of_the_typical_lesion_with_it() -> None:
+    decision = LesionDecision(typical=(*evidence(TYPICAL).values(), 0.0))
+    peaks = np.array([0.2, 1.0, 3.0, 1e9])
+    expected = [decision.probability(replace(TYPICAL, peak=float(peak))) for peak in peaks]
+    np.testing.assert_allclose(decision.probability_of_peak(peaks), expected, rtol=1e-6)
+    assert np.all(np.diff(expected) >= 0)

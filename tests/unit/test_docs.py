@@ -14,10 +14,10 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGES.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 FOREIGN_OPTIONS = {
     *("--index-url", "--n-subjects", "--n-controls", "--standalone", "--nproc-per-node"),
-    "--against",
+    *("--against", "--table"),
     *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--time", "--requeue"),
 }
-"""Options of pip, of ``python -m bids_wmh_uad.phantom``, of torchrun, of benchmarks/same_outputs.py and of sbatch."""
+"""Options of pip, of ``python -m bids_wmh_uad.phantom``, of torchrun, of benchmarks/ and of sbatch."""
 CONTAINER_PAGES = ("README", "docker", "apptainer", "slurm", "boutiques", "openneuro")
 CONTAINER_OPTIONS = {
     *(

@@ -172,7 +172,8 @@ def measure(case: Case, detection: Detection) -> dict[str, float]:
     lesion = case.lesion & inside
     ranking = Ranking.of(score[inside], lesion[inside])
     lesions = lesion_detection(found, lesion)
-    ends = measures["volume_ml_threshold_minus20"], measures["volume_ml_threshold_plus20"]
+    least = abs(np.linalg.det(case.affine[:3, :3])) / 1000  # one voxel: where nothing is found, nothing moves
+    ends = [max(measures[f"volume_ml_threshold_{end}"], least) for end in ("minus20", "plus20")]
     return {
         "ap": ranking.average_precision(),
         "auroc": ranking.auroc(),
@@ -184,7 +185,7 @@ def measure(case: Case, detection: Detection) -> dict[str, float]:
         "false_ml": total_volume_ml(found & ~lesion, case.affine),
         "volume_ratio": float(found.sum() / max(1, lesion.sum())),
         "covered": float(measures["volume_ml_lower"] <= case.volume_ml <= measures["volume_ml_upper"]),
-        "threshold_ratio": ends[0] / ends[1] if ends[1] > 0 else np.nan,
+        "threshold_ratio": float(ends[0] / ends[1]),
     }
 
 
@@ -202,7 +203,7 @@ def run(case: Case, name: str, seeds: Sequence[int]) -> dict[str, Any]:
     used = seeds[:1] if name in SEEDLESS else seeds
     maps = [DETECTORS[name](case, seed) for seed in used]
     rows = [measure(case, score) for score in maps]
-    means = {key: float(np.nanmean([row[key] for row in rows] or [0.0])) for key in rows[0]}
+    means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     worst = min(row["ap"] for row in rows)
     return {
         "case": case.name,
@@ -286,7 +287,7 @@ def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, f
             own = [row for row in rows if row["group"] == group and row["detector"] == name]
             if own:
                 keys = ("false_ml", "lesion_free") if group == "control" else MEASURES
-                means = {key: round(float(np.nanmean([row[key] for row in own])), 4) for key in keys}
+                means = {key: round(float(np.mean([row[key] for row in own])), 4) for key in keys}
                 table.setdefault(group, {})[name] = {**means, "scans": len(own)}
     return table
 

@@ -19,7 +19,6 @@ IN_VENTRICLES = "in the ventricles"
 """Reason of what lies inside the ventricles: no candidate there is a lesion, whatever its probability."""
 REASONS = {
     "peak": "faint",
-    "volume": "small",
     "thickness": "thin",
     "white": "little white matter around",
     "fluid": "fluid around",
@@ -34,11 +33,11 @@ HIGHEST_PEAK = 20.0
 def evidence(candidate: Candidate) -> dict[str, float]:
     """Give what the decision looks at, by the names of `LesionDecision`'s weights.
 
-    Sizes and scores enter as logarithms: twice as bright is as much more, whatever the size.
+    Thickness and peak enter as logarithms: twice as bright is as much more, whatever the size. The volume does not enter:
+    beside the thickness its weight came out below 0, and a confluent lesion was rejected for its size.
     """
     return {
         "peak": math.log(min(candidate.peak, HIGHEST_PEAK)),
-        "volume": math.log(candidate.volume_mm3),
         "thickness": math.log(candidate.thickness_mm),
         "white": candidate.white,
         "fluid": candidate.fluid,
@@ -63,7 +62,7 @@ class LesionDecision:
     ----------
     intercept : float
         Log-odds where all else is 0.
-    peak, volume, thickness, white, fluid, between : float
+    peak, thickness, white, fluid, between : float
         Log-odds for each unit of `evidence`.
     latent : tuple of float
         Log-odds for each unit of a patch's latents (`Candidate.latent` is the sum); empty without a network.
@@ -77,15 +76,14 @@ class LesionDecision:
         When `typical` has another length.
     """
 
-    intercept: float = -1.701
-    peak: float = 5.162
-    volume: float = -1.188
-    thickness: float = 2.765
-    white: float = 2.109
-    fluid: float = -2.521
-    between: float = -14.171
+    intercept: float = -2.024
+    peak: float = 3.863
+    thickness: float = -0.547
+    white: float = 2.267
+    fluid: float = -3.017
+    between: float = -15.624
     latent: tuple[float, ...] = ()
-    typical: tuple[float, ...] = (0.791, 4.041, 1.385, 0.908, 0.0, 0.0, 0.0)
+    typical: tuple[float, ...] = (0.791, 1.385, 0.908, 0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
         if len(self.typical) != len(REASONS):

@@ -20,11 +20,11 @@ from bids_wmh_uad.core.lesion.decision import (
     LesionDecision,
     evidence,
 )
+from bids_wmh_uad.models import load_decision
 
 TYPICAL = Candidate(peak=2.0, volume_mm3=60.0, thickness_mm=4.0, white=0.7, fluid=0.05, latent=1.0)
 PIECES = {
     "peak": "peak",
-    "volume": "volume_mm3",
     "thickness": "thickness_mm",
     "white": "white",
     "fluid": "fluid",
@@ -52,7 +52,7 @@ decisions = st.builds(
 def trained() -> LesionDecision:
     """All pieces weigh, and the typical lesion is `TYPICAL`."""
     return LesionDecision(
-        intercept=-4, peak=1, volume=1, thickness=1, white=2, fluid=-3, latent=(1.0,),
+        intercept=-4, peak=1, thickness=1, white=2, fluid=-3, latent=(1.0,),
         typical=(*evidence(TYPICAL).values(), TYPICAL.latent),
     )  # fmt: skip
 
@@ -99,7 +99,6 @@ def test_a_peak_beyond_the_highest_says_no_more() -> None:
     ("piece", "worse"),
     [
         ("peak", {"peak": 1.0}),
-        ("volume", {"volume_mm3": 5.0}),
         ("thickness", {"thickness_mm": 1.0}),
         ("white", {"white": 0.0}),
         ("fluid", {"fluid": 0.9}),
@@ -173,3 +172,15 @@ def test_the_probability_of_a_peak_is_that_of_the_typical_lesion_with_it() -> No
     expected = [decision.probability(replace(TYPICAL, peak=float(peak))) for peak in peaks]
     np.testing.assert_allclose(decision.probability_of_peak(peaks), expected, rtol=1e-6)
     assert np.all(np.diff(expected) >= 0)
+
+
+@pytest.mark.parametrize("decision", [LesionDecision(), load_decision("default")])
+def test_what_makes_a_lesion_plainer_never_speaks_against_it(decision: LesionDecision) -> None:
+    """A confluent lesion was once rejected for its size: shipped weights have the signs that their names promise."""
+    assert decision.peak > 0
+    assert decision.thickness > 0
+    assert decision.white > 0
+    assert decision.fluid <= 0
+    assert decision.between <= 0
+    grown = replace(TYPICAL, volume_mm3=20_000.0, thickness_mm=12.0, peak=4.0, latent=0.0)
+    assert decision.probability(grown) > decision.probability(replace(TYPICAL, latent=0.0)) > 0.5

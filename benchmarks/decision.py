@@ -12,7 +12,7 @@ lesions and the rest. The weights are those of a logistic regression on standard
 Judged leaving one person out (P14, P18, cs26; phantoms always learnt from), on what nobody imprinted: the
 candidates of the five real sessions, by their manual masks. Area under the ROC curve, average precision, and precision and recall at 0.5, for
 
-- ``peak`` alone, ``peak`` and thickness, all evidence without a network;
+- ``peak`` alone, ``peak`` and white matter around, all evidence without a network;
 - the same with the mean latents of a candidate's brightest voxels, by the shipped encoder and by untrained ones;
 - ``one_class``: the same with the latents' surprise under a One-Class SVM of normal bright structures in their place.
 
@@ -56,7 +56,7 @@ IMPRINT_SEED, IMPRINTS_PER_BAND = 1, 5
 """Of the imprinted scans to learn from; those that `detection.py` judges by have another seed."""
 LESION_SHARE = 0.2
 """A candidate is a lesion if at least so much of it is one, and is none if nothing is; those between are left out."""
-NAMES = ("peak", "thickness", "white", "fluid", "between")
+NAMES = ("peak", "white", "fluid", "between")
 """The evidence without a network, in the order of `evidence`."""
 PERSONS = ("P14", "P18", "cs26")
 RANDOM_ENCODERS = 3
@@ -72,7 +72,7 @@ class Candidates:
         ``phantom``, or the person.
     real : (n,) bool array
         Whether the lesions are a person's own.
-    evidence : (n, 5) array
+    evidence : (n, 4) array
         In the order of `NAMES`.
     lesion : (n,) bool array
     latents : dict of str to (n, p, d) array
@@ -229,7 +229,7 @@ def main() -> None:
     }
     table = {}
     if found.real.any():
-        table |= {"peak": judged(found, ("peak",), None), "peak, thickness": judged(found, NAMES[:2], None)}
+        table |= {"peak": judged(found, ("peak",), None), "peak, white": judged(found, NAMES[:2], None)}
         table |= {"no network": judged(found, NAMES, None)}
         for name in found.latents:
             table[f"latents, {name}"] = judged(found, NAMES, name)

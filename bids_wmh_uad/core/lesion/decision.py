@@ -19,7 +19,6 @@ IN_VENTRICLES = "in the ventricles"
 """Reason of what lies inside the ventricles: no candidate there is a lesion, whatever its probability."""
 REASONS = {
     "peak": "faint",
-    "thickness": "thin",
     "white": "little white matter around",
     "fluid": "fluid around",
     "between": "between the ventricles",
@@ -33,12 +32,11 @@ HIGHEST_PEAK = 20.0
 def evidence(candidate: Candidate) -> dict[str, float]:
     """Give what the decision looks at, by the names of `LesionDecision`'s weights.
 
-    Thickness and peak enter as logarithms: twice as bright is as much more, whatever the size. The volume does not enter:
-    beside the thickness its weight came out below 0, and a confluent lesion was rejected for its size.
+    The peak enters as a logarithm: twice as bright is as much more, however bright. Volume and thickness do not enter: they
+    tell little more than the peak, and with weights below 0 they had confluent lesions rejected for their size.
     """
     return {
         "peak": math.log(min(candidate.peak, HIGHEST_PEAK)),
-        "thickness": math.log(candidate.thickness_mm),
         "white": candidate.white,
         "fluid": candidate.fluid,
         "between": candidate.between,
@@ -62,7 +60,7 @@ class LesionDecision:
     ----------
     intercept : float
         Log-odds where all else is 0.
-    peak, thickness, white, fluid, between : float
+    peak, white, fluid, between : float
         Log-odds for each unit of `evidence`.
     latent : tuple of float
         Log-odds for each unit of a patch's latents (`Candidate.latent` is the sum); empty without a network.
@@ -76,14 +74,13 @@ class LesionDecision:
         When `typical` has another length.
     """
 
-    intercept: float = -2.024
-    peak: float = 3.863
-    thickness: float = -0.547
-    white: float = 2.267
-    fluid: float = -3.017
-    between: float = -15.624
+    intercept: float = -2.396
+    peak: float = 3.298
+    white: float = 2.329
+    fluid: float = -2.51
+    between: float = -15.548
     latent: tuple[float, ...] = ()
-    typical: tuple[float, ...] = (0.791, 1.385, 0.908, 0.0, 0.0, 0.0)
+    typical: tuple[float, ...] = (0.791, 0.908, 0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
         if len(self.typical) != len(REASONS):

@@ -25,7 +25,6 @@ from bids_wmh_uad.models import load_decision
 TYPICAL = Candidate(peak=2.0, volume_mm3=60.0, thickness_mm=4.0, white=0.7, fluid=0.05, latent=1.0)
 PIECES = {
     "peak": "peak",
-    "thickness": "thickness_mm",
     "white": "white",
     "fluid": "fluid",
 }
@@ -52,7 +51,7 @@ decisions = st.builds(
 def trained() -> LesionDecision:
     """All pieces weigh, and the typical lesion is `TYPICAL`."""
     return LesionDecision(
-        intercept=-4, peak=1, thickness=1, white=2, fluid=-3, latent=(1.0,),
+        intercept=-4, peak=1, white=2, fluid=-3, latent=(1.0,),
         typical=(*evidence(TYPICAL).values(), TYPICAL.latent),
     )  # fmt: skip
 
@@ -99,7 +98,6 @@ def test_a_peak_beyond_the_highest_says_no_more() -> None:
     ("piece", "worse"),
     [
         ("peak", {"peak": 1.0}),
-        ("thickness", {"thickness_mm": 1.0}),
         ("white", {"white": 0.0}),
         ("fluid", {"fluid": 0.9}),
         ("latent", {"latent": -2.0}),
@@ -178,7 +176,6 @@ def test_the_probability_of_a_peak_is_that_of_the_typical_lesion_with_it() -> No
 def test_what_makes_a_lesion_plainer_never_speaks_against_it(decision: LesionDecision) -> None:
     """A confluent lesion was once rejected for its size: shipped weights have the signs that their names promise."""
     assert decision.peak > 0
-    assert decision.thickness > 0
     assert decision.white > 0
     assert decision.fluid <= 0
     assert decision.between <= 0

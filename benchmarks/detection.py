@@ -10,9 +10,9 @@ and are always there:
 - ``excess_context``: the square root of (FLAIR above its grey-matter 90th percentile, sigma 0.7) x (the
   same at sigma 3).
 
-The others: ``directed`` (the program's default), ``brightness`` (the same without its latent factor),
-``directed_random`` (the same with weights that nobody trained: training must help), ``latent`` and ``latent_random`` (that
-factor by itself), ``faithful`` (the paper's).
+The others are the program's own (``--score``): ``directed`` (the default), ``brightness`` (the same without its latent
+factor), ``latent`` (that factor by itself), ``faithful`` (the paper's); ``directed_random`` and ``latent_random`` with
+weights that nobody trained: training must help.
 
 The first run preprocesses the scans (about twenty minutes on two cores) into ``build/detection``; later
 ones score what the code or the weights have changed (ten minutes), or read what is remembered there. Real scans come from
@@ -29,7 +29,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,15 +46,14 @@ from scipy import ndimage
 from bids_wmh_uad.core.evaluation.overlap import dice, lesion_detection
 from bids_wmh_uad.core.evaluation.ranking import Ranking
 from bids_wmh_uad.core.image.intensity import smooth_inside
-from bids_wmh_uad.core.lesion.components import label_lesions, total_volume_ml
-from bids_wmh_uad.core.lesion.threshold import calibrated_probability, operating_point
+from bids_wmh_uad.core.lesion.components import total_volume_ml
+from bids_wmh_uad.core.lesion.decision import LesionDecision
+from bids_wmh_uad.core.lesion.segmentation import Segmentation, segment
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.anomaly import anomaly_map
-from bids_wmh_uad.core.score.brightness import brightness_maps
-from bids_wmh_uad.core.score.latent import latent_excess
 from bids_wmh_uad.core.score.scan import Scan
-from bids_wmh_uad.models import load_model, model_digest
+from bids_wmh_uad.models import load_decision, load_model, model_digest
 from bids_wmh_uad.phantom.dataset import main as write_phantoms
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -67,89 +67,132 @@ PROBABILITIES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 Map = NDArray[np.float32]
 
 
-def flair_z(case: Case, _seed: int) -> Map:
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """What a detector says of a scan.
+
+    Attributes
+    ----------
+    score : (X, Y, Z) float32 array
+    parameters : DetectionParameters
+        Of the way from the map to the mask.
+    decision : LesionDecision
+        By which candidates are judged, where the parameters say so.
+    evidence : (X, Y, Z) float32 array or None
+        The network's.
+    """
+
+    score: Map
+    parameters: DetectionParameters
+    decision: LesionDecision = LesionDecision()  # noqa: RUF009 (frozen)
+    evidence: Map | None = None
+
+    def segment(self, case: Case) -> Segmentation:
+        """The program's own last step."""
+        return segment(
+            self.score, case.tissue, case.landmarks, case.affine,
+            parameters=self.parameters, decision=self.decision, evidence=self.evidence,
+        )  # fmt: skip
+
+
+UNJUDGED = DetectionParameters(score="latent", threshold="tail")
+"""The threshold rule alone, for maps that the decision does not know."""
+
+
+def flair_z(case: Case, _seed: int) -> Detection:
     """FLAIR alone."""
-    return np.maximum(
-        smooth_inside(case.scan.flair_z, case.scan.mask, case.scan.zooms, DetectionParameters.sigma_mm), 0
-    )
+    sigma = DetectionParameters.sigma_mm
+    smooth = smooth_inside(case.scan.flair_z, case.scan.mask, case.scan.zooms, sigma)
+    return Detection(np.maximum(smooth, 0), UNJUDGED)
 
 
-def excess_context(case: Case, _seed: int) -> Map:
+def excess_context(case: Case, _seed: int) -> Detection:
     """Bright here and around."""
     scan = case.scan
     level = np.percentile(scan.flair_z[scan.grey_matter & scan.mask], 90)
     excess = np.maximum(scan.flair_z - level, 0) * scan.mask
     near, around = (ndimage.gaussian_filter(excess, sigma) for sigma in (0.7, 3.0))
-    return np.asarray(np.sqrt(near * around) * scan.mask, dtype=np.float32)
+    return Detection(np.asarray(np.sqrt(near * around) * scan.mask, dtype=np.float32), UNJUDGED)
 
 
-def brightness(case: Case, _seed: int) -> Map:
-    """The default score without its latent factor."""
-    return brightness_maps(case.scan, DetectionParameters()).score
+def program(case: Case, seed: int, score: str, random: bool = False, latents: bool = True) -> Detection:
+    """One of the program's own scores; with the lesion decision that belongs to it, or the one without latents."""
+    anomaly, evidence = program_map(case, seed, score, random)
+    own = load_decision("default") if latents and evidence is not None else LesionDecision()
+    gm = {"threshold": "gm"} if score == "faithful" else {}  # its scores may be negative
+    return Detection(anomaly, DetectionParameters(score=score, **gm), own, evidence)
 
 
-def latent(case: Case, seed: int, score: str, random_weights: bool = False) -> Map:
-    """One of the program's own scores, remembered until the code, the weights or the scan change."""
-    return MEMORY.cache(latent_map)(case.scan, seed, score, random_weights, version(random_weights))
+def program_map(case: Case, seed: int, score: str, random: bool = False) -> tuple[Map, Map | None]:
+    """Anomaly map and the network's evidence, remembered until the code, the weights or the scan change."""
+    return MEMORY.cache(compute_map)(case.scan, seed, score, random, version(random))
 
 
-def latent_map(scan: Scan, seed: int, score: str, random_weights: bool, version: str) -> Map:  # noqa: ARG001
+def compute_map(scan: Scan, seed: int, score: str, random: bool, version: str) -> tuple[Map, Map | None]:  # noqa: ARG001
     """Score a scan; `version` only names what is remembered."""
-    model = build_autoencoder(seed).eval() if random_weights else load_model("default")[0]
-    rng = np.random.default_rng(seed)
-    if score == "latent":
-        params = DetectionParameters()
-        return latent_excess(model, scan, params, rng, brightness_maps(scan, params)).scores
-    return anomaly_map(model, scan, DetectionParameters(score=score), rng).scores
+    model = build_autoencoder(seed).eval() if random else load_model("default")[0]
+    direction = None if random else np.array(load_decision("default").latent, dtype=np.float32)
+    used = direction if direction is not None and direction.size else None
+    params = DetectionParameters(score=score)
+    found = anomaly_map(model, scan, params, np.random.default_rng(seed), direction=used)
+    return found.scores, found.evidence
 
 
-def version(random_weights: bool) -> str:
+def version(random: bool) -> str:
     """Of everything that scores."""
-    code = "".join(hash_of(path.read_bytes()) for path in sorted(CORE.rglob("*.py")))
-    return code if random_weights else code + model_digest("default")
+    rooms = ("image", "network", "score", "svm")
+    files = [
+        CORE / "parameters.py",
+        *(path for room in rooms for path in sorted((CORE / room).rglob("*.py"))),
+    ]
+    code = "".join(hash_of(path.read_bytes()) for path in files)
+    return code if random else code + model_digest("default")
 
 
-DETECTORS: dict[str, Callable[[Case, int], Map]] = {
+DETECTORS: dict[str, Callable[[Case, int], Detection]] = {
     "flair_z": flair_z,
     "excess_context": excess_context,
-    "brightness": brightness,
-    "directed": partial(latent, score="directed"),
-    "directed_random": partial(latent, score="directed", random_weights=True),
-    "latent": partial(latent, score="latent"),
-    "latent_random": partial(latent, score="latent", random_weights=True),
-    "faithful": partial(latent, score="faithful"),
+    "brightness": partial(program, score="brightness"),
+    "directed": partial(program, score="directed"),
+    "directed_no_latents": partial(program, score="directed", latents=False),
+    "directed_random": partial(program, score="directed", random=True),
+    "latent": partial(program, score="latent"),
+    "latent_random": partial(program, score="latent", random=True),
+    "faithful": partial(program, score="faithful"),
 }
 SEEDLESS = ("flair_z", "excess_context", "brightness")
 BASELINES = ("flair_z", "excess_context")
 
 
-def measure(case: Case, score: Map) -> dict[str, float]:
-    """One map against the truth."""
-    inside = case.inside
-    params = DetectionParameters(threshold="tail" if (score[inside] >= 0).all() else "gm")
-    point = operating_point(params, score, case.scan.mask, case.scan.grey_matter)
-    found = label_lesions(point.apply(score, case.scan.mask), case.affine, params.min_lesion_volume) > 0
-    found &= inside
+def measure(case: Case, detection: Detection) -> dict[str, float]:
+    """One map, and the mask that is made of it, against the truth."""
+    inside, score = case.inside, detection.score
+    segmentation = detection.segment(case)
+    found, measures = (segmentation.lesions.labels > 0) & inside, segmentation.measures
     lesion = case.lesion & inside
     ranking = Ranking.of(score[inside], lesion[inside])
+    lesions = lesion_detection(found, lesion)
+    least = abs(np.linalg.det(case.affine[:3, :3])) / 1000  # one voxel: where nothing is found, nothing moves
+    ends = [max(measures[f"volume_ml_threshold_{end}"], least) for end in ("minus20", "plus20")]
     return {
         "ap": ranking.average_precision(),
         "auroc": ranking.auroc(),
         "best_dice": ranking.best_dice()[0],
         "dice": dice(found, lesion),
-        "lesion_f1": lesion_detection(found, lesion).f1,
+        "recall": lesions.recall,
+        "precision": lesions.precision,
+        "lesion_f1": lesions.f1,
         "false_ml": total_volume_ml(found & ~lesion, case.affine),
+        "volume_ratio": float(found.sum() / max(1, lesion.sum())),
+        "covered": float(measures["volume_ml_lower"] <= case.volume_ml <= measures["volume_ml_upper"]),
+        "threshold_ratio": float(ends[0] / ends[1]),
     }
 
 
-def reliability(case: Case, score: Map) -> list[tuple[int, int]]:
+def reliability(case: Case, detection: Detection) -> list[tuple[int, int]]:
     """Voxels of the probability map, and lesion voxels among them, in each bin of `PROBABILITIES`."""
-    point = operating_point(
-        DetectionParameters(threshold="tail"), score, case.scan.mask, case.scan.grey_matter
-    )
-    inside = case.inside & (score > 0)
-    probability = calibrated_probability(score[inside], point.levels(score, case.scan.mask)[inside])
-    bins = np.digitize(probability, PROBABILITIES[1:-1])
+    inside = case.inside & (detection.score > 0)
+    bins = np.digitize(detection.segment(case).probability[inside], PROBABILITIES[1:-1])
     counts = [np.bincount(bins[kept], minlength=6) for kept in (bins >= 0, case.lesion[inside])]
     return [(int(all_), int(lesion)) for all_, lesion in zip(*counts, strict=True)]
 
@@ -165,6 +208,7 @@ def run(case: Case, name: str, seeds: Sequence[int]) -> dict[str, Any]:
     return {
         "case": case.name,
         "kind": case.kind,
+        "group": group_of(case),
         "ml": case.volume_ml,
         "detector": name,
         **means,
@@ -174,22 +218,41 @@ def run(case: Case, name: str, seeds: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def collect(per_band: int, others: Path | None) -> list[Case]:
-    """All scans there are."""
+PHANTOMS = {"phantom": (3, 3, 77, None), "controls": (0, 7, 78, None), "heavy": (2, 0, 79, 60.0)}
+"""Patients, controls, seed and load (mL; None: 1 to 40) of the phantoms, by the name of their folder."""
+
+
+def collect_phantoms(sets: Mapping[str, tuple[int, int, int, float | None]]) -> list[Case]:
+    """Phantoms with their truth, made and preprocessed where they are not there yet."""
     cases: list[Case] = []
-    for name, patients, controls, seed in (("phantom", 3, 3, 77), ("controls", 0, 7, 78)):
+    for name, (patients, controls, seed, load) in sets.items():
         phantoms = CACHE / name
         if not phantoms.exists():
             numbers = ["--n-subjects", str(patients), "--n-controls", str(controls), "--seed", str(seed)]
-            write_phantoms([str(phantoms), *numbers, "--no-head"])
+            volume = [] if load is None else ["--lesion-volume", str(load)]
+            thickness = ["--slice-thickness", "1", "3", "1", "4"]
+            write_phantoms([str(phantoms), *numbers, *volume, *thickness, "--no-head"])
         preprocess(phantoms, CACHE / f"{name}-out")
-        cases += read_cases(CACHE / f"{name}-out", phantoms / "derivatives" / "truth", "phantom", name[0])
+        cases += read_cases(CACHE / f"{name}-out", phantoms / "derivatives" / "truth", "phantom", f"{name}-")
+    return cases
+
+
+def collect_real() -> list[Case]:
+    """The development patients, where they are."""
     real = DATA / "ms-mni"
-    if real.is_dir():
-        preprocess(real, CACHE / "ms-mni")
-        patients = list(read_cases(CACHE / "ms-mni", real / "derivatives" / "manual", "real"))
-        hosts = [case for case in patients if case.name in HOSTS]
-        cases += patients + list(imprinted_cases(hosts, DATA / "ms-masks-mni", per_band, seed=0))
+    if not real.is_dir():
+        return []
+    preprocess(real, CACHE / "ms-mni")
+    return list(read_cases(CACHE / "ms-mni", real / "derivatives" / "manual", "real"))
+
+
+def collect(per_band: int, others: Path | None) -> list[Case]:
+    """All scans there are."""
+    patients = collect_real()
+    hosts = [case for case in patients if case.name in HOSTS]
+    cases = collect_phantoms(PHANTOMS) + patients
+    if hosts:
+        cases += imprinted_cases(hosts, DATA / "ms-masks-mni", per_band, seed=0)
     if others is not None:
         out = CACHE / f"other-{hash_of(str(others.resolve()))}"
         preprocess(others, out)
@@ -200,25 +263,30 @@ def collect(per_band: int, others: Path | None) -> list[Case]:
     return cases
 
 
+def group_of(case: Case) -> str:
+    """Which scans a scan is averaged with: its kind; imprinted ones and phantoms by load."""
+    if case.kind not in ("imprinted", "phantom"):
+        return case.kind
+    bands = [f"from {low:g} mL" for low, _ in BANDS_ML if low <= case.volume_ml][-1:]
+    return " ".join([case.kind, *(bands or ["below"])])
+
+
+MEASURES = (
+    "ap", "worst_ap", "best_dice", "dice", "recall", "precision", "lesion_f1", "false_ml", "volume_ratio", "covered",
+    "threshold_ratio",
+)  # fmt: skip
+"""Measures of the groups' means."""
+
+
 def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
     """Means by group of scans and detector."""
-    groups: dict[str, Callable[[dict[str, Any]], bool]] = {
-        kind: lambda row, kind=kind: row["kind"] == kind for kind in ("real", "other", "phantom", "control")
-    }
-    for low, high in BANDS_ML:
-        groups[f"imprinted {low:g}-{high:g} mL"] = lambda row, low=low, high=high: (
-            row["kind"] == "imprinted" and low <= row["ml"] < high
-        )
+    groups = dict.fromkeys(row["group"] for row in rows)
     table: dict[str, dict[str, dict[str, float]]] = {}
-    for group, belongs in groups.items():
+    for group in groups:
         for name in DETECTORS:
-            own = [row for row in rows if belongs(row) and row["detector"] == name]
+            own = [row for row in rows if row["group"] == group and row["detector"] == name]
             if own:
-                keys = (
-                    ("false_ml", "lesion_free")
-                    if group == "control"
-                    else ("ap", "worst_ap", "best_dice", "dice", "lesion_f1", "false_ml")
-                )
+                keys = ("false_ml", "lesion_free") if group == "control" else MEASURES
                 means = {key: round(float(np.mean([row[key] for row in own])), 4) for key in keys}
                 table.setdefault(group, {})[name] = {**means, "scans": len(own)}
     return table
@@ -235,18 +303,29 @@ def pooled(rows: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
     return curves
 
 
+SHOWN = {
+    "ap": "AP",
+    "dice": "Dice",
+    "recall": "recall",
+    "precision": "precision",
+    "lesion_f1": "F1",
+    "false_ml": "false mL",
+}
+"""Measures that are printed, and what they are called."""
+
+
 def show(rows: Sequence[dict[str, Any]], groups: dict[str, dict[str, dict[str, float]]]) -> None:
-    """Print AP (label-free Dice) by scan, and the means by group."""
+    """Print a table for each measure, by scan and detector, then the means by group."""
     names = [name for name in DETECTORS if any(row["detector"] == name for row in rows)]
-    print("| scan | mL | " + " | ".join(names) + " |\n|---|---|" + "---|" * len(names))
-    for case, ml in dict.fromkeys((row["case"], row["ml"]) for row in rows):
-        own = {row["detector"]: row for row in rows if (row["case"], row["ml"]) == (case, ml)}
-        cells = [f"{own[name]['ap']:.3f} ({own[name]['dice']:.2f})" for name in names]
-        print(f"| {case} | {ml:.1f} | " + " | ".join(cells) + " |")
-    for group, table in groups.items():
-        key = "false_ml" if group == "control" else "ap"
-        cells = [f"{table[name][key]:.3f}" for name in names if name in table]
-        print(f"| **{group}**, mean {key} | | " + " | ".join(cells) + " |")
+    for key, title in SHOWN.items():
+        print(f"\n**{title}**\n\n| scan | mL | " + " | ".join(names) + " |\n|---|---|" + "---|" * len(names))
+        for case, ml in dict.fromkeys((row["case"], row["ml"]) for row in rows):
+            own = {row["detector"]: row for row in rows if (row["case"], row["ml"]) == (case, ml)}
+            print(f"| {case} | {ml:.1f} | " + " | ".join(f"{own[name][key]:.3f}" for name in names) + " |")
+        for group, table in groups.items():
+            if all(key in table[name] for name in names if name in table):
+                cells = [f"{table[name][key]:.3f}" for name in names if name in table]
+                print(f"| **{group}** | | " + " | ".join(cells) + " |")
 
 
 def main() -> None:

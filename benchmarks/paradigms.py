@@ -37,12 +37,15 @@ from bids_wmh_uad.cli.parser import parse_args
 from bids_wmh_uad.config import PARADIGMS
 from bids_wmh_uad.core.evaluation.ranking import average_precision
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
-from bids_wmh_uad.core.parameters import SCORES, DetectionParameters
+from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.anomaly import anomaly_map
 from bids_wmh_uad.core.svm.voxelwise import model_numbers
 from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.models import ONE_CLASS_FILES, load_model, load_one_class, save_model
 from bids_wmh_uad.train.normality import fit_normality
+
+COMPARED = ("directed", "faithful")
+"""The default score and the paper's."""
 
 
 def fit(controls: Sequence[Path], directory: Path, seed: int) -> float:
@@ -71,7 +74,7 @@ def score(
     encoder, _ = load_model(directory)
     for paradigm in PARADIGMS:
         one_class = None if paradigm == "patient" else load_one_class(directory, paradigm)
-        for name in SCORES:
+        for name in COMPARED:
             start = process_time()
             for case in cases:
                 (summary,) = (CACHE / "phantom-out" / case.name).glob("anat/*_desc-wmh_summary.json")

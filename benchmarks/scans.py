@@ -6,7 +6,6 @@ at once. Nothing of it belongs in the repository.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,14 +19,13 @@ from scipy import ndimage
 
 from bids_wmh_uad.bids.references import find_reference
 from bids_wmh_uad.bids.results import finished, read_summaries, result_path
-from bids_wmh_uad.core.image.intensity import Scaling
 from bids_wmh_uad.core.image.volume import Volume, WorkingGrid
 from bids_wmh_uad.core.lesion.components import label_lesions
+from bids_wmh_uad.core.lesion.landmarks import Tissue
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.group.evaluation import LESION, OTHER_PATHOLOGY
-from bids_wmh_uad.imaging.registration import read_transform
+from bids_wmh_uad.group.scans import read_scan
 from bids_wmh_uad.imaging.scans import read_volume
-from bids_wmh_uad.imaging.templates import grey_matter
 
 BANDS_ML = ((0.3, 2.0), (2.0, 10.0), (10.0, 30.0), (30.0, 75.0))
 CONTRASTS = (0.7, 1.0, 1.4)
@@ -51,6 +49,8 @@ class Case:
     scan : Scan
     lesion, inside : (X, Y, Z) bool arrays
         Truth, and the voxels that count.
+    landmarks : (X, Y, Z) integer array
+        Ventricles, posterior fossa and cortex.
     affine : (4, 4) array
     """
 
@@ -59,12 +59,19 @@ class Case:
     scan: Scan
     lesion: NDArray[np.bool_]
     inside: NDArray[np.bool_]
+    landmarks: NDArray[np.integer]
     affine: NDArray[np.float64]
 
     @property
     def volume_ml(self) -> float:
         """Lesion volume."""
         return float(self.lesion.sum() * abs(np.linalg.det(self.affine[:3, :3])) / 1000)
+
+    @property
+    def tissue(self) -> Tissue:
+        """What candidates are judged by."""
+        scan = self.scan
+        return Tissue(scan.flair_z, scan.t1w_z, scan.mask, np.asarray(scan.grey_matter, dtype=np.float32))
 
 
 def preprocess(bids_dir: Path, out: Path) -> None:
@@ -87,6 +94,8 @@ def preprocess(bids_dir: Path, out: Path) -> None:
             "participant",
             "-w",
             f"{out}-work",
+            "--score",  # the benchmarks score themselves
+            "brightness",
         ]
         subprocess.run([*command, "--participant-label", *missing], check=False, stdout=subprocess.DEVNULL)
 
@@ -104,26 +113,18 @@ def read_cases(out: Path, reference: Path, kind: str, prefix: str = "") -> Itera
 
 def read_case(summary: Path, truth: Volume, name: str, kind: str) -> Case:
     """One session as the scoring step sees it."""
-    brain = read_volume(result_path(summary, "brain"))
-    grid = WorkingGrid.from_affine(brain.shape, brain.affine)
-    contrasts = []
-    for contrast in ("flair", "t1w"):
-        path = result_path(summary, contrast)
-        white = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())["WhiteMatter"]
-        scaling = Scaling(white["mode"], white["scale"])
-        contrasts.append(grid.forward(scaling.apply(read_volume(path).data.astype(np.float32))))
-    mask = grid.forward(brain.data > 0, order=0)
-    to_template = read_transform(result_path(summary, "flair_to_template"))
-    grey = grid.forward(grey_matter(brain, to_template).astype(np.float32)) > 0.5
+    scan, grid = read_scan(summary)
     labels = grid.forward(np.asarray(truth.data, dtype=np.int16), order=0)
-    lesion = (labels == LESION) & mask
+    landmarks = grid.forward(read_volume(result_path(summary, "regions")).data.astype(np.uint8), order=0)
+    lesion = (labels == LESION) & scan.mask
     kind = "control" if kind == "phantom" and not lesion.any() else kind
     return Case(
         name,
         kind,
-        Scan(*contrasts, mask, grey, zooms=grid.zooms),
+        scan,
         lesion,
-        mask & (labels != OTHER_PATHOLOGY),
+        scan.mask & (labels != OTHER_PATHOLOGY),
+        landmarks,
         grid.affine,
     )
 
@@ -158,7 +159,9 @@ def imprint(host: Case, mask: NDArray[np.bool_], contrast: float, name: str, see
         flair_z=(scan.flair_z + contrast * level * profile).astype(np.float32),
         t1w_z=(scan.t1w_z - T1W_SHARE * contrast * level * profile).astype(np.float32),
     )
-    return Case(name, "imprinted", imprinted, lesion, host.inside & ~own, host.affine)
+    return replace(
+        host, name=name, kind="imprinted", scan=imprinted, lesion=lesion, inside=host.inside & ~own
+    )
 
 
 def choose_lesions(

@@ -57,6 +57,7 @@ class Method:
     gamma: str | float = DetectionParameters.gamma
     n_samples: int = DetectionParameters.n_samples
     threshold: str = DetectionParameters.threshold
+    accept: float = DetectionParameters.accept
     min_lesion_volume: float = DetectionParameters.min_lesion_volume
     random_seed: int = 0
 
@@ -67,6 +68,7 @@ class Method:
         gamma_ok = self.gamma == "scale" if isinstance(self.gamma, str) else self.gamma > 0
         _require(gamma_ok, "--gamma", self.gamma, "expected 'scale' or a positive number")
         _require(self.n_samples >= 100, "--n-samples", self.n_samples, "expected at least 100 patches")
+        _require(0 <= self.accept <= 1, "--accept", self.accept, "expected a probability, 0 to 1")
         _require(
             self.min_lesion_volume >= 0, "--min-lesion-volume", self.min_lesion_volume, "expected mm3 >= 0"
         )
@@ -83,6 +85,7 @@ class Method:
             gamma=self.gamma,
             n_samples=self.n_samples,
             threshold=self.threshold,
+            accept=self.accept,
             min_lesion_volume=self.min_lesion_volume,
         )
 

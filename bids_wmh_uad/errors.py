@@ -43,6 +43,7 @@ UNREADABLE_SIDECAR = "{path}: cannot be read ({reason}). Run the participant lev
 NO_REFERENCE = "{where}: no reference mask in {path}; the session is left out of the evaluation."
 SEVERAL_REFERENCES = "{path}: the first of {n} reference masks of this session is used. Leave only one there."
 RESAMPLE_HINT = "Or let --resample-reference bring the reference to the FLAIR's grid."
+NO_BRIGHTNESS = "{where}: brightness cannot be computed beside the model, its columns are n/a ({reason})"
 REFERENCE_OUTSIDE = "{path}: {percent:.1f} % of the reference lies outside the brain mask and does not count. Check the brain mask on the participant's page."
 BAD_CONTROL = "{path}: not a prepared control ({reason}). Remove the directory and run the train level again."
 NO_CONTROLS_SHARED = "The first training process ended before the controls were ready. Its log says why; run all processes again."
@@ -167,6 +168,10 @@ GPU_SLABS = WarningText(
 GPU_MEMORY = WarningText(
     "GPU_MEMORY",
     "{device} ran out of memory after {done} of {depth} axial slices: the CPU computed the others. Use a GPU with more free memory, or --device cpu.",
+)
+UNSTABLE_VOLUME = WarningText(
+    "UNSTABLE_VOLUME",
+    "The lesion volume hangs on the threshold: {high:.2f} mL at 0.8, {low:.2f} mL at 1.2 times it. Look at the lesions before using the volume, and report its interval.",
 )
 HIGH_LOAD = WarningText(
     "HIGH_LOAD",

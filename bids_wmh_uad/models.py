@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_wmh_uad.core.lesion.decision import LesionDecision
 from bids_wmh_uad.errors import BAD_MODEL, ModelError
 from bids_wmh_uad.files import dump_json, whole_file, write_atomically
 
@@ -23,6 +25,8 @@ DESCRIPTION_FILE = "model.json"
 """Name of the file that says what a model is."""
 ONE_CLASS_FILES = {"pooled": "pooled.safetensors", "voxel": "voxelwise.safetensors"}
 """Names of the files with the controls' One-Class SVMs, by paradigm."""
+DECISION_FILE = "decision.json"
+"""Name of the file with the weights of the lesion decision, where a model has its own."""
 FORMAT_VERSION = 1
 """Number of the format of a model directory: raised when older programs can no longer read it."""
 
@@ -94,6 +98,7 @@ def save_model(model: SiamesePatchAutoEncoder, directory: str | Path, metadata: 
         "versions": _versions(),
     }
     write_atomically(target / WEIGHTS_FILE, weights)
+    (target / DECISION_FILE).unlink(missing_ok=True)  # it was for other weights
     write_atomically(target / DESCRIPTION_FILE, dump_json(description))
     return target
 
@@ -275,7 +280,57 @@ def model_digest(name_or_dir: str | Path, paradigm: str = "patient") -> str:
     digest = hashlib.sha256(weights)
     if paradigm != "patient":
         digest.update(_sha256(_one_class_file(name_or_dir, paradigm)).encode())
+    decision = model_directory(name_or_dir) / DECISION_FILE
+    if decision.is_file():
+        digest.update(decision.read_bytes())
     return digest.hexdigest()
+
+
+def save_decision(decision: LesionDecision, directory: str | Path, about: dict[str, Any]) -> None:
+    """Add the weights of the lesion decision to a model directory.
+
+    Parameters
+    ----------
+    decision : LesionDecision
+    directory : str or Path
+        Of a model: the decision's direction lies in the latent space of its weights.
+    about : dict
+        JSON values: what the weights were learnt from.
+    """
+    metadata, _ = _read(Path(directory))
+    content = {"weights_sha256": metadata["weights_sha256"], "about": about, "decision": asdict(decision)}
+    write_atomically(Path(directory) / DECISION_FILE, dump_json(content))
+
+
+def load_decision(name_or_dir: str | Path, latent_size: int | None = None) -> LesionDecision:
+    """Load the weights of a model's lesion decision; those without a network where it has none.
+
+    Parameters
+    ----------
+    name_or_dir : str or Path
+    latent_size : int, optional
+        Number of latents that the decision must be for, if it looks at any.
+
+    Raises
+    ------
+    ModelError
+        `errors.BAD_MODEL`: unreadable, or of other weights.
+    """
+    directory = model_directory(name_or_dir)
+    path = directory / DECISION_FILE
+    if not path.is_file():
+        return LesionDecision()
+    metadata, _ = _read(directory)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        decision = LesionDecision.of(content["decision"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _bad(directory, f"{DECISION_FILE}: {error}") from error
+    if content.get("weights_sha256") != metadata["weights_sha256"]:
+        raise _bad(directory, f"{DECISION_FILE} was made for other weights")
+    if latent_size is not None and decision.latent and len(decision.latent) != latent_size:
+        raise _bad(directory, f"{DECISION_FILE} is for {len(decision.latent)} latents, not {latent_size}")
+    return decision
 
 
 def _read(directory: Path) -> tuple[dict[str, Any], bytes]:

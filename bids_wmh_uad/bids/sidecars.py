@@ -9,6 +9,8 @@ from typing import Any
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import TEMPLATE, Method
+from bids_wmh_uad.core.lesion.decision import LesionDecision
+from bids_wmh_uad.models import about_one_class, load_decision
 
 REGION_LABELS = ("ventricles", "infratentorial", "cortex")
 """The region image's labels, from 1."""
@@ -33,9 +35,8 @@ def sidecars(
     bids_dir : Path
         Root of the raw dataset.
     method : Method
-    model_digest : str
-    one_class : dict
-        What was fitted to what: ``Paradigm``, ``Nu``, ...
+    model_digest, one_class : str, dict
+        The model's, and what was fitted to what (``Paradigm``, ``Nu``, ...): neither is said of a score without a model.
     contrasts : dict
         What is known of the ``flair`` and the ``t1w``: ``SkullStripped``, ``WhiteMatter`` mode and scale.
     threshold : dict
@@ -51,7 +52,10 @@ def sidecars(
     raw = {name: derivatives.raw_uri(getattr(session, name), bids_dir) for name in ("flair", "t1w")}
     out = {name: derivatives.derivative_uri(session, name) for name in derivatives.OUTPUTS}
     both = [raw["flair"], raw["t1w"]]
-    scoring = {"Score": method.score, "Model": {"Name": Path(method.model).name, "SHA256": model_digest}}
+    scoring: dict[str, Any] = {"Score": method.score}
+    if method.parameters.uses_network:
+        scoring["Model"] = {"Name": Path(method.model).name, "SHA256": model_digest}
+        scoring["OneClassSVM"] = one_class
     described: dict[str, dict[str, Any]] = {
         "flair": {"Sources": [raw["flair"]], "Units": UNITS, **contrasts["flair"]},
         "t1w": {"Sources": both, "Units": UNITS, **contrasts["t1w"]},
@@ -62,21 +66,9 @@ def sidecars(
             "Units": "arbitrary",
             "Device": device,
             **scoring,
-            "OneClassSVM": one_class,
             "Parameters": asdict(method.parameters),
         },
-        "probability": {
-            "Sources": [out["anomaly"]],
-            "Calibration": "Logistic in the logarithm of score / threshold, 0.5 at the threshold. Its steepness follows semi-synthetic scans and phantoms; on a scanner of its own it orders voxels, no more.",
-            "Threshold": threshold,
-        },
-        "mask": {
-            "Sources": [out["anomaly"], out["brain"]],
-            "Type": "Lesion",
-            "MinimumLesionVolume": method.min_lesion_volume,
-            "Threshold": threshold,
-        },
-        "lesions": {"Sources": [out["mask"]], "Description": "Connected lesions (26 neighbours), largest first."},
+        **_of_lesions(method, out, scoring, threshold),
         "regions": {
             "Sources": [out["flair"], out["t1w"], out["brain"]],
             "Description": "Where lesions lie is told from these regions.",
@@ -95,6 +87,41 @@ def sidecars(
     return described
 
 
+def _of_lesions(
+    method: Method, out: dict[str, str], scoring: dict[str, Any], threshold: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """What is said of the images that lead from the anomaly map to the lesions."""
+    decision = load_decision(method.model) if method.parameters.uses_network else LesionDecision()
+    return {
+        "evidence": {
+            "Sources": [out["flair"], out["t1w"], out["brain"]],
+            "Description": "What the network's latents say of being a lesion, where the anomaly score is above 0; 0 without a network.",
+            "Units": "log-odds",
+            **scoring,
+            "LesionDecision": asdict(decision),
+        },
+        "probability": {
+            "Sources": [out["anomaly"]],
+            "Calibration": "Logistic in the logarithm of score / threshold, 0.5 at the threshold, times the probability that the voxel's candidate is a lesion. Both follow semi-synthetic scans and phantoms; on a scanner of its own it orders voxels, no more.",
+            "Threshold": threshold,
+        },
+        "mask": {
+            "Sources": [out["anomaly"], out["brain"]],
+            "Type": "Lesion",
+            "MinimumLesionVolume": method.min_lesion_volume,
+            "Threshold": threshold,
+        },
+        "lesions": {
+            "Sources": [out["mask"]],
+            "Description": "Connected lesions (26 neighbours), largest first.",
+        },
+        "rejected": {
+            "Sources": [out["anomaly"], out["flair"], out["t1w"], out["regions"]],
+            "Description": "Candidates that were not taken for lesions; the table beside it says why.",
+        },
+    }
+
+
 SIDECAR_KEYS = {
     "nu": "Nu",
     "gamma": "Gamma",
@@ -110,9 +137,9 @@ SIDECAR_KEYS = {
 
 
 def sidecar_one_class(method: Method) -> dict[str, Any]:
-    """What the anomaly map's sidecar says of the One-Class SVMs."""
-    from bids_wmh_uad.models import about_one_class
-
+    """What the anomaly map's sidecar says of the One-Class SVMs: nothing if the score has none."""
+    if not method.parameters.uses_network:
+        return {}
     about = about_one_class(method.model, method.paradigm)
     about = about or {
         "nu": method.nu,

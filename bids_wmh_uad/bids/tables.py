@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_wmh_uad.core.lesion.components import Lesion
-from bids_wmh_uad.core.lesion.regions import LesionPlace
+from bids_wmh_uad.core.lesion.segmentation import Lesions
 from bids_wmh_uad.files import dump_json, write_atomically
 
 
@@ -43,25 +42,33 @@ def _cell(value: Any) -> str:
 
 TABLE_COLUMNS = (
     "index", "name", "region", "ventricle_distance_mm", "volume_mm3", "n_voxels", "x", "y", "z", "mean_score", "max_score",
+    "probability", "reason", "peak", "thickness_mm", "white", "fluid", "between", "latent",
 )  # fmt: skip
 
 
-def write_lesion_table(path: Path, lesions: Sequence[Lesion], places: Sequence[LesionPlace] = ()) -> str:
-    """Write the BIDS look-up table of the lesion labels: one row per lesion, ``n/a`` without a place.
+def write_lesion_table(path: Path, lesions: Lesions) -> str:
+    """Write the BIDS look-up table of lesions or rejected candidates: one row each, ``n/a`` where nothing was judged.
 
     Returns
     -------
     str
         The absolute path of the file.
     """
+    columns = (lesions.rows, lesions.places, lesions.candidates, lesions.probabilities, lesions.reasons)
     with path.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, TABLE_COLUMNS, "n/a", delimiter="\t", lineterminator="\n")
         writer.writeheader()
-        for lesion, place in zip_longest(lesions, places):
-            known = asdict(lesion) | (asdict(place) if place else {})
-            row = {
-                key: round(value, 4) if isinstance(value, float) else value for key, value in known.items()
-            }
-            row = {key: "n/a" if value == np.inf else value for key, value in row.items()}
-            writer.writerow({"name": f"lesion-{lesion.index}", **row})
+        for lesion, place, candidate, probability, reason in zip_longest(*columns):
+            known = asdict(lesion) | asdict(place) | (asdict(candidate) if candidate else {})
+            known |= {"volume_mm3": lesion.volume_mm3, "probability": probability, "reason": reason}
+            writer.writerow(
+                {"name": f"lesion-{lesion.index}", **{key: _number(value) for key, value in known.items()}}
+            )
     return str(path.absolute())
+
+
+def _number(value: Any) -> Any:
+    """Four decimals; ``n/a`` for what is not there, or not finite."""
+    if value is None or value == "" or value in (np.inf, -np.inf):
+        return "n/a"
+    return round(value, 4) if isinstance(value, float) else value

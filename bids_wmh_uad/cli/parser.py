@@ -131,7 +131,8 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
                        " controls for each place in the template. The last two need a model that the train level made; there the option says which of them to fit"
                        f" (default: {default.paradigm}; train level: both)")  # fmt: skip
     group.add_argument("--score", choices=SCORES, default=default.score,
-                       help="directed: unusual, and brighter on FLAIR than white matter and than tissue of the same T1w around it; faithful: the paper's")  # fmt: skip
+                       help="directed: unusual, and brighter on FLAIR than white matter and than tissue of the same T1w around it; brightness: its"
+                       " second half alone, without a model; latent: its first half alone; faithful: the paper's")  # fmt: skip
     group.add_argument(
         "--nu",
         type=float,
@@ -146,6 +147,9 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--threshold", metavar="NAME[=VALUE]",
                        help="label-free rule for the lesion mask (docs/method.md lists them); group level:"
                        f" new masks and tables from the anomaly maps there are (default: {default.threshold})")  # fmt: skip
+    group.add_argument("--accept", type=float, default=default.accept, metavar="P",
+                       help="candidates of at least this probability are lesions (threshold rule 'tail'); 0 keeps all but"
+                       " those inside the ventricles")  # fmt: skip
     group.add_argument("--min-lesion-volume", type=float, default=default.min_lesion_volume, metavar="MM3",
                        help="lesions smaller than this are dropped")  # fmt: skip
     group.add_argument(

@@ -96,6 +96,7 @@ def stream_slabs(
     mask: NDArray[np.bool_],
     slices: int,
     device: str,
+    width: tuple[int, ...] = (),
 ) -> tuple[NDArray[np.float32], str, tuple[SessionWarning, ...]]:
     """Compute a volume slab by slab, within the memory that there is.
 
@@ -109,25 +110,27 @@ def stream_slabs(
     slices : int
         Slices of a slab; on a GPU, which has no use for small pieces, `GPU_FACTOR` times as many.
     device : str
+    width : tuple of int
+        Shape of one voxel's values: none for a number.
 
     Returns
     -------
-    volume : (X, Y, Z) float32 array
+    volume : (X, Y, Z, *width) float32 array
         0 outside the mask and where a value is NaN.
     device : str
         Device of the last slab.
     warnings : tuple of SessionWarning
         `errors.GPU_SLABS`: slabs were halved; `errors.GPU_MEMORY`: the CPU had to go on.
     """
-    volume = np.zeros(mask.shape, dtype=np.float32)
+    volume = np.zeros((*mask.shape, *width), dtype=np.float32)
     depth, start = mask.shape[2], 0
     warnings: list[SessionWarning] = []
 
     def fill(work: Callable[[slice], torch.Tensor], slab: slice) -> None:
         inside = mask[..., slab].transpose(2, 0, 1)
-        values = np.zeros(inside.shape, dtype=np.float32)
+        values = np.zeros((*inside.shape, *width), dtype=np.float32)
         values[inside] = np.nan_to_num(work(slab).cpu().numpy(), nan=0.0)
-        volume[..., slab] = values.transpose(1, 2, 0)
+        volume[:, :, slab] = np.moveaxis(values, 0, 2)
 
     if device != "cpu":
         start, smallest = _stream_on_gpu(fill, work_on, depth, slices * GPU_FACTOR, device)

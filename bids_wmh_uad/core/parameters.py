@@ -12,12 +12,12 @@ from typing import Any
 
 from bids_wmh_uad.errors import BAD_VALUE, UsageError
 
-SCORES = ("directed", "faithful")
+SCORES = ("directed", "brightness", "latent", "faithful")
 """Names of the anomaly scores, see `core.score.anomaly.anomaly_map`."""
 
 MASK_FIELDS = (
-    "threshold", "tail", "peak", "edge", "gm_kappa", "gm_quantile", "quantile",
-    "min_lesion_volume", "steepness", "high_load_percent",
+    "threshold", "tail", "edge", "gm_kappa", "gm_quantile", "quantile",
+    "accept", "min_lesion_volume", "steepness", "high_load_percent", "unstable_ratio",
 )  # fmt: skip
 """Names of the fields of `DetectionParameters` that only the step from anomaly map to lesions reads."""
 
@@ -32,9 +32,9 @@ class DetectionParameters:
 
     Parameters
     ----------
-    score : {"directed", "faithful"}
-        Which score, see `core.score.anomaly.anomaly_map`. All of smoothing, usual FLAIR, first pass and
-        latent factor belong to "directed" alone.
+    score : {"directed", "brightness", "latent", "faithful"}
+        Which score, see `core.score.anomaly.anomaly_map`. Smoothing, usual FLAIR and first pass belong to
+        all but "faithful", the latent factor's `floor` to "directed" alone.
 
         *Sample and One-Class SVM*
     nu : float
@@ -48,7 +48,7 @@ class DetectionParameters:
         One-Class SVMs averaged, each of its own sample: the draw then matters less (inferred).
     trim : float
         Fraction of the brain's voxels, the brightest on FLAIR, left out of the sample, in [0, 0.9): lesions
-        must not be learnt as normal ("directed" only).
+        must not be learnt as normal ("directed" and "latent").
     n_spread : int
         Voxels from which the spread of normal surprise is estimated; its error is then below 1 %.
     tolerance : float
@@ -65,15 +65,10 @@ class DetectionParameters:
         What smoothing may leave of FLAIR's noise, z: noisy scans are smoothed more.
 
         *Usual FLAIR, given T1w and place*
-    ceiling : float
-        Of what may count as usual: spreads above grey matter's median FLAIR. Lesions that are most of a
-        bin must not pass for tissue.
     t1w_bins : int
         Bins of equal size that the brain's voxels, sorted by T1w, fall into.
     bin_voxels : int
         At least so many voxels make a bin: a median of fewer is noise.
-    bin_sigma : float
-        Gaussian smoothing of the bins' medians and spreads, bins: neighbouring bins are alike.
     spread_floor : float
         Least spread of a bin, in median spreads: a bin of equal values (a clipped scan) has none.
     local_bins : int
@@ -87,8 +82,6 @@ class DetectionParameters:
         Where the Gaussian neighbourhood ends, standard deviations: a voxel there weighs 4 % of the centre's.
     local_limit : float
         How far a voxel's own departure counts at most, spreads: lesions must not move it.
-    prior_mm3 : float
-        So much tissue without departure is taken to lie in every neighbourhood, mm3.
     upper_spreads : float
         Upper bound of usual FLAIR, spreads above level and departure: the latent score compares the
         patch with itself cut there.
@@ -102,8 +95,8 @@ class DetectionParameters:
         Weight of certain grey matter, in [0, 1]: bright on FLAIR in everybody, and no veto.
 
         *First pass: what is left out when usual FLAIR is learnt for the second time*
-    first_tail, first_peak, first_edge : float
-        As `tail`, `peak` and `edge`, for this step: a user's threshold does not change the score.
+    first_tail : float
+        As `tail`, for this step: a user's threshold does not change the score.
     first_margin : int
         So many voxels around these lesions are left out too (their partial volume), >= 1.
 
@@ -119,10 +112,8 @@ class DetectionParameters:
         Rule of the lesion mask, ``NAME[=VALUE]``: see `rule` and `core.lesion.threshold.operating_point`.
     tail : float
         Of rule ``tail`` without a value: robust standard deviations of the score's square root.
-    peak : float
-        A lesion's brightest voxel is so many robust standard deviations above the threshold (``tail``).
     edge : float
-        A lesion ends where the score falls below this share of its median (``tail``): around bright lesions
+        A candidate ends where the score falls below this share of its median (``tail``): around bright lesions
         partial volume is above any threshold that faint ones need.
     gm_kappa : float
         Of rule ``gm`` without a value: multiples of grey matter's `gm_quantile`.
@@ -132,12 +123,16 @@ class DetectionParameters:
         Of rule ``quantile`` without a value: quantile of the score in the brain, in [0, 1].
 
         *Lesions*
+    accept : float
+        Least probability of an accepted candidate (``tail``), in [0, 1]; 0 accepts all but those in the ventricles.
     min_lesion_volume : float
         Smaller lesions are dropped, mm3: a few voxels cannot be told from noise.
     steepness : float
         Slope of the probability, a logistic in log-score (docs/method.md has the reliability curve).
     high_load_percent : float
         The user is warned when more of the brain is marked, percent: such loads can pass for tissue.
+    unstable_ratio : float
+        The user is warned when the volumes at 0.8 and 1.2 x the threshold differ by more than this factor.
 
     Raises
     ------
@@ -159,17 +154,14 @@ class DetectionParameters:
     sigma_max_mm: float = 1.5
     noise: float = 0.15
 
-    ceiling: float = 2.0
     t1w_bins: int = 40
     bin_voxels: int = 200
-    bin_sigma: float = 1.0
     spread_floor: float = 0.1
     local_bins: int = 6
     local_mm: float = 12.0
     local_step_mm: float = 2.0
     local_truncate: float = 2.5
     local_limit: float = 1.0
-    prior_mm3: float = 200.0
     upper_spreads: float = 1.0
     rim_mm: float = 6.0
     rim_weight: float = 0.5
@@ -177,8 +169,6 @@ class DetectionParameters:
     grey_weight: float = 0.7
 
     first_tail: float = 3.5
-    first_peak: float = 1.5
-    first_edge: float = 0.7
     first_margin: int = 1
 
     floor: float = 3.0
@@ -186,15 +176,16 @@ class DetectionParameters:
 
     threshold: str = "tail"
     tail: float = 3.5
-    peak: float = 1.5
     edge: float = 0.7
     gm_kappa: float = 1.0
     gm_quantile: float = 0.99
     quantile: float = 0.99
 
+    accept: float = 0.5
     min_lesion_volume: float = 5.0
     steepness: float = 6.0
     high_load_percent: float = 4.0
+    unstable_ratio: float = 2.0
 
     def __post_init__(self) -> None:
         self._require(self.score in SCORES, "score", f"choose from {SCORES}")
@@ -206,21 +197,26 @@ class DetectionParameters:
             self._require(getattr(self, name) >= 1, name, "expected at least 1")
         self._require(self.local_bins >= 2, "local_bins", "expected at least 2")
         positive = (
-            "tolerance", "noise", "local_mm", "local_step_mm", "local_truncate", "prior_mm3", "rim_mm",
-            "first_tail", "tail", "gm_kappa", "steepness",
+            "tolerance", "noise", "local_mm", "local_step_mm", "local_truncate", "rim_mm",
+            "first_tail", "tail", "gm_kappa", "steepness", "unstable_ratio",
         )  # fmt: skip
         for name in positive:
             self._require(0.0 < getattr(self, name) < math.inf, name, f"expected {name} > 0")
-        for name in ("rim_weight", "grey_weight", "first_edge", "edge", "gm_quantile", "quantile"):
+        for name in ("rim_weight", "grey_weight", "edge", "gm_quantile", "quantile", "accept"):
             self._require(0.0 <= getattr(self, name) <= 1.0, name, f"expected 0 <= {name} <= 1")
         at_least_0 = (
-            "sigma_mm", "sigma_max_mm", "ceiling", "bin_sigma", "spread_floor", "local_limit",
-            "upper_spreads", "grey_mm", "first_peak", "floor", "uncovered_percent", "peak",
+            "sigma_mm", "sigma_max_mm", "spread_floor", "local_limit",
+            "upper_spreads", "grey_mm", "floor", "uncovered_percent",
             "min_lesion_volume", "high_load_percent",
         )  # fmt: skip
         for name in at_least_0:
             self._require(getattr(self, name) >= 0.0, name, f"expected {name} >= 0")
         _ = self.rule
+
+    @property
+    def uses_network(self) -> bool:
+        """Whether encoder and One-Class SVM have a part in the score: in all but "brightness"."""
+        return self.score != "brightness"
 
     @property
     def rule_defaults(self) -> dict[str, float | None]:
@@ -252,13 +248,18 @@ class DetectionParameters:
             raise UsageError(BAD_VALUE.format(option="--threshold", value=self.threshold, expected=expected))
         return name, parameter
 
+    @property
+    def decides(self) -> bool:
+        """Whether candidates are judged one by one: by the rule ``tail``, with the scores whose brightness the decision knows."""
+        return self.rule[0] == "tail" and self.score in ("directed", "brightness")
+
     def of_score(self) -> dict[str, Any]:
         """Give the fields that the anomaly map depends on: it is not computed anew for another threshold."""
         return {name: value for name, value in asdict(self).items() if name not in MASK_FIELDS}
 
     def of_mask(self) -> dict[str, Any]:
-        """Give the fields that lead from the anomaly map to lesions (`MASK_FIELDS`)."""
-        return {name: value for name, value in asdict(self).items() if name in MASK_FIELDS}
+        """Give the fields that lead from the anomaly map to lesions (`MASK_FIELDS`), and the score's name."""
+        return {name: value for name, value in asdict(self).items() if name in (*MASK_FIELDS, "score")}
 
     def _require(self, condition: bool, field: str, expected: str) -> None:
         if not condition:

@@ -44,13 +44,25 @@ WMH_COLUMNS: dict[str, dict[str, Any]] = {
     },
     "icv_ml": {"Description": "Volume of the brain mask.", "Units": "mL"},
     "wmh_percent_icv": {"Description": "100 x wmh_volume_ml / icv_ml.", "Units": "percent"},
+    "rejected_count": {"Description": "Candidates that were not taken for lesions."},
+    "volume_ml_lower": {
+        "Description": "Lower end of the volume's interval: voxels of probability 0.95 and more.",
+        "Units": "mL",
+    },
+    "volume_ml_upper": {
+        "Description": "Upper end of the volume's interval: voxels of probability 0.05 and more.",
+        "Units": "mL",
+    },
     "volume_ml_threshold_minus20": {"Description": "Volume at 0.8 x the threshold.", "Units": "mL"},
     "volume_ml_threshold_plus20": {"Description": "Volume at 1.2 x the threshold.", "Units": "mL"},
+    "unstable_volume": {"Description": "1: the two differ by more than a factor of 2; 0: they do not."},
     "threshold": {"Description": "Anomaly score at and above which a voxel is lesion."},
     "threshold_rule": {"Description": "Label-free rule that gave the threshold."},
     "score": {"Description": "Anomaly score used."},
-    "paradigm": {"Description": "Whose patches the One-Class SVMs learnt from: patient, pooled or voxel."},
-    "model": {"Description": "Model used."},
+    "paradigm": {
+        "Description": "Whose patches the One-Class SVMs learnt from: patient, pooled or voxel; n/a without a model."
+    },
+    "model": {"Description": "Model used; n/a where the score (brightness) uses none."},
     "registration_overlap": {"Description": "Dice of the T1w and FLAIR brain masks after registration."},
     "warnings": {"Description": "Number of warnings; their texts are on the participant's page."},
     "reason": {"Description": "Why a failed session failed."},
@@ -71,7 +83,7 @@ def _row(summary: Mapping[str, Any]) -> dict[str, Any]:
         **summary,
         "threshold": threshold.get("value"),
         "threshold_rule": f"{threshold['name']}={threshold['parameter']:g}" if threshold else None,
-        "model": summary.get("model", {}).get("name"),
+        "model": (summary.get("model") or {}).get("name"),
         "warnings": len(summary["warnings"]) if "warnings" in summary else None,
     }
     return {column: values.get(column) for column in WMH_COLUMNS}

@@ -1,8 +1,7 @@
-"""The results of a cohort against reference masks, with the smoothed FLAIR z-score beside the model."""
+"""The results of a cohort against reference masks, with brightness and the smoothed FLAIR z-score beside the model."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,27 +24,28 @@ from bids_wmh_uad.core.evaluation.overlap import (
     lesion_recall_by_size,
 )
 from bids_wmh_uad.core.evaluation.ranking import Ranking
-from bids_wmh_uad.core.image.intensity import Scaling, smooth_inside
-from bids_wmh_uad.core.image.volume import Orientation, Volume, check_same_grid, voxel_sizes
+from bids_wmh_uad.core.image.volume import Orientation, check_same_grid
 from bids_wmh_uad.core.lesion.components import label_lesions
-from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.errors import (
+    NO_BRIGHTNESS,
     NO_REFERENCE,
     NO_SUCH_DIRECTORY,
     REFERENCE_OUTSIDE,
-    UNREADABLE_SIDECAR,
     BadDataError,
     MissingInputError,
 )
 from bids_wmh_uad.group.cohort import WMH_COLUMNS, for_each
+from bids_wmh_uad.group.scans import brightness_map, flair_z_map
 from bids_wmh_uad.imaging.resampling import on_grid_of
 from bids_wmh_uad.imaging.scans import read_volume
 
 LOGGER = logging.getLogger("bids_wmh_uad")
-SECONDS = 1.5
+SECONDS = 10.0
 """Of work on one session, roughly."""
 LESION, OTHER_PATHOLOGY = 1, 2
 """Labels of a reference; the WMH challenge leaves the second out of the evaluation."""
+MAPS = {"model": "", "brightness": "brightness_", "baseline": "baseline_"}
+"""The maps that are judged over all thresholds, and what their columns begin with: the anomaly map, brightness, FLAIR."""
 LOW_FPR = 0.3
 """Where the partial areas end."""
 OUTSIDE_LIMIT = 0.01
@@ -90,6 +90,12 @@ EVALUATION_COLUMNS: dict[str, dict[str, Any]] = {
         "Description": "Dice at the best threshold of the anomaly map (needs the reference: an upper bound)."
     },
     "best_threshold": {"Description": "That threshold."},
+    "brightness_ap": {
+        "Description": "ap of the default score's brightness, which needs no model, on the same voxels; n/a where it cannot be computed."
+    },
+    "brightness_auroc": {"Description": "auroc of brightness."},
+    "brightness_aupro": {"Description": "aupro of brightness."},
+    "brightness_best_dice": {"Description": "best_dice of brightness."},
     "baseline_ap": {"Description": "ap of the smoothed FLAIR z-score on the same voxels."},
     "baseline_auroc": {"Description": "auroc of the smoothed FLAIR z-score."},
     "baseline_aupro": {"Description": "aupro of the smoothed FLAIR z-score."},
@@ -106,21 +112,21 @@ class Evaluation:
     row : dict
         Measures, by their column.
     curves : dict
-        For ``model`` and ``baseline``: ``roc`` and ``pro`` on `fpr_grid`, ``precision`` on
-        `recall_grid`, ``dice`` on `ratio_grid`, ``counts`` (2, T) of true and false positives on
-        `score_grid`.
+        For each of `MAPS` that there is: ``roc`` and ``pro`` on `fpr_grid`, ``precision`` on
+        `recall_grid`, ``counts`` (2, T) of true and false positives on `score_grid`; for ``model`` also
+        ``dice`` on `ratio_grid`.
     sizes : (2, bands) int array
         Reference lesions found, and all, by size.
     lesion_voxels : int
-    warning : str
-        Empty when there is nothing to say.
+    warnings : tuple of str
+        What the user should know.
     """
 
     row: dict[str, float]
     curves: dict[str, dict[str, NDArray[Any]]]
     sizes: NDArray[np.int64]
     lesion_voxels: int
-    warning: str
+    warnings: tuple[str, ...]
 
 
 def fpr_grid() -> NDArray[np.float64]:
@@ -193,8 +199,9 @@ def evaluate_cohort(
         evaluation = None if isinstance(outcome, BadDataError) else outcome
         if isinstance(outcome, BadDataError):
             LOGGER.error("%s", outcome)
-        elif outcome.warning:
-            LOGGER.warning("%s", outcome.warning)
+        else:
+            for warning in outcome.warnings:
+                LOGGER.warning("%s", warning)
         measures = evaluation.row if evaluation else {}
         evaluations.append(evaluation)
         rows.append({column: {**ids, **measures}.get(column) for column in EVALUATION_COLUMNS})
@@ -208,7 +215,7 @@ def _evaluate_task(task: tuple[Path, Path, Path, float], resample: bool) -> Eval
 def evaluate_session(
     summary: Path, reference: Path, mask: Path, threshold: float, *, resample: bool = False
 ) -> Evaluation:
-    """Compare one session's mask and map, and the FLAIR z-score, with a reference mask.
+    """Compare one session's mask and map, brightness and the FLAIR z-score with a reference mask.
 
     Everything is computed inside the brain mask, without the reference's other pathology (label
     2), on the FLAIR's own grid.
@@ -243,10 +250,15 @@ def evaluate_session(
     detection = lesion_detection(found, lesion)
     labels = label_lesions(lesion, result.affine)[inside]
     scores = {
-        "model": volumes["anomaly"].data[inside],
-        "baseline": flair_z_baseline(names["flair"], volumes["flair"], brain)[inside],
+        "model": volumes["anomaly"].data,
+        "baseline": flair_z_map(names["flair"], volumes["flair"], brain),
     }
-    rankings = {name: Ranking.of(score, labels) for name, score in scores.items()}
+    warnings = []
+    try:
+        scores["brightness"] = brightness_map(summary)
+    except BadDataError as error:
+        warnings.append(NO_BRIGHTNESS.format(where=summary.name, reason=error))
+    rankings = {name: Ranking.of(score[inside], labels) for name, score in scores.items()}
     row = {
         "reference_volume_ml": float(lesion.sum()) * voxel_ml,
         "wmh_volume_ml": float(found.sum()) * voxel_ml,
@@ -263,17 +275,16 @@ def evaluate_session(
     curves["model"]["dice"] = rankings["model"].dice_at(threshold * ratio_grid())
     outside = int(((truth == LESION) & ~brain).sum())
     total = int((truth == LESION).sum())
-    warning = ""
     if outside > OUTSIDE_LIMIT * total:
-        warning = REFERENCE_OUTSIDE.format(path=reference, percent=100 * outside / total)
-    return Evaluation(row, curves, sizes, int(lesion.sum()), warning)
+        warnings.append(REFERENCE_OUTSIDE.format(path=reference, percent=100 * outside / total))
+    return Evaluation(row, curves, sizes, int(lesion.sum()), tuple(warnings))
 
 
 def _ranking_measures(rankings: Mapping[str, Ranking]) -> dict[str, float]:
-    """Measures of the map, and with the prefix ``baseline_`` those of the FLAIR z-score."""
+    """Measures of each map, with its prefix of `MAPS`."""
     row: dict[str, float] = {}
-    for name, prefix in (("model", ""), ("baseline", "baseline_")):
-        ranking = rankings[name]
+    for name, ranking in rankings.items():
+        prefix = MAPS[name]
         best, at = ranking.best_dice()
         row |= {
             f"{prefix}ap": ranking.average_precision(),
@@ -294,15 +305,3 @@ def _curves(ranking: Ranking) -> dict[str, NDArray[Any]]:
         "precision": ranking.precision(recall_grid()),
         "counts": np.stack(ranking.counts_at(score_grid())),
     }
-
-
-def flair_z_baseline(path: Path, flair: Volume, brain: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The FLAIR z-score of a session, smoothed as the score smooths at least, from its preprocessed FLAIR and sidecar."""
-    sidecar = path.with_name(path.name.replace(".nii.gz", ".json"))
-    try:
-        white_matter = json.loads(sidecar.read_text())["WhiteMatter"]
-        scaling = Scaling(white_matter["mode"], white_matter["scale"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadDataError(UNREADABLE_SIDECAR.format(path=sidecar, reason=error)) from error
-    z = scaling.apply(flair.data)
-    return smooth_inside(z, brain, voxel_sizes(flair.affine), DetectionParameters.sigma_mm)

@@ -22,9 +22,8 @@ from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.errors import BadDataError, SessionWarning
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.group.cohort import for_each
-from bids_wmh_uad.imaging.registration import read_transform
+from bids_wmh_uad.group.scans import read_decision, read_parameters, read_tissue
 from bids_wmh_uad.imaging.scans import read_volume
-from bids_wmh_uad.imaging.templates import grey_matter
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 SECONDS = 1.0
@@ -32,8 +31,10 @@ SECONDS = 1.0
 MASK = "space-FLAIR_label-WMH_desc-{desc}_mask.nii.gz"
 
 
-def threshold_label(rule: str) -> str:
-    """The ``desc-`` of a threshold rule: letters and digits only; ``tail=2.5`` is ``tail2p5``.
+def threshold_label(rule: str, accept: float = DetectionParameters.accept) -> str:
+    """The ``desc-`` of a threshold rule, and of another ``--accept`` than the default: letters and digits only.
+
+    ``tail=2.5`` is ``tail2p5``, with ``--accept 0.7`` ``tail2p5accept0p7``.
 
     Raises
     ------
@@ -41,7 +42,10 @@ def threshold_label(rule: str) -> str:
         `errors.BAD_VALUE`, when the rule cannot be read.
     """
     name, parameter = DetectionParameters(threshold=rule).rule
-    return name + f"{parameter:.6g}".replace("-", "m").replace(".", "p").replace("+", "")
+    label = (
+        name + f"{parameter:.6g}" + (f"accept{accept:.6g}" if accept != DetectionParameters.accept else "")
+    )
+    return label.replace("-", "m").replace(".", "p").replace("+", "")
 
 
 def rethreshold(
@@ -96,22 +100,19 @@ def _rethreshold(
     summary: Path, parameters: DetectionParameters
 ) -> tuple[Path, dict[str, Any], tuple[SessionWarning, ...]]:
     """One session's new mask, its measures, and the warnings that it brings."""
-    paths = {name: result_path(summary, name) for name in ("anomaly", "brain", "regions")}
-    anomaly, brain, regions = (read_volume(path) for path in paths.values())
-    for other, name in ((brain, "brain"), (regions, "regions")):
+    paths = {name: result_path(summary, name) for name in ("anomaly", "brain", "regions", "evidence")}
+    anomaly, brain, regions, evidence = (read_volume(path) for path in paths.values())
+    for other, name in ((brain, "brain"), (regions, "regions"), (evidence, "evidence")):
         check_same_grid(anomaly, other, (str(paths["anomaly"]), str(paths[name])))
-    to_template = read_transform(result_path(summary, "flair_to_template"))
+    parameters = replace(parameters, score=read_parameters(summary).score)
+    tissue, _ = read_tissue(summary)
     found = segment(
-        anomaly.data,
-        brain.data > 0,
-        grey_matter(anomaly, to_template),
-        anomaly.affine,
-        parameters=parameters,
-        regions=regions.data,
-    )
+        anomaly.data, tissue, regions.data, anomaly.affine,
+        parameters=parameters, decision=read_decision(summary), evidence=evidence.data,
+    )  # fmt: skip
     start = str(summary).removesuffix(derivatives.OUTPUTS["summary"])
-    path = Path(start + MASK.format(desc=threshold_label(parameters.threshold)))
-    _write_mask(path, found.labels > 0, paths["anomaly"], found.measures)
+    path = Path(start + MASK.format(desc=threshold_label(parameters.threshold, parameters.accept)))
+    _write_mask(path, found.lesions.labels > 0, paths["anomaly"], found.measures)
     return path, found.measures, found.warnings
 
 

@@ -1,6 +1,6 @@
 """The group level: one table and page of the cohort, and the evaluation against reference masks.
 
-Reads derivatives only; nothing is scored again and raw data may be absent.
+Reads derivatives only; no network runs and raw data may be absent.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def run_group(config: GroupConfig) -> int:
     if config.group.threshold is not None:
         from bids_wmh_uad.group.rethreshold import rethreshold, threshold_label
 
-        desc = threshold_label(config.group.threshold)
+        desc = threshold_label(config.group.threshold, config.method.accept)
         summaries, masks, failures = rethreshold(config, config.group.threshold, summaries)
     rows = cohort_table(summaries, participants)
     start = f"group_desc-{desc}_" if desc else "group_"

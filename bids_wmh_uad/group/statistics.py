@@ -16,6 +16,7 @@ from bids_wmh_uad.core.evaluation.overlap import SIZE_EDGES_ML
 from bids_wmh_uad.files import json_plain
 from bids_wmh_uad.group.evaluation import (
     EVALUATION_COLUMNS,
+    MAPS,
     Evaluation,
     fpr_grid,
     ratio_grid,
@@ -27,7 +28,9 @@ REPLICATES, CONFIDENCE = 2000, 0.95
 SPREAD = (10, 90)
 """Percentiles over sessions that the curves' bands show."""
 PAIRED = ("ap", "auroc", "aupro", "best_dice")
-"""Measures that model and baseline both have."""
+"""Measures that all maps have."""
+RIVALS = ("brightness", "baseline")
+"""The maps that need no model: what it has to beat."""
 NOT_MEASURES = ("participant_id", "session_id", "best_threshold")
 Row = Mapping[str, Any]
 
@@ -84,16 +87,27 @@ def _statistics(rows: Sequence[Row], seed: int) -> dict[str, Any]:
 
     columns = [name for name in EVALUATION_COLUMNS if name not in NOT_MEASURES]
     measures = {name: mean_of([_number(row.get(name)) for row in rows]) for name in columns}
-    differences = {}
-    for name in PAIRED:
-        pairs = [(_number(row.get(name)), _number(row.get(f"baseline_{name}"))) for row in rows]
-        gains = [model - baseline for model, baseline in pairs]
-        differences[name] = {**mean_of(gains), "better": sum(gain > 0 for gain in gains)}
+
+    def against(rival: str, name: str) -> dict[str, Any]:
+        pairs = [(_number(row.get(name)), _number(row.get(MAPS[rival] + name))) for row in rows]
+        both = [pair if all(map(math.isfinite, pair)) else (math.nan, math.nan) for pair in pairs]
+        gains = [model - other for model, other in both]
+        return {
+            **mean_of(gains),
+            "better": sum(gain > 0 for gain in gains),
+            "model": mean_of([model for model, _ in both]),
+            "rival": mean_of([other for _, other in both]),
+        }
+
+    differences = {rival: {name: against(rival, name) for name in PAIRED} for rival in RIVALS}
     return {
         "sessions": len(rows),
         "participants": len(set(who)),
         "measures": {name: found for name, found in measures.items() if found["n"]},
-        "differences": {name: found for name, found in differences.items() if found["n"]},
+        "differences": {
+            rival: {name: found for name, found in gains.items() if found["n"]}
+            for rival, gains in differences.items()
+        },
     }
 
 
@@ -121,11 +135,14 @@ def _volume_agreement(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _pooled(done: Sequence[Evaluation]) -> dict[str, float]:
-    """Best Dice over all sessions' voxels together, at one threshold for all."""
-    lesion = sum(evaluation.lesion_voxels for evaluation in done)
+    """Best Dice of each map over all sessions' voxels together, at one threshold for all."""
     found: dict[str, float] = {}
-    for name, prefix in (("model", ""), ("baseline", "baseline_")):
-        true, false = np.sum([evaluation.curves[name]["counts"] for evaluation in done], axis=0)
+    for name, prefix in MAPS.items():
+        own = [evaluation for evaluation in done if name in evaluation.curves]
+        if not own:
+            continue
+        lesion = sum(evaluation.lesion_voxels for evaluation in own)
+        true, false = np.sum([evaluation.curves[name]["counts"] for evaluation in own], axis=0)
         overlap = 2 * true / np.maximum(true + false + lesion, 1)
         best = int(np.argmax(overlap))
         found[f"{prefix}best_dice"] = float(overlap[best]) if lesion else math.nan
@@ -157,10 +174,11 @@ def _curves(done: Sequence[Evaluation]) -> dict[str, Any]:
     }
     curves: dict[str, Any] = {axis: grid() for axis, grid in grids.values()}
     for curve in grids:
+        own = {name: [e.curves[name] for e in done if name in e.curves] for name in MAPS}
         curves[curve] = {
-            name: _band([evaluation.curves[name][curve] for evaluation in done])
-            for name in ("model", "baseline")
-            if curve in done[0].curves[name]
+            name: _band([found[curve] for found in sessions])
+            for name, sessions in own.items()
+            if sessions and curve in sessions[0]
         }
     return curves
 

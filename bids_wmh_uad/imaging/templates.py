@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_wmh_uad.core.image.template import TRAINING_LEVEL
+from bids_wmh_uad.core.image.template import GM_LIKELY, TRAINING_LEVEL
 from bids_wmh_uad.core.image.template import template_brain as brain_of
 from bids_wmh_uad.core.image.volume import Volume
 from bids_wmh_uad.imaging.resampling import resample
@@ -16,9 +16,6 @@ from bids_wmh_uad.imaging.scans import as_image
 
 Array = NDArray[Any]
 """Array of any type."""
-
-GM_LIKELY = 0.5
-"""Grey-matter prior above which a voxel is taken for grey matter: more likely than not."""
 
 
 def template_brain(template: nib.Nifti1Image) -> NDArray[np.bool_]:
@@ -53,8 +50,8 @@ def priors_on(flair: nib.Nifti1Image, from_template: Array) -> dict[str, Array]:
     return {key: resample(template(name), flair, from_template) for key, name in names.items()}
 
 
-def grey_matter(image: Volume, to_template: Array) -> NDArray[np.bool_]:
-    """The template's likely grey matter on a session's grid, as the participant level takes it.
+def grey_matter_prior(image: Volume, to_template: Array) -> NDArray[np.float32]:
+    """The template's grey matter, [0, 1], on a session's grid, as the participant level takes it.
 
     Parameters
     ----------
@@ -64,4 +61,9 @@ def grey_matter(image: Volume, to_template: Array) -> NDArray[np.bool_]:
         Moves the session's images to the template, RAS mm.
     """
     grid = as_image(np.zeros(image.shape, dtype=np.uint8), image.affine)
-    return resample(template("GM"), grid, np.linalg.inv(to_template)) > GM_LIKELY
+    return resample(template("GM"), grid, np.linalg.inv(to_template))
+
+
+def grey_matter(image: Volume, to_template: Array) -> NDArray[np.bool_]:
+    """Where `grey_matter_prior` is above `GM_LIKELY`."""
+    return grey_matter_prior(image, to_template) > GM_LIKELY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import (
@@ -15,51 +16,68 @@ from nipype.interfaces.base import (
 from bids_wmh_uad.core.image.volume import voxel_sizes
 from bids_wmh_uad.core.lesion.landmarks import Tissue, map_landmarks
 from bids_wmh_uad.errors import NO_VENTRICLES
-from bids_wmh_uad.imaging import scans, templates
+from bids_wmh_uad.imaging import scans
 from bids_wmh_uad.imaging.atlas import atlas_on
 from bids_wmh_uad.interfaces.base import Stage, load, load_data
 
 
 class _SegmentInput(BaseInterfaceInputSpec):
     anomaly = File(exists=True, mandatory=True)
+    flair = File(exists=True, mandatory=True, desc="robust z")
+    t1w = File(exists=True, mandatory=True, desc="robust z")
     brain_mask = File(exists=True, mandatory=True)
-    gm = File(exists=True, mandatory=True)
+    gm = File(exists=True, mandatory=True, desc="grey-matter prior, [0, 1]")
     regions = File(exists=True, mandatory=True, desc="from FindRegions")
+    evidence = File(exists=True, mandatory=True, desc="from ScoreAnomaly")
     parameters = traits.Dict(mandatory=True, desc="DetectionParameters.of_mask()")
+    decision = traits.Dict(mandatory=True, desc="weights of LesionDecision")
 
 
 class _SegmentOutput(TraitedSpec):
     lesions = File(desc="label image, int32, 1 = largest")
-    probability = File(desc="float32 in [0, 1], 0.5 at the threshold")
+    rejected = File(desc="the same of the rejected candidates")
+    probability = File(desc="float32 in [0, 1]")
     table = File(desc="one row per lesion")
+    rejected_table = File(desc="one row per rejected candidate")
     measures = traits.Dict(desc="volumes, counts and the operating point")
     warnings = traits.List(traits.Any, desc="SessionWarning")
 
 
 class SegmentLesions(Stage):
-    """Threshold the anomaly map, label the lesions and measure them."""
+    """Find candidates in the anomaly map, decide which are lesions, and measure them."""
 
     input_spec = _SegmentInput
     output_spec = _SegmentOutput
 
     def _compute(self, directory: Path) -> None:
         from bids_wmh_uad.bids.tables import write_lesion_table
+        from bids_wmh_uad.core.lesion.decision import LesionDecision
         from bids_wmh_uad.core.lesion.segmentation import segment
         from bids_wmh_uad.core.parameters import DetectionParameters
 
         image = load(self.inputs.anomaly)
         found = segment(
             np.asanyarray(image.dataobj),
-            load_data(self.inputs.brain_mask) > 0,
-            load_data(self.inputs.gm) > templates.GM_LIKELY,
+            _tissue(self.inputs),
+            load_data(self.inputs.regions),
             image.affine,
             parameters=DetectionParameters(**self.inputs.parameters),
-            regions=load_data(self.inputs.regions),
+            decision=LesionDecision(**self.inputs.decision),
+            evidence=load_data(self.inputs.evidence),
         )
-        self._save("lesions", directory, scans.as_image(found.labels, image.affine))
+        for name, lesions in (("lesions", found.lesions), ("rejected", found.rejected)):
+            self._save(name, directory, scans.as_image(lesions.labels, image.affine))
         self._save("probability", directory, scans.as_image(found.probability, image.affine))
-        self._results["table"] = write_lesion_table(directory / "lesions.tsv", found.lesions, found.places)
+        self._results["table"] = write_lesion_table(directory / "lesions.tsv", found.lesions)
+        self._results["rejected_table"] = write_lesion_table(directory / "rejected.tsv", found.rejected)
         self._results |= {"measures": found.measures, "warnings": list(found.warnings)}
+
+
+def _tissue(inputs: Any) -> Tissue:
+    """Contrasts, brain and grey-matter prior of a step's inputs."""
+    return Tissue(
+        load_data(inputs.flair), load_data(inputs.t1w), load_data(inputs.brain_mask) > 0, load_data(inputs.gm)
+    )
 
 
 class _RegionInput(BaseInterfaceInputSpec):
@@ -85,12 +103,7 @@ class FindRegions(Stage):
     def _compute(self, directory: Path) -> None:
         image = load(self.inputs.flair)
         to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
-        tissue = Tissue(
-            np.asanyarray(image.dataobj),
-            load_data(self.inputs.t1w),
-            load_data(self.inputs.brain_mask) > 0,
-            load_data(self.inputs.gm),
-        )
+        tissue = _tissue(self.inputs)
         atlas = atlas_on(image, np.linalg.inv(to_template))
         labels, found = map_landmarks(tissue, atlas, voxel_sizes(image.affine))
         self._save("regions", directory, scans.as_image(labels, image.affine))

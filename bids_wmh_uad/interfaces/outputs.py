@@ -9,7 +9,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
 
 from bids_wmh_uad import __version__
 from bids_wmh_uad.bids import derivatives
@@ -40,8 +40,10 @@ class _FinishInput(BaseInterfaceInputSpec):
     t1w = File(exists=True, mandatory=True)
     brain = File(exists=True, mandatory=True)
     anomaly = File(exists=True, mandatory=True)
+    evidence = File(exists=True, mandatory=True)
     probability = File(exists=True, mandatory=True)
     lesions = File(exists=True, mandatory=True)
+    rejected = File(exists=True, mandatory=True)
     regions = File(exists=True, mandatory=True)
     flair_to_t1w = traits.List(traits.List(traits.Float), mandatory=True)
     t1w_to_template = traits.List(traits.List(traits.Float), mandatory=True)
@@ -52,9 +54,11 @@ class _FinishOutput(TraitedSpec):
     t1w = File()
     brain = File()
     anomaly = File()
+    evidence = File()
     probability = File()
     mask = File()
     lesions = File()
+    rejected = File()
     regions = File()
     t1w_to_flair = File()
     t1w_to_template = File()
@@ -95,7 +99,7 @@ class _DescribeInput(BaseInterfaceInputSpec):
     session = traits.Any(mandatory=True, desc="Session")
     method = traits.Any(mandatory=True, desc="Method")
     bids_dir = traits.Str(mandatory=True)
-    model_digest = traits.Str(mandatory=True)
+    model_digest = traits.Str(mandatory=True, desc="empty: no model took part")
     one_class = traits.Dict(mandatory=True, desc="for the anomaly map's sidecar")
     scaling = traits.Dict(mandatory=True)
     flair_stripped = traits.Bool(mandatory=True)
@@ -116,9 +120,11 @@ class _DescribeOutput(TraitedSpec):
     t1w = traits.Dict()
     brain = traits.Dict()
     anomaly = traits.Dict()
+    evidence = traits.Dict()
     probability = traits.Dict()
     mask = traits.Dict()
     lesions = traits.Dict()
+    rejected = traits.Dict()
     regions = traits.Dict()
     t1w_to_flair = traits.Dict()
     t1w_to_template = traits.Dict()
@@ -150,15 +156,17 @@ class Describe(Stage):
             measures["threshold"],
             inputs.score_device,
         )
+        model = {"name": Path(inputs.method.model).name, "digest": inputs.model_digest}
+        learnt = inputs.method.parameters.uses_network
         summary = {
             "participant_id": f"sub-{inputs.session.subject}",
             "session_id": f"ses-{inputs.session.session}" if inputs.session.session else "n/a",
             "status": "done",
             **measures,
             "score": inputs.method.score,
-            "paradigm": inputs.method.paradigm,
-            "percent_without_model": inputs.uncovered,
-            "model": {"name": Path(inputs.method.model).name, "digest": inputs.model_digest},
+            "paradigm": inputs.method.paradigm if learnt else None,
+            "percent_without_model": inputs.uncovered if learnt else None,
+            "model": model if learnt else None,
             "registration_overlap": round(inputs.overlap, 4),
             "checks": inputs.checks,
             "warnings": [asdict(warning) for warning in inputs.warnings],
@@ -199,7 +207,8 @@ class _FigureInput(BaseInterfaceInputSpec):
     brain = File(exists=True, mandatory=True)
     anomaly = File(exists=True, mandatory=True)
     lesions = File(exists=True, mandatory=True)
-    sample = File(exists=True, mandatory=True, desc="from ExplainModel")
+    rejected = File(exists=True, mandatory=True)
+    sample = File(exists=True, desc="from ExplainModel; without it no figures of the network")
     measures = traits.Dict(mandatory=True)
 
 
@@ -219,22 +228,25 @@ class DrawFigures(Stage):
         from bids_wmh_uad.reports.figures import scans as draw
 
         i = self.inputs
-        sample = dict(np.load(i.sample))
         threshold = i.measures["threshold"]["value"]
         plots = {
-            "lesions": lambda out: draw.plot_lesions(i.flair, i.lesions, out, mask=i.brain),
+            "lesions": lambda out: draw.plot_lesions(
+                i.flair, i.lesions, out, mask=i.brain, rejected=i.rejected
+            ),
             "anomaly": lambda out: draw.plot_anomaly_map(
                 i.flair, i.anomaly, threshold, out, lesions=i.lesions, mask=i.brain
             ),
             "histogram": lambda out: charts.plot_score_histogram(
                 i.anomaly, i.brain, threshold, out, volumes=i.measures
             ),
-            "patches": lambda out: charts.plot_patches(sample, out),
-            "latents": lambda out: charts.plot_latents(sample, out),
             "brain": lambda out: draw.plot_brain_mask(i.flair, i.brain, out),
             "coreg": lambda out: draw.plot_registration(i.flair, i.t1w, out, mask=i.brain),
             "norm": lambda out: draw.plot_template_registration(i.flair, i.template, out, mask=i.brain),
         }
+        if isdefined(i.sample):
+            sample = dict(np.load(i.sample))
+            plots["patches"] = lambda out: charts.plot_patches(sample, out)
+            plots["latents"] = lambda out: charts.plot_latents(sample, out)
         done = {}
         for name, plot in plots.items():
             out = directory / f"{name}.svg"

@@ -13,7 +13,8 @@ from nipype.interfaces.base import (
 )
 
 from bids_wmh_uad.core.device import configure_torch, resolve_device
-from bids_wmh_uad.imaging import scans, templates
+from bids_wmh_uad.core.image.template import GM_LIKELY
+from bids_wmh_uad.imaging import scans
 from bids_wmh_uad.interfaces.base import Stage, load, load_data
 
 
@@ -23,7 +24,9 @@ class _ScoreInput(BaseInterfaceInputSpec):
     brain_mask = File(exists=True, mandatory=True)
     gm = File(exists=True, mandatory=True, desc="grey-matter prior, [0, 1]")
     model = traits.Str(mandatory=True, desc="name or directory", nohash=True)
-    model_digest = traits.Str(mandatory=True, desc="makes the cache follow the model's content")
+    model_digest = traits.Str(
+        mandatory=True, desc="makes the cache follow the model's content; empty if none is used"
+    )
     paradigm = traits.Str(mandatory=True)
     flair_to_t1w = traits.List(traits.List(traits.Float), mandatory=True)
     t1w_to_template = traits.List(traits.List(traits.Float), mandatory=True)
@@ -35,13 +38,14 @@ class _ScoreInput(BaseInterfaceInputSpec):
 
 class _ScoreOutput(TraitedSpec):
     anomaly = File(desc="anomaly map, float32, larger = more abnormal")
+    evidence = File(desc="what the latents say of being a lesion, float32, log-odds; 0 without a network")
     device = traits.Str(desc="where it was computed in the end")
     warnings = traits.List(traits.Any, desc="SessionWarning")
     uncovered = traits.Float(desc="percent of the brain without a model")
 
 
 class ScoreAnomaly(Stage):
-    """Embed every voxel's patch and score it with a One-Class SVM: the patient's own, or of controls."""
+    """Score every voxel: its brightness, its patch by a One-Class SVM (the patient's own, or of controls), or both."""
 
     input_spec = _ScoreInput
     output_spec = _ScoreOutput
@@ -52,32 +56,38 @@ class ScoreAnomaly(Stage):
         from bids_wmh_uad.core.score.anomaly import anomaly_map, uncovered_warnings
         from bids_wmh_uad.core.score.scan import Scan
         from bids_wmh_uad.core.svm.voxelwise import model_numbers
-        from bids_wmh_uad.models import load_model, load_normality
+        from bids_wmh_uad.models import load_decision, load_model, load_normality
 
         configure_torch(self.inputs.threads)
-        model, _ = load_model(self.inputs.model)
         image = load(self.inputs.flair)
         grid = WorkingGrid.from_affine(image.shape, image.affine)
         params = DetectionParameters(**self.inputs.parameters)
         mask = load_data(self.inputs.brain_mask) > 0
         inside = grid.forward(mask, order=0)
         to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
-        one_class = load_normality(self.inputs.model, self.inputs.paradigm)
+        model = one_class = direction = None
+        if params.uses_network:
+            model, _ = load_model(self.inputs.model)
+            direction = np.array(load_decision(self.inputs.model, model.latent_size).latent, dtype=np.float32)
+            one_class = load_normality(self.inputs.model, self.inputs.paradigm)
         voxels = model_numbers(one_class, inside, to_template @ grid.affine)
         scan = Scan(
             grid.forward(np.asanyarray(image.dataobj)),
             grid.forward(load_data(self.inputs.t1w)),
             inside,
-            grid.forward(load_data(self.inputs.gm)) > templates.GM_LIKELY,
+            grid.forward(load_data(self.inputs.gm)) > GM_LIKELY,
             voxels=voxels,
             zooms=grid.zooms,
         )
         found = anomaly_map(
             model, scan, params, np.random.default_rng(self.inputs.seed),
             one_class=one_class, device=resolve_device(self.inputs.device),
+            direction=direction if direction is not None and direction.size else None,
         )  # fmt: skip
         uncovered = 0.0 if voxels is None else 100 * float((voxels[inside] < 0).mean())
         warnings = [*found.warnings, *uncovered_warnings(uncovered, params)]
         self._results |= {"device": found.device, "warnings": warnings, "uncovered": round(uncovered, 2)}
-        native = np.where(mask, grid.backward(found.scores), 0).astype(np.float32)
-        self._save("anomaly", directory, scans.as_image(native, image.affine))
+        evidence = np.zeros_like(found.scores) if found.evidence is None else found.evidence
+        for name, volume in (("anomaly", found.scores), ("evidence", evidence)):
+            native = np.where(mask, grid.backward(volume), 0).astype(np.float32)
+            self._save(name, directory, scans.as_image(native, image.affine))

@@ -51,7 +51,8 @@ def run_participant(config: RunConfig) -> int:
     from bids_wmh_uad.workflows.reuse import datasets
 
     sessions, failed = find_sessions(config.bids_dir, config.selection)
-    digest = model_digest(config.method.model, config.method.paradigm)
+    method = config.method
+    digest = model_digest(method.model, method.paradigm) if method.parameters.uses_network else ""
     datasets(config)
     engine.require_device(config.performance.device)
     if config.running.boilerplate_only:

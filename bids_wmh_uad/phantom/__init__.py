@@ -1,9 +1,10 @@
 """Synthetic BIDS subjects with known lesions, made from nilearn's MNI tissue maps.
 
 Each subject is the ICBM 2009a symmetric brain that nilearn ships, deformed at random,
-given random tissue contrasts and white matter hyperintensities of a requested volume,
+given random tissue contrasts, normal structures that are as bright as lesions (choroid plexus,
+septum, ventricles' lining, dura, vessels), and white matter hyperintensities of a requested volume,
 and "scanned" twice, as T1w and as FLAIR: thick slices, oblique grids, head motion
-between the scans, bias field and Rician noise. The demo, the tests, the benchmarks
+between the scans, pulsation artefacts, bias field and Rician noise. The demo, the tests, the benchmarks
 and the training of the shipped model all use these phantoms.
 
 ``python -m bids_wmh_uad.phantom OUT`` writes a dataset with its truth.

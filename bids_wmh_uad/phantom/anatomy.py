@@ -1,4 +1,4 @@
-"""A random brain: the template deformed, its lesions-to-be, and a simple head around it."""
+"""A random brain: the template deformed, its normal bright structures and lesions-to-be, and a simple head around it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_wmh_uad.phantom.fields import distance, ellipsoid, mesh, ramp, smooth_field
+from bids_wmh_uad.phantom.flow import find_vessels
+from bids_wmh_uad.phantom.lesions import LesionField, make_lesion_field
+from bids_wmh_uad.phantom.mimics import Mimic, find_mimics, find_rim, open_temporal_horns
 from bids_wmh_uad.phantom.spec import Array, Matrix
 
 BRAIN_BOX = np.array([[-82.0, -116.0, -80.0], [82.0, 84.0, 92.0]])
@@ -25,57 +28,9 @@ class Anatomy(NamedTuple):
     brain: Array
     deep: Array  # 1 in the middle of the brain, falling to 0 at its rim
     periventricular: Array  # 1 at the ventricles, falling to 0 within a few mm
-    lesion_score: Array
-
-
-def smooth_field(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Array:
-    """Draw Gaussian random noise of unit variance, smooth at `sigma` voxels: noise on a coarse lattice, interpolated."""
-    nodes = [np.arange(-3, n / sigma + 3) for n in shape]
-    field = rng.standard_normal([len(x) for x in nodes]).astype(np.float32)
-    for n, x in zip(shape, nodes, strict=True):
-        basis = np.exp(-0.5 * (x[:, None] - np.arange(n) / sigma) ** 2)
-        basis /= np.sqrt((basis**2).sum(axis=0))
-        field = np.tensordot(field, basis.astype(np.float32), axes=(0, 0))
-    return field
-
-
-def _distance(mask: NDArray[np.bool_]) -> Array:
-    """Distance in mm to the nearest voxel of `mask`, at 2 mm, interpolated to 1 mm."""
-    out = np.asarray(ndimage.distance_transform_edt(~mask[::2, ::2, ::2], sampling=2.0), np.float32)
-    for axis, n in enumerate(mask.shape):
-        k = np.arange(n)
-        above = np.minimum((k + 1) // 2, out.shape[axis] - 1)
-        out = (np.take(out, k // 2, axis) + np.take(out, above, axis)) / 2
-    return np.asarray(out, np.float32)
-
-
-def _mesh(origin: Matrix, shape: tuple[int, ...]) -> list[Array]:
-    """Open grid of the 1 mm voxels' coordinates."""
-    axes = [np.arange(n, dtype=np.float32) + np.float32(low) for n, low in zip(shape, origin, strict=True)]
-    return list(np.meshgrid(*axes, indexing="ij", sparse=True))
-
-
-def _ellipsoid(grid: Sequence[Array], centre: Sequence[float], radii: Sequence[float]) -> Array:
-    """Signed distance, roughly, to an ellipsoid's surface (negative inside)."""
-    radius2 = sum(((x - c) / r) ** 2 for x, c, r in zip(grid, centre, radii, strict=True))
-    return np.asarray((np.sqrt(radius2) - 1) * min(radii), np.float32)
-
-
-def ramp(x: Array, start: float, stop: float) -> Array:
-    """Rise linearly from 0 at `start` to 1 at `stop` (or fall, where stop < start)."""
-    return np.asarray(np.clip((x - np.float32(start)) / np.float32(stop - start), 0, 1), np.float32)
-
-
-def rigid(rng: np.random.Generator, degrees: float, mm: float) -> Matrix:
-    """Draw a rigid motion with bounded angles about, and shifts along, each axis."""
-    matrix = np.eye(4)
-    for axis, angle in enumerate(np.deg2rad(rng.uniform(-degrees, degrees, 3))):
-        turn = np.eye(4)
-        i, j = [k for k in range(3) if k != axis]
-        turn[[i, i, j, j], [i, j, i, j]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
-        matrix = matrix @ turn
-    matrix[:3, 3] = rng.uniform(-mm, mm, 3)
-    return matrix
+    lesions: LesionField
+    mimics: list[Mimic]
+    mni: Array  # the template's coordinates of each voxel, mm
 
 
 def _load_template() -> tuple[Array, Array, Array, Array, Matrix]:
@@ -92,8 +47,8 @@ def _load_template() -> tuple[Array, Array, Array, Array, Matrix]:
     box = np.array([[-42, -58, -6], [42, 38, 34]]) - origin  # the lateral and third ventricles
     inside = tuple(slice(int(low), int(high)) for low, high in box.T)
     ventricles = np.zeros(brain.shape, bool)
-    ventricles[inside] = (csf[inside] > 0.7) & (_distance(brain < 0.5)[inside] > 24)
-    near = np.exp(-_distance(ventricles) / 6)
+    ventricles[inside] = (csf[inside] > 0.7) & (distance(brain < 0.5)[inside] > 24)
+    near = np.exp(-distance(ventricles) / 6)
     return gm**2 / total, wm**2 / total, brain, near, np.asarray(origin, np.float64)
 
 
@@ -111,10 +66,10 @@ def _warp(maps: Sequence[Array], coordinates: Array) -> Array:
 
 
 def make_brain(rng: np.random.Generator) -> Anatomy:
-    """Deform the template: a new size, larger or smaller ventricles, smooth random shape; add the lesion score."""
+    """Deform the template: a new size, larger or smaller ventricles, smooth random shape; find what is bright in it."""
     *maps, template_origin = _load_template()
     shape = tuple(int(n) for n in BRAIN_BOX[1] - BRAIN_BOX[0])
-    grid = _mesh(BRAIN_BOX[0], shape)
+    grid = mesh(BRAIN_BOX[0], shape)
     scale = rng.uniform(0.9, 0.98) * rng.uniform(0.97, 1.03, 3)
     centre, swelling = (0.0, -10.0, 10.0), rng.uniform(-0.1, 0.3)
     distance2 = sum((x - c) ** 2 for x, c in zip(grid, centre, strict=True))
@@ -124,21 +79,30 @@ def make_brain(rng: np.random.Generator) -> Anatomy:
         warp = smooth_field(rng, shape, 22.0) * 2.2 + smooth_field(rng, shape, 9.0) * 0.7
         coordinates[k] = (grid[k] - centre[k]) * pull / scale[k] + centre[k] + warp - template_origin[k]
     gm, wm, brain, near = _warp(maps, coordinates)
-    above_tentorium = ramp(coordinates[2] + np.float32(template_origin[2]), -30, -10)
-    off_midline = ramp(np.abs(coordinates[0] + np.float32(template_origin[0])), 4, 12)
-    score = _lesion_score(rng, wm, near, np.minimum(above_tentorium, off_midline))
-    deep = np.exp(-distance2 / (2 * 28.0**2)).astype(np.float32)
     tissues = {"gm": gm, "wm": wm, "csf": np.clip(brain - gm - wm, 0, 1)}
-    return Anatomy(BRAIN_BOX[0].copy(), tissues, brain, deep, near, score)
+    deep = np.exp(-distance2 / (2 * 28.0**2)).astype(np.float32)
+    coordinates += template_origin.astype(np.float32)[:, None, None, None]
+    rng_mimics, rng_lesions = rng.spawn(2)
+    open_temporal_horns(rng_mimics, tissues, coordinates)
+    mimics = find_mimics(rng_mimics, tissues, near, coordinates)
+    mimics += find_vessels(rng_mimics, tissues["csf"], coordinates)
+    lesions = _lesions_to_be(rng_lesions, tissues, near, coordinates, mimics)
+    mimics.append(find_rim(rng_mimics, brain, coordinates))
+    return Anatomy(BRAIN_BOX[0].copy(), tissues, brain, deep, near, lesions, mimics, coordinates)
 
 
-def _lesion_score(rng: np.random.Generator, wm: Array, near: Array, likely: Array) -> Array:
-    """Field whose upper level sets are lesions: confluent near the ventricles, punctate elsewhere, always in WM."""
-    punctate = smooth_field(rng, wm.shape, rng.uniform(2.0, 3.0))
-    confluent = smooth_field(rng, wm.shape, 7.0)
-    score = 0.7 * punctate + 0.6 * confluent + rng.uniform(2.5, 4.0) * near
-    inner = ramp(ndimage.gaussian_filter(wm, 1.5), 0.5, 1.0)  # spares the thin white matter of the gyri
-    return np.asarray(score - 5 * (1 - inner) - 1.5 * (1 - likely), np.float32)
+def _lesions_to_be(
+    rng: np.random.Generator, tissues: dict[str, Array], near: Array, mni: Array, mimics: Sequence[Mimic]
+) -> LesionField:
+    """Lesion field that is low on the midline, below the tentorium, and in structures that are bright themselves."""
+    x, y, z = mni
+    above_tentorium, off_midline = ramp(z, -30, -10), ramp(np.abs(x), 4, 12)
+    below = (z < -20) & (y < -12) & (np.abs(x) < 30)
+    lesions = make_lesion_field(rng, tissues, near, np.minimum(above_tentorium, off_midline), below)
+    for mimic in mimics:
+        if not mimic.gain and mimic.name != "lining":  # caps grow over the lining
+            lesions.score[mimic.where] -= 6 * mimic.fraction
+    return lesions
 
 
 def add_head(brain: Anatomy) -> Anatomy:
@@ -147,19 +111,21 @@ def add_head(brain: Anatomy) -> Anatomy:
     tissues = {name: np.pad(x, pad) for name, x in brain.tissues.items()}
     mask = np.pad(brain.brain, pad)
     origin = brain.origin - HEAD_MARGIN[0]
-    grid = _mesh(origin, mask.shape)
-    outside = _distance(mask > 0.5)
+    grid = mesh(origin, mask.shape)
+    outside = distance(mask > 0.5)
     neck = np.maximum(np.hypot(grid[0] / 1.1, grid[1] + 38) - 52, grid[2] + 50)
-    face = _ellipsoid(grid, (0, 38, -62), (62, 54, 62))
+    face = ellipsoid(grid, (0, 38, -62), (62, 54, 62))
     body = np.minimum(np.minimum(outside - 13, neck), face)
-    depth = _distance(body > 0)
+    depth = distance(body > 0)
     inside = ramp(body, 0.5, -0.5) * (1 - mask)
-    eyes = np.minimum(*(_ellipsoid(grid, (x, 60, -38), (12, 12, 12)) for x in (-31, 31)))
-    nasal_air = ramp(_ellipsoid(grid, (0, 62, -62), (14, 24, 22)), 0.5, -0.5)
+    eyes = np.minimum(*(ellipsoid(grid, (x, 60, -38), (12, 12, 12)) for x in (-31, 31)))
+    nasal_air = ramp(ellipsoid(grid, (0, 62, -62), (14, 24, 22)), 0.5, -0.5)
     fluid = np.maximum(ramp(outside, 2.5, 1.5), ramp(eyes, 0.5, -0.5)) * inside
     bone = ramp(outside, 7, 6) * np.clip(inside - fluid, 0, 1)
     soft = np.clip(inside - fluid - bone, 0, 1) * (1 - nasal_air)
     fat = soft * ramp(depth, 7, 5)
+    rim = next(mimic for mimic in brain.mimics if mimic.name == "rim")
+    orbits = _orbital_fat(rim, grid, np.clip(inside - ramp(eyes, 0.5, -0.5), 0, 1) * ramp(outside, 1, 2))
     tissues["csf"] += fluid
     tissues |= {"skull": bone, "fat": fat, "muscle": soft - fat}
     return Anatomy(
@@ -168,5 +134,23 @@ def add_head(brain: Anatomy) -> Anatomy:
         brain=mask,
         deep=np.pad(brain.deep, pad),
         periventricular=np.pad(brain.periventricular, pad),
-        lesion_score=np.pad(brain.lesion_score, pad, constant_values=-99),
+        lesions=LesionField(
+            np.pad(brain.lesions.score, pad, constant_values=-99), np.pad(brain.lesions.contrast, pad)
+        ),
+        mimics=[*(_shifted(mimic, [a for a, _ in pad]) for mimic in brain.mimics), orbits],
+        mni=brain.mni,
     )
+
+
+def _orbital_fat(rim: Mimic, grid: Sequence[Array], room: Array) -> Mimic:
+    """Fat behind the eyes: bright on T1w, and on FLAIR as much as what lies at the brain's rim."""
+    cones = np.minimum(*(ellipsoid(grid, (x, 46, -36), (13, 22, 13)) for x in (-28, 28)))
+    part = ramp(cones, 0.5, -0.5) * room
+    where = tuple(slice(int(k.min()), int(k.max()) + 1) for k in np.nonzero(part))
+    return rim._replace(where=where, fraction=np.ascontiguousarray(part[where]), t1w=1.8)
+
+
+def _shifted(mimic: Mimic, by: Sequence[int]) -> Mimic:
+    """Move a structure to the head's grid, which has `by` more voxels before each axis."""
+    where = tuple(slice(k.start + n, k.stop + n) for k, n in zip(mimic.where, by, strict=True))
+    return mimic._replace(where=where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import nibabel as nib
@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_wmh_uad.phantom.anatomy import BRAIN_BOX, Anatomy, add_head, make_brain, ramp, rigid, smooth_field
+from bids_wmh_uad.phantom.anatomy import BRAIN_BOX, Anatomy, add_head, make_brain
+from bids_wmh_uad.phantom.fields import rigid, smooth_field
+from bids_wmh_uad.phantom.flow import find_pulsation
+from bids_wmh_uad.phantom.lesions import soften
+from bids_wmh_uad.phantom.mimics import MIMICS, Mimic
 from bids_wmh_uad.phantom.spec import Array, Matrix, PhantomSpec, PhantomSubject
 
 T1W_SIGNAL = {
@@ -20,7 +24,7 @@ T1W_SIGNAL = {
 """Ranges of a subject's T1w signals, relative to white matter: brain and lesions surround what was measured on
 real 1.5 T and 3 T scans, with partial volume."""
 FLAIR_SIGNAL = {
-    "csf": (0.12, 0.40), "gm": (1.12, 1.42), "wm": (1.0, 1.0), "lesion": (1.45, 1.95),
+    "csf": (0.12, 0.40), "gm": (1.12, 1.42), "wm": (1.0, 1.0), "lesion": (1.55, 2.15),
     "skull": (0.05, 0.12), "fat": (0.35, 0.75), "muscle": (0.25, 0.45), "scanner_units": (100, 350),
 }  # fmt: skip
 """Ranges of a subject's FLAIR signals, likewise."""
@@ -73,12 +77,18 @@ def _make_lesions(anatomy: Anatomy, scan: _Acquisition, volume_ml: float) -> tup
     if volume_ml == 0:
         return np.zeros_like(anatomy.brain), np.zeros(scan.shape, bool)
     voxels = max(1, round(volume_ml * 1000 / float(np.prod(scan.zooms))))
-    medians = np.median(_sample(anatomy.lesion_score, scan), axis=-1)
+    medians = np.median(_sample(anatomy.lesions.score, scan), axis=-1)
     threshold = float(np.partition(medians.ravel(), -voxels)[-voxels])
-    return ramp(anatomy.lesion_score, threshold - 0.25, threshold + 0.25), medians >= threshold
+    return soften(anatomy.lesions.score, threshold), medians >= threshold
 
 
-def _image(rng: np.random.Generator, anatomy: Anatomy, lesion: Array, signal: Mapping[str, float]) -> Array:
+def _image(
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    lesion: Array,
+    signal: Mapping[str, float],
+    mimics: Sequence[Mimic],
+) -> Array:
     """Noise-free image on the anatomy's grid, with white matter at about 1."""
     is_flair = signal["gm"] > 1
     slow, texture = smooth_field(rng, lesion.shape, 14.0), smooth_field(rng, lesion.shape, 1.6)
@@ -94,8 +104,17 @@ def _image(rng: np.random.Generator, anatomy: Anatomy, lesion: Array, signal: Ma
     image = np.zeros_like(lesion)
     for name, fraction in anatomy.tissues.items():
         image += np.float32(signal[name]) * fraction * shading.get(name, 1 + 0.1 * texture)
-    bright = signal["lesion"] * (1 + 0.07 * np.clip(slow, -2, 2) + 0.04 * texture)
-    return np.asarray(image + lesion * (bright - image), np.float32)
+    for mimic in mimics:
+        part, level = image[mimic.where], np.float32(mimic.flair if is_flair else mimic.t1w)
+        if mimic.gain:
+            part *= 1 + mimic.fraction * (level - 1)
+        else:
+            part += mimic.fraction * (level * (1 + 0.08 * texture[mimic.where]) - part)
+    changed = np.nonzero(lesion)
+    bright = 1 + np.float32(signal["lesion"] - 1) * anatomy.lesions.contrast[changed]
+    bright *= 1 + 0.05 * np.clip(slow[changed], -2, 2) + 0.03 * texture[changed]
+    image[changed] += lesion[changed] * (bright - image[changed])
+    return image
 
 
 def _acquire(
@@ -104,12 +123,13 @@ def _acquire(
     lesion: Array,
     scan: _Acquisition,
     *,
+    mimics: Sequence[Mimic],
     spec: PhantomSpec,
     suffix: str,
 ) -> Any:
     """Scan: signal, bias field, slice profile, Rician noise, scanner units, storage."""
     signal = {name: rng.uniform(*limits) for name, limits in SIGNAL[suffix].items()}
-    image = _image(rng, anatomy, lesion, signal)
+    image = _image(rng, anatomy, lesion, signal, mimics)
     image *= np.exp(np.float32(spec.bias) * smooth_field(rng, image.shape, 60.0))
     data = _sample(image, scan).mean(axis=-1)
     real, imaginary = np.float32(spec.noise) * rng.standard_normal((2, *scan.shape), np.float32)
@@ -149,10 +169,14 @@ def make_subject(spec: PhantomSpec) -> PhantomSubject:
         Images in memory. Every random number comes from the spec's seeds.
     """
     anatomy_seed = spec.seed if spec.anatomy_seed is None else spec.anatomy_seed
-    rng_pose, rng_t1w, rng_flair = (np.random.default_rng([spec.seed, k]) for k in (1, 2, 3))
+    rng_pose, rng_t1w, rng_flair, rng_flow = (np.random.default_rng([spec.seed, k]) for k in (1, 2, 3, 4))
     anatomy = make_brain(np.random.default_rng([anatomy_seed, 0]))
-    if spec.head:
-        anatomy = add_head(anatomy)
+    pulsation = find_pulsation(rng_flow, anatomy.tissues["csf"], anatomy.brain, anatomy.mni)
+    anatomy = anatomy._replace(mimics=[*anatomy.mimics, *pulsation])
+    anatomy = add_head(anatomy) if spec.head else _with_rim(anatomy, spec.mimics)
+    mimics = [
+        x._replace(fraction=x.fraction * np.float32(spec.mimics)) for x in anatomy.mimics if spec.mimics
+    ]
     flair_pose = rigid(rng_pose, spec.oblique, 2 * spec.oblique)
     motion = rigid(rng_pose, spec.misalignment, spec.misalignment)  # T1w world -> FLAIR world
     t1w_pose = np.linalg.inv(motion) @ flair_pose
@@ -160,8 +184,27 @@ def make_subject(spec: PhantomSpec) -> PhantomSubject:
     flair_scan = _prescribe(anatomy, spec.flair_zooms, flair_pose, tilts[0])
     t1w_scan = _prescribe(anatomy, spec.t1w_zooms, t1w_pose, tilts[1])
     lesion, truth = _make_lesions(anatomy, flair_scan, spec.lesion_volume_ml)
-    t1w = _acquire(rng_t1w, anatomy, lesion, t1w_scan, spec=spec, suffix="T1w")
-    flair = _acquire(rng_flair, anatomy, lesion, flair_scan, spec=spec, suffix="FLAIR")
+    t1w = _acquire(rng_t1w, anatomy, lesion, t1w_scan, mimics=mimics, spec=spec, suffix="T1w")
+    flair = _acquire(rng_flair, anatomy, lesion, flair_scan, mimics=mimics, spec=spec, suffix="FLAIR")
     brain = _sample(anatomy.brain, flair_scan).mean(axis=-1) > 0.5
-    lesions, brain_mask = (_store(x.astype(np.uint8), flair_scan, spec.orientation) for x in (truth, brain))
-    return PhantomSubject(spec, t1w, flair, lesions, brain_mask, t1w_to_flair=motion)
+    normal = _label(mimics, anatomy.brain.shape, flair_scan) * ~truth
+    lesions, brain_mask, labels = (
+        _store(x.astype(np.uint8), flair_scan, spec.orientation) for x in (truth, brain, normal)
+    )
+    return PhantomSubject(spec, t1w, flair, lesions, brain_mask, labels, t1w_to_flair=motion)
+
+
+def _with_rim(anatomy: Anatomy, strength: float) -> Anatomy:
+    """Let the mask of a skull-stripped scan take in what brain extraction often leaves: dura and basal fat."""
+    rim = np.float32(strength) * sum(x.fraction for x in anatomy.mimics if x.name == "rim")
+    return anatomy._replace(brain=np.clip(anatomy.brain + rim, 0, 1))
+
+
+def _label(mimics: Sequence[Mimic], shape: tuple[int, ...], scan: _Acquisition) -> NDArray[np.uint8]:
+    """Number, by its name's place in `MIMICS`, of the structure that fills half of the middle of a voxel, or 0."""
+    labels = np.zeros(shape, np.uint8)
+    for mimic in mimics:
+        labels[mimic.where][mimic.fraction > 0.5] = 1 + MIMICS.index(mimic.name)
+    out = np.empty(scan.shape, np.uint8)
+    ndimage.affine_transform(labels, scan.to_anatomy, output=out, order=0)
+    return out

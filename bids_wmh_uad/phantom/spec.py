@@ -33,6 +33,8 @@ class PhantomSpec:
         Shared by the sessions of one subject: same brain, and lesions that only grow with their volume.
     lesion_volume_ml : float
         Volume of the truth on the FLAIR grid, 0 (a healthy control) to 100 mL.
+    mimics : float
+        Strength of the normal bright structures and of pulsation artefacts: from 0, none, to 1, as in people.
     head : bool
         Put skull, scalp, face and neck around the brain; otherwise the background is exactly 0.
     flair_zooms, t1w_zooms : tuple of float
@@ -59,6 +61,7 @@ class PhantomSpec:
     seed: int = 0
     anatomy_seed: int | None = None
     lesion_volume_ml: float = 10.0
+    mimics: float = 1.0
     head: bool = True
     flair_zooms: tuple[float, float, float] = (0.9, 0.9, 4.0)
     t1w_zooms: tuple[float, float, float] = (1.2, 1.2, 1.2)
@@ -73,6 +76,7 @@ class PhantomSpec:
         self._need("seed", self.seed >= 0, "an integer from 0")
         self._need("anatomy_seed", self.anatomy_seed is None or self.anatomy_seed >= 0, "an integer from 0")
         self._need("lesion_volume_ml", 0 <= self.lesion_volume_ml <= MAX_LESION_ML, "0 to 100 mL")
+        self._need("mimics", 0 <= self.mimics <= 1, "0 to 1")
         for name in ("flair_zooms", "t1w_zooms"):
             zooms = getattr(self, name)
             self._need(name, len(zooms) == 3 and all(0.5 <= z <= 8 for z in zooms), "3 sizes, 0.5 to 8 mm")
@@ -98,7 +102,11 @@ class PhantomSubject:
     t1w, flair : nibabel.Nifti1Image
         The scans, each on its own grid.
     lesions, brain : nibabel.Nifti1Image
-        uint8 masks on the FLAIR grid: voxels of which about half or more is lesion, or brain.
+        uint8 masks on the FLAIR grid: voxels of which about half or more is lesion, or brain. The brain of a
+        skull-stripped scan takes in patches of dura, as brain extraction does.
+    mimics : nibabel.Nifti1Image
+        uint8 labels on the FLAIR grid, 1 + the place in `phantom.mimics.MIMICS`: normal structures that are, or
+        may be, bright, and artefacts. 0 elsewhere and in lesions.
     t1w_to_flair : ndarray of shape (4, 4)
         Rigid motion that takes a point of the T1w's world (RAS+, mm) to the FLAIR's.
     """
@@ -108,4 +116,5 @@ class PhantomSubject:
     flair: Any
     lesions: Any
     brain: Any
+    mimics: Any
     t1w_to_flair: Matrix

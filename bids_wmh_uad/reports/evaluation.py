@@ -15,7 +15,9 @@ MEASURE_ROWS = (
 )  # fmt: skip
 """Names of the measures in the first table, in its order."""
 COMPARED_MEASURES = ("ap", "auroc", "aupro", "best_dice")
-"""Names of the measures that are compared with the smoothed FLAIR z-score."""
+"""Names of the measures that are compared with what needs no model."""
+RIVALS = {"brightness": "brightness", "baseline": "the FLAIR z-score"}
+"""The maps that need no model: what their columns begin with, and what they are called."""
 GROUPED_MEASURES = ("dice", "lesion_f1", "avd_percent", "ap")
 """Names of the measures in the tables by group, such as sites."""
 DIGITS = {"h95_mm": 1, "avd_percent": 1, "auroc": 4, "auroc30": 4, "aupro": 4, "aupro30": 4}
@@ -35,7 +37,7 @@ def evaluation_context(summary: Mapping[str, Any]) -> dict[str, Any]:
     dict
         Rows of texts for each table, and the numbers of the curves.
     """
-    measures, differences = summary["measures"], summary["differences"]
+    measures = summary["measures"]
     pooled = summary.get("pooled") or {}
     participants = summary["participants"]
     return {
@@ -43,15 +45,29 @@ def evaluation_context(summary: Mapping[str, Any]) -> dict[str, Any]:
         "participants": participants,
         "measures": [_measure_row(key, measures[key]) for key in MEASURE_ROWS if measures.get(key)],
         "versus": [
-            _versus_row(key, measures, differences[key]) for key in COMPARED_MEASURES if differences.get(key)
+            _versus_row(key, rival, stats)
+            for key in COMPARED_MEASURES
+            for rival in RIVALS
+            if (stats := _difference(summary, rival, key))
         ],
         "groups": [_group(column, levels) for column, levels in (summary.get("by") or {}).items() if levels],
+        "without_brightness": _sessions(measures, "ap") - _sessions(measures, "brightness_ap"),
         "pooled": {key: show_number(value, 3) for key, value in pooled.items() if value is not None},
         "sizes": [_size_row(row) for row in summary.get("lesion_recall_by_size") or ()],
         "agreement": _agreement(summary.get("volume_agreement") or {}),
         "curves": summary.get("curves"),
         "bootstrap": _bootstrap(summary.get("bootstrap") or {}, participants),
     }
+
+
+def _difference(part: Mapping[str, Any], rival: str, key: str) -> Mapping[str, Any]:
+    """The paired difference of some sessions from a rival; empty where there is none."""
+    return ((part.get("differences") or {}).get(rival) or {}).get(key) or {}
+
+
+def _sessions(measures: Mapping[str, Any], key: str) -> int:
+    """How many sessions have a measure."""
+    return int((measures.get(key) or {}).get("n") or 0)
 
 
 def _bootstrap(stats: Mapping[str, Any], participants: int) -> dict[str, Any]:
@@ -88,16 +104,18 @@ def _measure_row(key: str, stats: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _versus_row(key: str, measures: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, Any]:
+def _versus_row(key: str, rival: str, stats: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the comparison; both means are of the sessions that have both maps."""
     digits = DIGITS.get(key, 3)
     return {
         "key": key,
-        "model": show_mean(measures.get(key), digits),
-        "baseline": show_mean(measures.get(f"baseline_{key}"), digits),
+        "model": show_mean(stats.get("model"), digits),
+        "name": RIVALS[rival],
+        "rival": show_mean(stats.get("rival"), digits),
         "difference": show_mean(stats, digits, signed=True),
         "better": stats.get("better"),
         "n": stats.get("n"),
-        "verdict": verdict(stats),
+        "verdict": verdict(stats, RIVALS[rival]),
         "kind": _kind(stats),
     }
 
@@ -108,16 +126,16 @@ def _kind(stats: Mapping[str, Any]) -> str:
         return "unknown"
     if low > 0:
         return "model"
-    return "baseline" if high < 0 else "open"
+    return "rival" if high < 0 else "open"
 
 
-def verdict(stats: Mapping[str, Any]) -> str:
-    """What the interval of a paired difference says, in words."""
+def verdict(stats: Mapping[str, Any], rival: str) -> str:
+    """What the interval of a paired difference from a rival, by its name, says in words."""
     if _kind(stats) == "unknown" and stats.get("clusters") == 1:
         return "no interval: one participant gives none"
     return {
         "model": "the model is better",
-        "baseline": "the FLAIR z-score is better",
+        "rival": f"{rival} is better",
         "open": "undecided: the interval holds 0",
         "unknown": "no interval",
     }[_kind(stats)]
@@ -138,11 +156,11 @@ def _group(column: str, levels: Mapping[str, Mapping[str, Any]]) -> dict[str, An
             "cells": [
                 show_mean((level.get("measures") or {}).get(key), DIGITS.get(key, 3)) for key in present
             ],
-            "difference": show_mean((level.get("differences") or {}).get("ap"), 3, signed=True),
+            "differences": [show_mean(_difference(level, rival, "ap"), 3, signed=True) for rival in RIVALS],
         }
         for name, level in levels.items()
     ]
-    return {"title": column.replace("_", " "), "keys": present, "rows": rows}
+    return {"title": column.replace("_", " "), "keys": present, "rivals": list(RIVALS.values()), "rows": rows}
 
 
 def _size_row(row: Mapping[str, Any]) -> dict[str, Any]:

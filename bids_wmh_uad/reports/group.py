@@ -37,8 +37,12 @@ TABLE_COLUMNS: dict[str, tuple[str, str, int]] = {
     "lesion_count": ("lesions", "", 0),
     "largest_lesion_ml": ("largest lesion", "mL", 2),
     "icv_ml": ("intracranial volume", "mL", 0),
+    "rejected_count": ("rejected candidates", "", 0),
+    "volume_ml_lower": ("WMH volume, lower end", "mL", 2),
+    "volume_ml_upper": ("WMH volume, upper end", "mL", 2),
     "volume_ml_threshold_minus20": ("WMH volume at 0.8 of the threshold", "mL", 2),
     "volume_ml_threshold_plus20": ("WMH volume at 1.2 of the threshold", "mL", 2),
+    "unstable_volume": ("volume hangs on the threshold", "", 0),
     "threshold": ("threshold", "", 4),
     "threshold_rule": ("threshold rule", "", 0),
     "score": ("score", "", 0),
@@ -59,8 +63,13 @@ TABLE_COLUMNS: dict[str, tuple[str, str, int]] = {
     "aupro30": ("AUPRO up to 30 % FPR", "", 4),
     "best_dice": ("best Dice over thresholds", "", 3),
     "best_threshold": ("threshold of the best Dice", "", 4),
+    "brightness_ap": ("brightness: average precision", "", 3),
+    "brightness_auroc": ("brightness: AUROC", "", 4),
+    "brightness_aupro": ("brightness: AUPRO", "", 4),
+    "brightness_best_dice": ("brightness: best Dice", "", 3),
     "baseline_ap": ("FLAIR z-score: average precision", "", 3),
     "baseline_auroc": ("FLAIR z-score: AUROC", "", 4),
+    "baseline_aupro": ("FLAIR z-score: AUPRO", "", 4),
     "baseline_best_dice": ("FLAIR z-score: best Dice", "", 3),
 }
 """Title, unit and decimals of the columns we know, in the order shown."""
@@ -268,7 +277,13 @@ def write_group_report(
     results: dict[str, Any] = {}
     if summary:
         results = evaluation_context(_finite(summary))
-        context["evaluation"] = {**results, "sheet": scores, "titles": TABLE_COLUMNS}
+        without = {row.get("score") for row in records if not _failed(row)} == {"brightness"}
+        context["evaluation"] = {
+            **results,
+            "sheet": scores,
+            "titles": TABLE_COLUMNS,
+            "without_model": without,
+        }
     context["data"] = _embed(
         {
             "sessions": _data(sessions, records),

@@ -112,15 +112,32 @@ def cited(text: str) -> list[str]:
 
 
 SCORING_TEXT = """
-White matter hyperintensities. Following Pinon et al. [@pinon], every voxel's 15 x 15 axial patch (1 mm in plane) of
-the two contrasts was embedded by a siamese patch auto-encoder. {paradigm} {score} The score was thresholded without
-labels (rule '{threshold}'), and 26-connected components of at least {min_lesion_volume} mm3 were kept. Ventricles and cortex were found from the intensities of
+White matter hyperintensities. {network}{score} The score was thresholded without
+labels (rule '{threshold}'), and 26-connected components of at least {min_lesion_volume} mm3 were {kept}. Ventricles and cortex were found from the intensities of
 both contrasts near where the template has them, and the posterior fossa from a region map derived of the template's tissue
 maps and the points of Seitzman et al. [@seitzman]. Lesions within 3 mm of a ventricle are called periventricular, others
 within 2 mm of cortex juxtacortical, those mostly below the tentorium infratentorial, and the rest deep; the volume within 10 mm
 of the ventricles is given too, for the division is a convention [@decarli].
 """
 """Text on scoring and segmentation, with the method's settings to fill in."""
+
+NETWORK_TEXT = """\
+Following Pinon et al. [@pinon], every voxel's 15 x 15 axial patch (1 mm in plane) of
+the two contrasts was embedded by a siamese patch auto-encoder. {paradigm} """
+"""Text on what scores with a model have in common."""
+
+KEPT_TEXT = "kept"
+"""What became of the components where the threshold is taken at its word."""
+
+DECISION_TEXT = """\
+judged one by one. Those inside the
+filled ventricles were rejected. Each of the others was given a probability of being a lesion by a logistic regression on its highest
+score{latents}, the shares of white matter and of fluid within {rim:g} mm around it, and its share between the ventricles, with weights learnt from
+synthetic lesions; those of a probability of at least {accept:g} were taken for lesions"""
+"""What became of them where they are candidates."""
+
+LATENTS_TEXT = ", the latents of its brightest voxels"
+"""What the decision also looks at, if the model has a direction of lesions in its latent space."""
 
 PARADIGM_TEXTS = {
     "patient": (
@@ -146,20 +163,48 @@ SCORE_TEXTS = {
         " less weight at the brain's rim, weighted by how much of"
         " its patch's surprise goes away when FLAIR is cut where it is brighter than usual."
     ),
+    "brightness": (
+        "A voxel's score is how bright"
+        " its FLAIR is, against white matter and against the brain's tissue of the same T1w, there and around it, with"
+        " less weight at the brain's rim; no trained model has a part in it."
+    ),
+    "latent": (
+        "A voxel's score is how much of its patch's surprise goes away when FLAIR is cut where it is brighter than usual"
+        " for the brain's tissue of the same T1w, there and around it."
+    ),
     "faithful": "A voxel's score is minus the mean decision function.",
 }
 """Texts on the score, by its name."""
 
-TRIMMED_TEXT = " The brightest tenth of the brain's FLAIR was left out of the training sample."
-"""Text on the training sample of the *directed* score in the *patient* paradigm."""
+TRIMMED_TEXT = " The brightest {percent:g} % of the brain's FLAIR were left out of the training sample."
+"""Text on the training sample of the *directed* and *latent* scores in the *patient* paradigm."""
 
 
 def describe_method(method: Method) -> str:
     """The methods text of scoring and segmentation."""
+    network = _network_text(method) if method.parameters.uses_network else ""
+    filled = {"network": network, "score": SCORE_TEXTS[method.score], "kept": _kept_text(method)}
+    return SCORING_TEXT.format(**{**asdict(method), **filled})
+
+
+def _kept_text(method: Method) -> str:
+    """What became of what the threshold left."""
+    from bids_wmh_uad.core.lesion.candidates import RIM_MM
+    from bids_wmh_uad.models import load_decision
+
+    if not method.parameters.decides:
+        return KEPT_TEXT
+    looks_at_latents = method.parameters.uses_network and load_decision(method.model).latent
+    latents = LATENTS_TEXT if looks_at_latents else ""
+    return DECISION_TEXT.format(latents=latents, rim=RIM_MM, accept=method.accept)
+
+
+def _network_text(method: Method) -> str:
+    """What the encoder and the One-Class SVMs did."""
     from bids_wmh_uad.models import about_one_class
 
     settings = {**asdict(method), **about_one_class(method.model, method.paradigm)}
     paradigm = PARADIGM_TEXTS[method.paradigm].format(**settings)
-    if method.paradigm == "patient" and method.score == "directed":
-        paradigm += TRIMMED_TEXT
-    return SCORING_TEXT.format(**{**settings, "paradigm": paradigm, "score": SCORE_TEXTS[method.score]})
+    if method.paradigm == "patient" and method.score != "faithful":
+        paradigm += TRIMMED_TEXT.format(percent=100 * method.parameters.trim)
+    return NETWORK_TEXT.format(paradigm=paradigm)

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import nipype.interfaces.utility as niu
 import nipype.pipeline.engine as pe
@@ -21,11 +21,13 @@ from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.bids.derivatives import IMAGE_TYPES, TRANSFORMS
 from bids_wmh_uad.bids.sidecars import sidecar_one_class
 from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.core.lesion.decision import LesionDecision
 from bids_wmh_uad.interfaces.explain import ExplainModel
 from bids_wmh_uad.interfaces.lesions import FindRegions, SegmentLesions
 from bids_wmh_uad.interfaces.outputs import Describe, DrawFigures, FinishImages
 from bids_wmh_uad.interfaces.quality import CheckScans
 from bids_wmh_uad.interfaces.score import ScoreAnomaly
+from bids_wmh_uad.models import load_decision
 from bids_wmh_uad.reports.methods import describe_method
 from bids_wmh_uad.workflows import engine
 from bids_wmh_uad.workflows.preprocess import init_preprocess_wf, init_reuse_wf
@@ -60,7 +62,7 @@ def init_session_wf(
     3. *score*: the anomaly map
     4. *regions*: ventricles, cortex, posterior fossa
     5. *segment*: lesions, where they lie, how large they are
-    6. *explain*: a sample of patches for the page
+    6. *explain*: a sample of patches for the page, if the score uses the network
     7. *finish*: images on the FLAIR's own grid, transforms as ITK files
     8. *describe*: sidecars and summary; *draw*: figures
     9. *sinks_wf*: names, and publication
@@ -70,7 +72,7 @@ def init_session_wf(
     session : Session
     config : RunConfig
     digest : str
-        The model's.
+        The model's; empty if the score uses none.
     earlier : Preprocessed, optional
         What an earlier run left (`reuse.find_preprocessed`): read instead of made again.
 
@@ -92,18 +94,14 @@ def init_session_wf(
         # where are the ventricles, and where the cortex?
         (n.preprocess, n.regions, _from("outputnode", "brain_mask", "gm", "flair_to_t1w", "t1w_to_template", **Z_SCORES)),
         # which voxels are lesions?
-        (n.preprocess, n.segment, _from("outputnode", "brain_mask", "gm")),
-        (n.score, n.segment, [("anomaly", "anomaly")]),
+        (n.preprocess, n.segment, _from("outputnode", "brain_mask", "gm", **Z_SCORES)),
+        (n.score, n.segment, [("anomaly", "anomaly"), ("evidence", "evidence")]),
         (n.regions, n.segment, [("regions", "regions")]),
-        # what does the network see?
-        (n.preprocess, n.explain, _from("outputnode", "brain_mask", "gm", "wm", **Z_SCORES)),
-        (n.regions, n.explain, [("regions", "regions")]),
-        (n.segment, n.explain, [("lesions", "lesions")]),
         # images as the user's FLAIR has them
         (n.inputnode, n.finish, [("flair", "source")]),
         (n.preprocess, n.finish, _from("outputnode", "flair", "t1w", "flair_to_t1w", "t1w_to_template", brain_mask="brain")),
-        (n.score, n.finish, [("anomaly", "anomaly")]),
-        (n.segment, n.finish, [("probability", "probability"), ("lesions", "lesions")]),
+        (n.score, n.finish, [("anomaly", "anomaly"), ("evidence", "evidence")]),
+        (n.segment, n.finish, [("probability", "probability"), ("lesions", "lesions"), ("rejected", "rejected")]),
         (n.regions, n.finish, [("regions", "regions")]),
         # sidecars and the summary
         (n.preprocess, n.describe, _from("outputnode", "scaling", "overlap", "brain_mask", "flair_stripped", "t1w_stripped")),
@@ -118,15 +116,22 @@ def init_session_wf(
         # figures of the page
         (n.preprocess, n.draw, _from("outputnode", "flair", "t1w", "template", brain_mask="brain")),
         (n.score, n.draw, [("anomaly", "anomaly")]),
-        (n.segment, n.draw, [("lesions", "lesions"), ("measures", "measures")]),
-        (n.explain, n.draw, [("sample", "sample")]),
+        (n.segment, n.draw, [("lesions", "lesions"), ("rejected", "rejected"), ("measures", "measures")]),
         # names, sidecars, publication
         (n.finish, n.sinks, _to("inputnode", *IMAGE_TYPES, *TRANSFORMS)),
-        (n.segment, n.sinks, _to("inputnode", "table")),
+        (n.segment, n.sinks, _to("inputnode", "table", "rejected_table")),
         (n.describe, n.sinks, _to("inputnode", "summary", **{name: f"{name}_meta" for name in DESCRIBED})),
         (n.draw, n.sinks, _to("inputnode", "figures", names="figure_names")),
         (n.sinks, n.outputnode, _from("outputnode", "published")),
     ])  # fmt: skip
+    if n.explain is not None:
+        workflow.connect([
+            # what does the network see?
+            (n.preprocess, n.explain, _from("outputnode", "brain_mask", "gm", "wm", **Z_SCORES)),
+            (n.regions, n.explain, [("regions", "regions")]),
+            (n.segment, n.explain, [("lesions", "lesions")]),
+            (n.explain, n.draw, [("sample", "sample")]),
+        ])  # fmt: skip
     return workflow
 
 
@@ -140,7 +145,7 @@ class _Nodes:
     score: pe.Node
     regions: pe.Node
     segment: pe.Node
-    explain: pe.Node
+    explain: pe.Node | None
     finish: pe.Node
     warnings: pe.Node
     describe: pe.Node
@@ -198,11 +203,20 @@ def _score_node(config: RunConfig, digest: str) -> pe.Node:
 
 
 def _segment_node(config: RunConfig) -> pe.Node:
-    return pe.Node(SegmentLesions(parameters=config.method.parameters.of_mask()), name="segment", mem_gb=1.0)
-
-
-def _explain_node(config: RunConfig, digest: str) -> pe.Node:
     method = config.method
+    decision = load_decision(method.model) if method.parameters.uses_network else LesionDecision()
+    return pe.Node(
+        SegmentLesions(parameters=method.parameters.of_mask(), decision=asdict(decision)),
+        name="segment",
+        mem_gb=1.0,
+    )
+
+
+def _explain_node(config: RunConfig, digest: str) -> pe.Node | None:
+    """The step that shows the network; None where none takes part."""
+    method = config.method
+    if not method.parameters.uses_network:
+        return None
     return pe.Node(
         ExplainModel(model=method.model, model_digest=digest, seed=method.random_seed),
         name="explain",

@@ -38,6 +38,10 @@ def make_cohort(
             "largest_lesion_ml": volume * draw.uniform(0.2, 0.7),
             "icv_ml": icv,
             "wmh_percent_icv": 100 * volume / icv,
+            "rejected_count": int(draw.poisson(6)),
+            "volume_ml_lower": volume * draw.uniform(0.4, 0.8),
+            "volume_ml_upper": volume * draw.uniform(1.2, 2.0),
+            "unstable_volume": int(draw.random() < 0.1),
             "volume_ml_threshold_minus20": volume * draw.uniform(1.1, 1.6),
             "volume_ml_threshold_plus20": volume * draw.uniform(0.5, 0.9),
             "threshold": draw.normal(0.4, 0.05),
@@ -81,6 +85,10 @@ def make_evaluation(cohort: list[dict[str, Any]], seed: int = 1) -> list[dict[st
                 "avd_percent": 100 * abs(volume - reference) / reference,
                 "best_dice": min(scores["dice"] + 0.05, 1.0),
                 "best_threshold": float(draw.normal(0.38, 0.05)),
+                "brightness_ap": float(np.clip(scores["ap"] - draw.normal(0.0, 0.02), 0, 1)),
+                "brightness_auroc": float(np.clip(scores["auroc"] - draw.normal(0.0, 0.01), 0, 1)),
+                "brightness_aupro": float(np.clip(scores["aupro"] - draw.normal(0.0, 0.01), 0, 1)),
+                "brightness_best_dice": float(np.clip(scores["dice"] - draw.normal(0.0, 0.02), 0, 1)),
                 "baseline_ap": float(np.clip(scores["ap"] - draw.normal(0.08, 0.08), 0, 1)),
                 "baseline_auroc": float(np.clip(scores["auroc"] - draw.normal(0.03, 0.03), 0, 1)),
                 "baseline_aupro": float(np.clip(scores["aupro"] - draw.normal(0.03, 0.03), 0, 1)),
@@ -100,10 +108,16 @@ def _stats(values: list[float], clusters: int) -> dict[str, Any]:
 def _part(rows: list[dict[str, Any]]) -> dict[str, Any]:
     clusters = len({row["participant_id"] for row in rows})
     keys = [key for key in rows[0] if not key.endswith("_id")]
-    differences = {}
-    for key in ("ap", "auroc", "aupro", "best_dice"):
-        gains = [row[key] - row[f"baseline_{key}"] for row in rows]
-        differences[key] = {**_stats(gains, clusters), "better": sum(gain > 0 for gain in gains)}
+    differences: dict[str, dict[str, Any]] = {"brightness": {}, "baseline": {}}
+    for rival, found in differences.items():
+        for key in ("ap", "auroc", "aupro", "best_dice"):
+            gains = [row[key] - row[f"{rival}_{key}"] for row in rows]
+            means = {"model": [row[key] for row in rows], "rival": [row[f"{rival}_{key}"] for row in rows]}
+            found[key] = {
+                **_stats(gains, clusters),
+                "better": sum(gain > 0 for gain in gains),
+                **{side: _stats(values, clusters) for side, values in means.items()},
+            }
     measures = {key: _stats([row[key] for row in rows], clusters) for key in keys}
     return {"sessions": len(rows), "participants": clusters, "measures": measures, "differences": differences}
 
@@ -115,15 +129,24 @@ def _band(mean: np.ndarray, width: float) -> dict[str, Any]:
 
 def _curves() -> dict[str, Any]:
     fpr, recall, ratio = np.linspace(0, 1, 101), np.linspace(0, 1, 101), np.geomspace(0.25, 4, 61)
-    pro = {"model": _band(1 - (1 - fpr) ** 10, 0.12), "baseline": _band(1 - (1 - fpr) ** 7, 0.12)}
+    pro = {
+        "model": _band(1 - (1 - fpr) ** 10, 0.12),
+        "brightness": _band(1 - (1 - fpr) ** 9, 0.12),
+        "baseline": _band(1 - (1 - fpr) ** 7, 0.12),
+    }
     precision = {
         "model": _band(0.95 - 0.8 * recall**3, 0.15),
+        "brightness": _band(0.94 - 0.8 * recall**3, 0.15),
         "baseline": _band(0.9 - 0.85 * recall**2, 0.15),
     }
     precision["model"]["mean"][0] = None
     return {
         "fpr": fpr.tolist(),
-        "roc": {"model": _band(1 - (1 - fpr) ** 25, 0.05), "baseline": _band(1 - (1 - fpr) ** 14, 0.08)},
+        "roc": {
+            "model": _band(1 - (1 - fpr) ** 25, 0.05),
+            "brightness": _band(1 - (1 - fpr) ** 24, 0.05),
+            "baseline": _band(1 - (1 - fpr) ** 14, 0.08),
+        },
         "pro": pro,
         "recall": recall.tolist(),
         "precision": precision,
@@ -155,7 +178,10 @@ def make_summary(evaluation: list[dict[str, Any]], cohort: list[dict[str, Any]])
     return {
         **whole,
         "by": by,
-        "pooled": {"best_dice": 0.61, "threshold": 0.377, "baseline_best_dice": 0.55, "baseline_threshold": 2.31},
+        "pooled": {
+            "best_dice": 0.61, "threshold": 0.377, "brightness_best_dice": 0.6, "brightness_threshold": 0.12,
+            "baseline_best_dice": 0.55, "baseline_threshold": 2.31,
+        },
         "lesion_recall_by_size": sizes,
         "volume_agreement": {
             "bias": bias, "sd": spread, "low": bias - 1.96 * spread, "high": bias + 1.96 * spread,

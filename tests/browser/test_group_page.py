@@ -68,7 +68,7 @@ def test_it_opens_without_errors_and_asks_for_nothing(
     done = sessions - SIZES[sessions]
     assert browser.run("document.querySelectorAll('#strip-plot .mark').length") == done
     assert browser.run("document.querySelectorAll('#agreement .mark').length") == done
-    assert browser.run("document.querySelectorAll('#curves path.curve').length") == 7
+    assert browser.run("document.querySelectorAll('#curves path.curve').length") == 10
     assert "NaN" not in browser.run("[...document.querySelectorAll('svg')].map(svg => svg.outerHTML).join()")
     assert browser.run(OVERFLOW) <= 1280
     for measure in browser.run(

@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from bids_wmh_uad.bids.dataset import Session
 
 GOOD = {"sub-01": ("01", None), "sub-02/ses-1": ("02", "1")}
-IMAGES = ("flair", "t1w", "brain", "anomaly", "probability", "mask", "lesions", "regions")
+IMAGES = (
+    "flair",
+    "t1w",
+    "brain",
+    "anomaly",
+    "evidence",
+    "probability",
+    "mask",
+    "lesions",
+    "rejected",
+    "regions",
+)
 
 
 @dataclass(frozen=True)

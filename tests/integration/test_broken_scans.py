@@ -26,7 +26,7 @@ EXPECTED = {
     "constant": errors.EMPTY_IMAGE,
     "dropped": errors.EMPTY_BRAIN,
     "duplicate": errors.SAME_CONTRAST,
-    "halfbrain": errors.EMPTY_BRAIN,
+    "halfbrain": errors.ODD_VOLUME,
     "halft1w": errors.POOR_ALIGNMENT,
     "invertedflair": errors.FLUID_CONTRAST,
     "invertedt1w": errors.POOR_TEMPLATE,

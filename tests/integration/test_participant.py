@@ -98,8 +98,7 @@ def test_every_image_is_on_the_flairs_own_grid(first: Run, label: str, output: s
     brain = np.asanyarray(nib.load(first.path(label, "brain")).dataobj) > 0
     if output not in ("flair", "t1w"):
         assert not data[~brain].any()
-    stored = {"brain": np.uint8, "mask": np.uint8, "lesions": np.int32, "regions": np.uint8}
-    assert image.get_data_dtype() == stored.get(output, np.float32)
+    assert image.get_data_dtype() == np.dtype(derivatives.IMAGE_TYPES[output])
 
 
 @pytest.mark.parametrize("label", GOOD)
@@ -129,7 +128,15 @@ def test_the_summary_agrees_with_the_images(first: Run, label: str) -> None:
     )
     np.testing.assert_array_equal(mask, labels > 0)
     assert (anomaly[mask > 0] >= summary["threshold"]["value"]).all()
-    assert (probability[mask > 0] > 0.499).all()
+    accept = summary["threshold"]["accept"]
+    assert (probability[mask > 0] >= 0.499 * accept).all()
+    assert summary["volume_ml_lower"] <= summary["wmh_volume_ml"] <= summary["volume_ml_upper"]
+    rejected = np.asanyarray(nib.load(first.path(label, "rejected")).dataobj)
+    table = pd.read_csv(first.path(label, "rejected_table"), sep="\t")
+    assert summary["rejected_count"] == rejected.max() == len(table)
+    assert not (mask.astype(bool) & (rejected > 0)).any()
+    assert (table["probability"] < accept).all()
+    assert table["reason"].notna().all()
 
 
 def test_the_order_of_storage_changes_next_to_nothing(first: Run) -> None:

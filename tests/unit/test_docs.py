@@ -14,10 +14,10 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGES.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 FOREIGN_OPTIONS = {
     *("--index-url", "--n-subjects", "--n-controls", "--standalone", "--nproc-per-node"),
-    "--against",
+    *("--against", "--table"),
     *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--time", "--requeue"),
 }
-"""Options of pip, of ``python -m bids_wmh_uad.phantom``, of torchrun, of benchmarks/same_outputs.py and of sbatch."""
+"""Options of pip, of ``python -m bids_wmh_uad.phantom``, of torchrun, of benchmarks/ and of sbatch."""
 CONTAINER_PAGES = ("README", "docker", "apptainer", "slurm", "boutiques", "openneuro")
 CONTAINER_OPTIONS = {
     *(
@@ -161,12 +161,15 @@ def test_every_key_of_sidecars_and_summary_is_documented(nipype_offline):
     from bids_wmh_uad.bids.dataset import Session
     from bids_wmh_uad.bids.sidecars import SIDECAR_KEYS, sidecar_one_class
     from bids_wmh_uad.config import Method
+    from bids_wmh_uad.core.lesion.landmarks import Tissue
     from bids_wmh_uad.core.lesion.segmentation import segment
     from bids_wmh_uad.core.parameters import DetectionParameters
     from bids_wmh_uad.interfaces.outputs import sidecars
 
     score = np.ones((4, 4, 4), np.float32)
-    found = segment(score, score > 0, score, np.eye(4), parameters=Method(threshold="value=0.5").parameters)
+    tissue = Tissue(score, score, score > 0, score)
+    found = segment(score, tissue, 0 * score.astype(int), np.eye(4), parameters=Method().parameters)
+    assert found.measures["threshold"]["name"] == "tail"
     raw = Path("/raw")
     session = Session("1", None, raw / "sub-1/anat/sub-1_FLAIR.nii.gz", raw / "sub-1/anat/sub-1_T1w.nii.gz")
     scaling = {name: {"mode": 1.0, "scale": 1.0} for name in ("flair", "t1w")}
@@ -177,6 +180,16 @@ def test_every_key_of_sidecars_and_summary_is_documented(nipype_offline):
     parameters = set(described["anomaly"]["Parameters"])  # their own docstring says what each is
     assert parameters == set(DetectionParameters.__dataclass_fields__)
     assert written - outputs_by_name - parameters <= code_spans(read("docs/outputs.md"))
+
+
+def test_every_weight_and_reason_of_the_decision_is_documented():
+    from bids_wmh_uad.core.lesion.decision import IN_VENTRICLES, REASONS, LesionDecision
+
+    assert set(LesionDecision.__dataclass_fields__) <= code_spans(read("docs/outputs.md"))
+    assert {IN_VENTRICLES, *REASONS.values()} <= code_spans(read("docs/faq.md"))
+    text = read("docs/method.md")
+    section = text[text.index("### Lesions: candidates") : text.index("### Probability")]
+    assert set(table_cells(section)) >= set(REASONS)
 
 
 def test_every_figure_of_the_page_is_documented():
@@ -200,3 +213,47 @@ def test_make_targets_that_a_page_names_exist(page):
     spans = code_spans(page.read_text(encoding="utf-8"))
     named = {match[1] for span in spans if (match := re.match(r"make ([\w-]+)$", span))}
     assert named <= make_targets()
+
+
+def test_the_first_paragraphs_say_what_the_default_is():
+    from bids_wmh_uad.core.parameters import DetectionParameters
+
+    default = f"`--score {DetectionParameters.score}`"
+    for page in ("README.md", "docs/method.md"):
+        first = read(page).split("\n\n")[1]
+        assert default in first, page
+        assert "bright FLAIR" in " ".join(first.split()), page
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "as leaves {noise:g} of FLAIR's noise", "but {sigma_mm:g} to {sigma_max_mm:g} mm", "fall into {t1w_bins} bins of T1w",
+        "Gaussian neighbourhood of {local_mm:g} mm", "above the default threshold (K = {first_tail:g}, below)",
+        "\\tfrac12 e^{{-(d / {rim_mm:g}\\,\\mathrm{{mm}})^2}}", "(1 - {lost:g}\\, p)", "in a Gaussian of {grey_mm:g} mm",
+        "The brightest {trimmed:g} % of the brain", "The factor lies between {floor:g} and {full:g}", "$\\nu = {nu:g}$",
+        "each on its own {samples} patches", "| `tail=K` (default, K = {tail:g}) |", "falls below {edge:g} of its median",
+        "those below {min_lesion_volume:g} mm3", "$1 / (1 + (T/A)^{steepness:g})$",
+        "gaps of up to {gap:g} mm in their fluid", "by a ball of {closing:g} mm", "in a rim of {rim:g} mm around it",
+        "in thresholds, at most {highest:g}", "mean over its {top} highest-scoring voxels", "at least {accept:g} (`--accept`) are taken",
+        "is at least {lower:g}, and of those where it is at least {upper:g}", "by more than a factor of {unstable_ratio:g} gets",
+    ],
+)  # fmt: skip
+def test_the_method_page_has_the_default_numbers(sentence):
+    from dataclasses import asdict
+
+    from bids_wmh_uad.core.lesion.candidates import CLOSING_MM, RIM_MM, TOP_VOXELS
+    from bids_wmh_uad.core.lesion.decision import HIGHEST_PEAK
+    from bids_wmh_uad.core.lesion.segmentation import INTERVAL
+    from bids_wmh_uad.core.parameters import DetectionParameters
+
+    values = asdict(DetectionParameters())
+    derived = {
+        "gap": 2 * CLOSING_MM, "closing": CLOSING_MM, "rim": RIM_MM, "highest": HIGHEST_PEAK, "top": TOP_VOXELS,
+        "lower": INTERVAL[0], "upper": INTERVAL[1],
+        "lost": round(1 - values["grey_weight"], 6), "trimmed": 100 * values["trim"], "full": values["floor"] + 1,
+        "samples": f"{values['n_samples']:,}",
+    }  # fmt: skip
+    assert values["rim_weight"] == 0.5  # written as a fraction
+    text = " ".join(read("docs/method.md").split())
+    assert sentence.format(**values, **derived) in text

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 import torch
 
+from bids_wmh_uad.core.lesion.decision import LesionDecision
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.errors import BAD_MODEL, CannotCreateError, ModelError
 from bids_wmh_uad.models import (
+    DECISION_FILE,
     DESCRIPTION_FILE,
     WEIGHTS_FILE,
+    load_decision,
     load_model,
     model_digest,
     model_directory,
+    save_decision,
     save_model,
+)
+
+DECISION = LesionDecision(
+    intercept=-1.25,
+    peak=2.0,
+    fluid=-0.1,
+    latent=tuple(0.1 * k for k in range(16)),
+    typical=(1, 2, 3, 4, 5),
 )
 
 
@@ -101,3 +114,66 @@ def test_default_is_a_shipped_directory():
         pytest.skip("the default model has not been trained yet")
     assert directory.name == "default"
     load_model("default")
+
+
+# ------------------------------------------------------------- the lesion decision
+
+
+def test_a_decision_is_read_as_it_was_saved(saved):
+    save_decision(DECISION, saved, {"learnt_from": "phantoms"})
+    assert load_decision(saved) == load_decision(saved, 16) == DECISION
+    content = json.loads((saved / DECISION_FILE).read_text())
+    assert content["about"] == {"learnt_from": "phantoms"}
+    assert content["decision"] == json.loads(json.dumps(asdict(DECISION)))
+    load_model(saved)  # the model is none the worse
+
+
+def test_a_model_without_a_decision_has_the_one_without_a_network(saved):
+    assert load_decision(saved) == LesionDecision()
+    assert load_decision(saved, 16).latent == ()
+
+
+def test_a_decision_of_other_weights_is_refused(saved, tmp_path):
+    save_decision(DECISION, saved, {})
+    other = save_model(build_autoencoder(4), tmp_path / "other", {})
+    shutil.copy(saved / DECISION_FILE, other)
+    with pytest.raises(ModelError, match="other weights"):
+        load_decision(other)
+
+
+def test_a_decision_for_other_latents_is_refused(saved):
+    save_decision(DECISION, saved, {})
+    with pytest.raises(ModelError, match="16 latents, not 400"):
+        load_decision(saved, 400)
+    save_decision(LesionDecision(), saved, {})
+    assert load_decision(saved, 400) == LesionDecision()  # it looks at none
+
+
+@pytest.mark.parametrize("content", [
+    "", "{", "[]", "null", "{}", '{"decision": null}', '{"decision": {"bias": 1}}', '{"decision": {"peak": "x"}}',
+    '{"decision": {}}', b"\xff\xfe",
+], ids=range(10))  # fmt: skip
+def test_a_broken_decision_is_a_typed_error(saved, content):
+    path = saved / DECISION_FILE
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ModelError) as caught:
+        load_decision(saved)
+    assert DECISION_FILE in str(caught.value)
+    assert str(saved) in str(caught.value)
+
+
+def test_another_decision_is_another_model(saved):
+    digests = {model_digest(saved)}
+    for decision in (LesionDecision(), DECISION):
+        save_decision(decision, saved, {})
+        digests.add(model_digest(saved))
+    assert len(digests) == 3
+    save_decision(DECISION, saved, {})
+    assert model_digest(saved) in digests
+
+
+def test_the_shipped_models_decision_fits_it():
+    model, _ = load_model("default")
+    decision = load_decision("default", model.latent_size)
+    assert len(decision.latent) in (0, model.latent_size)
+    assert decision.peak > 0 > decision.fluid

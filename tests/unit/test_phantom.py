@@ -73,6 +73,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("t1w_zooms", (1, 1, 0.1)),
         ("misalignment", -1),
         ("oblique", 31),
+        ("mimics", 1.5),
         ("noise", 0.6),
         ("bias", -0.1),
         ("orientation", "LAR"),

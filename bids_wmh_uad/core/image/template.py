@@ -24,6 +24,10 @@ OUTLINE_LEVEL = 0.0
 """Level of everything that the template touches, in its own unit: which voxels the checks correlate."""
 
 
+GM_LIKELY = 0.5
+"""Grey-matter prior above which a voxel is taken for grey matter: more likely than not."""
+
+
 def template_brain(t1w: NDArray[Any], level: float, *, relative: bool = True) -> NDArray[np.bool_]:
     """Where the T1w template has brain.
 

@@ -76,6 +76,15 @@ class Volume:
         return x, y, z
 
 
+def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> tuple[slice, ...]:
+    """Smallest box that holds a mask and so many voxels around it; the whole volume where the mask is empty."""
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    if not found:
+        return tuple(slice(0, n) for n in mask.shape)
+    sides = zip(found[0], mask.shape, strict=True)
+    return tuple(slice(max(side.start - margin, 0), min(side.stop + margin, n)) for side, n in sides)
+
+
 def check_same_grid(first: Volume, second: Volume, names: tuple[str, str] = ("first", "second")) -> None:
     """Require that two volumes share shape and affine.
 

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from bids_wmh_uad.core.image.template import GM_LIKELY
 from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
 
 if TYPE_CHECKING:
@@ -72,6 +73,15 @@ class Tissue:
     t1w_z: NDArray[np.float32]
     mask: NDArray[np.bool_]
     grey: NDArray[np.float32]
+
+    @property
+    def likely_grey(self) -> NDArray[np.bool_]:
+        """Where grey matter is more likely than not, (X, Y, Z) bool: in the template, not in this brain."""
+        return self.grey > GM_LIKELY
+
+    def inside(self, box: tuple[slice, ...]) -> Tissue:
+        """The part inside a box; views."""
+        return Tissue(self.flair_z[box], self.t1w_z[box], self.mask[box], self.grey[box])
 
     def levels(self) -> tuple[float, float, float]:
         """Fluid's highest FLAIR z, its highest T1w z, and the T1w z between grey and white matter.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,38 +28,27 @@ class OperatingPoint:
         The rule's parameter.
     value : float
         Threshold, in units of the anomaly map: lesion where ``score >= value``.
-    peak : float
-        What a lesion must reach somewhere; fainter ones are dropped.
     edge : float
-        Share of a lesion's median score that its voxels must reach.
+        Share of a candidate's median score that its voxels must reach.
     """
 
     name: str
     parameter: float
     value: float
-    peak: float = -inf
     edge: float = 0.0
 
     def moved(self, share: float) -> OperatingPoint:
-        """All levels higher by a share of their size (0.2: 20 %); they may be negative ("faithful")."""
-        value, peak, edge = (
-            level + share * abs(level) if level > -inf else level
-            for level in (self.value, self.peak, self.edge)
-        )
-        return replace(self, value=value, peak=peak, edge=edge)
+        """The threshold higher by a share of its size (0.2: 20 %); it may be negative ("faithful")."""
+        return replace(self, value=self.value + share * abs(self.value))
 
     def apply(self, score: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the voxels of the mask at or above their level; a score of 0 never is.
 
-        Of the 26-connected components above the threshold those stay that reach the peak. A
-        threshold of 0 means that nothing usual has any score ("directed"): what has one stands out.
+        A threshold of 0 means that nothing usual has any score ("directed"): what has one stands out.
         """
         above: NDArray[np.bool_] = (score >= self.value) & mask & (score != 0)
-        if self.peak > self.value or self.edge > 0:
-            labels, count = ndimage.label(above, np.ones((3, 3, 3)))
-            reached = np.zeros(count + 1, dtype=bool)
-            reached[labels[above & (score >= self.peak)]] = True
-            above = reached[labels] & (score >= self._levels(score, labels, count))
+        if self.edge > 0:
+            above &= score >= self._levels(score, *ndimage.label(above, np.ones((3, 3, 3))))
         return above
 
     def levels(self, score: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -85,7 +73,8 @@ class OperatingPoint:
     def _levels(self, score: NDArray[Any], labels: NDArray[np.int32], count: int) -> NDArray[np.float64]:
         level = np.full(count + 1, self.value, dtype=np.float64)
         if self.edge > 0 and count:
-            medians = ndimage.median(score, labels, np.arange(1, count + 1))
+            inside = labels > 0  # few of all voxels: the median sorts them
+            medians = ndimage.median(score[inside], labels[inside], np.arange(1, count + 1))
             level[1:] = np.maximum(self.value, self.edge * np.asarray(medians))
         return level[labels]
 
@@ -103,7 +92,7 @@ def operating_point(
     parameters : DetectionParameters
         Its `threshold` is ``NAME[=VALUE]``:
 
-        - ``tail=K``: see `tail_point`, with `peak` and `edge`;
+        - ``tail=K``: see `tail_point`, with `edge`;
         - ``gm=KAPPA``: KAPPA x the quantile `gm_quantile` of the score in the reference tissue;
         - ``quantile=Q``: the Q-quantile of the score in the whole mask;
         - ``value=T``: T itself.
@@ -127,7 +116,7 @@ def operating_point(
     if name == "value":
         return OperatingPoint(name, number, number)
     if name == "tail":
-        return tail_point(score, mask, reference, number, parameters.peak, parameters.edge)
+        return tail_point(score, mask, reference, number, parameters.edge)
     values = _finite(score, mask if reference is None or name == "quantile" else mask & reference)
     if name == "gm":
         return OperatingPoint(name, number, number * float(np.quantile(values, parameters.gm_quantile)))
@@ -139,7 +128,6 @@ def tail_point(
     mask: NDArray[np.bool_],
     reference: NDArray[np.bool_] | None,
     tail: float,
-    peak: float,
     edge: float,
 ) -> OperatingPoint:
     """Find where a score leaves the robust normal tail of the reference tissue, blind to the lesions in it.
@@ -156,10 +144,8 @@ def tail_point(
         Reference tissue; the brain without it.
     tail : float
         K, robust standard deviations of the score's square root.
-    peak : float
-        A lesion must reach K + `peak` somewhere.
     edge : float
-        A lesion ends at this share of its median score, in [0, 1].
+        A candidate ends at this share of its median score, in [0, 1].
 
     Returns
     -------
@@ -171,8 +157,7 @@ def tail_point(
         `errors.TOO_FEW_VOXELS`, when the reference tissue has no score.
     """
     values = _finite(score, mask if reference is None else mask & reference)
-    value, highest = (_robust_tail(values, k) for k in (tail, tail + peak))
-    return OperatingPoint("tail", tail, value, highest, edge)
+    return OperatingPoint("tail", tail, _robust_tail(values, tail), edge)
 
 
 def _finite(score: NDArray[Any], tissue: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -15,12 +15,14 @@ from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.errors import UNCOVERED, SessionWarning
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
     from bids_wmh_uad.core.svm.paradigms import OneClassModel
 
 
 def anomaly_map(
-    model: SiamesePatchAutoEncoder,
+    model: SiamesePatchAutoEncoder | None,
     scan: Scan,
     params: DetectionParameters,
     rng: np.random.Generator,
@@ -28,6 +30,7 @@ def anomaly_map(
     one_class: OneClassModel | None = None,
     device: str = "cpu",
     slices: int | None = None,
+    direction: NDArray[np.float32] | None = None,
 ) -> AnomalyMap:
     r"""Score every brain voxel: larger = more abnormal.
 
@@ -55,9 +58,13 @@ def anomaly_map(
     that may be shown; D and both contrasts are smoothed (`brightness.smoothing_mm`), F itself is not. The factor lies in
     [floor, floor + 1): the latent score ranks, it cannot veto.
 
+    ``"brightness"`` is B and ``"latent"`` is D, each by itself: what the default score owes to which. Of an encoder
+    and a One-Class SVM "brightness" asks nothing.
+
     Parameters
     ----------
-    model : SiamesePatchAutoEncoder
+    model : SiamesePatchAutoEncoder or None
+        None will do for "brightness".
     scan : Scan
     params : DetectionParameters
     rng : numpy.random.Generator
@@ -70,6 +77,9 @@ def anomaly_map(
     slices : int, optional
         Axial slices per slab: bounds the memory, does not change the map beyond rounding;
         `embedding.slab_slices` without it.
+    direction : (d,) float32 array, optional
+        Of lesions in latent space (`lesion.decision.LesionDecision.latent`): "directed" and "latent" then also give
+        each voxel's `AnomalyMap.evidence`.
 
     Returns
     -------
@@ -79,13 +89,29 @@ def anomaly_map(
     ------
     BadDataError
         `errors.TOO_FEW_VOXELS`, when the mask is too small, or no voxel has a model.
+    ValueError
+        Without a model, if the score uses one.
     """
+    if not params.uses_network:
+        return AnomalyMap(brightness_maps(scan, params).score, "cpu", ())
+    if model is None:
+        raise ValueError(f"the score {params.score!r} needs a model")
     if params.score == "faithful":
         return minus_decision(model, scan, params, rng, one_class, device, slices or slab_slices(model))
     brightness = brightness_maps(scan, params)
     latent = latent_excess(
-        model, scan, params, rng, brightness, one_class=one_class, device=device, slices=slices
+        model,
+        scan,
+        params,
+        rng,
+        brightness,
+        one_class=one_class,
+        device=device,
+        slices=slices,
+        direction=direction,
     )
+    if params.score == "latent":
+        return latent
     factor = np.float32(params.floor) + latent.scores / (1.0 + latent.scores)
     return replace(latent, scores=brightness.score * factor)
 

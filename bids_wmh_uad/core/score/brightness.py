@@ -11,8 +11,9 @@ from scipy import ndimage
 
 from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.image.noise import noise_sd
+from bids_wmh_uad.core.image.volume import bounding_box
 from bids_wmh_uad.core.lesion.threshold import tail_point
-from bids_wmh_uad.core.score.expected import expected_flair, flair_ceiling, rim_weight, tissue_weight
+from bids_wmh_uad.core.score.expected import expected_flair, rim_weight, tissue_weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,15 +65,26 @@ def brightness_maps(scan: Scan, params: DetectionParameters) -> Brightness:
     """How bright FLAIR is, and how bright it may usually be.
 
     What is usual is learnt twice: the second time without what the first one calls lesions
-    (`first_tail`, `first_peak`, `first_edge`), and the voxels around them (`first_margin`).
+    (`first_tail`), and the voxels around them (`first_margin`).
 
     Raises
     ------
     BadDataError
         `errors.TOO_FEW_VOXELS`, when the brain or its grey matter is empty.
     """
-    grey = scan.mask if scan.grey_matter is None else scan.mask & scan.grey_matter
-    ceiling = float(flair_ceiling(scan.flair_z, grey, params.ceiling))
+    box = bounding_box(scan.mask)
+    parts = _brightness(scan.inside(box), params)
+
+    def whole(part: NDArray[np.float32]) -> NDArray[np.float32]:
+        volume = np.zeros(scan.mask.shape, dtype=np.float32)
+        volume[box] = part
+        return volume
+
+    return Brightness(whole(parts.flair), whole(parts.score), whole(parts.upper), parts.sigma_mm)
+
+
+def _brightness(scan: Scan, params: DetectionParameters) -> Brightness:
+    """The same of a scan that ends where the brain does: half of a field of view is air."""
     sigma_mm = smoothing_mm(scan, params)
     flair, t1w = (
         smooth_inside(contrast.astype(np.float32, copy=False), scan.mask, scan.zooms, sigma_mm)
@@ -83,16 +95,14 @@ def brightness_maps(scan: Scan, params: DetectionParameters) -> Brightness:
         weight *= tissue_weight(scan.grey_matter, scan.mask, scan.zooms, params)
 
     def against(reference: NDArray[np.bool_]) -> Brightness:
-        expected = expected_flair(
-            flair, t1w, scan.mask, scan.zooms, params, ceiling=ceiling, reference=reference
-        )
+        expected = expected_flair(flair, t1w, scan.mask, scan.zooms, params, reference=reference)
         even = flair - expected.local
         above = np.maximum(even, 0) * np.maximum((even - expected.level) / expected.spread, 0)
         score = np.asarray(weight * np.sqrt(above), dtype=np.float32)
         return Brightness(flair, score, expected.upper(params.upper_spreads), sigma_mm)
 
     first = against(scan.mask)
-    levels = (params.first_tail, params.first_peak, params.first_edge)
-    lesions = tail_point(first.score, scan.mask, scan.grey_matter, *levels).apply(first.score, scan.mask)
+    point = tail_point(first.score, scan.mask, scan.grey_matter, params.first_tail, edge=0.0)
+    lesions = point.apply(first.score, scan.mask)
     rest = scan.mask & ~ndimage.binary_dilation(lesions, iterations=params.first_margin)
     return against(rest) if rest.any() else first

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     Map = NDArray[np.float32]
 
+NOTHING = 1e-6
+"""Weight of a neighbourhood that holds no such tissue: far below a voxel's at the Gaussian's end."""
+
 
 @dataclass(frozen=True, eq=False)
 class ExpectedFlair:
@@ -27,7 +30,7 @@ class ExpectedFlair:
     Attributes
     ----------
     level, spread : (X, Y, Z) float32 arrays
-        Median, no higher than the ceiling, and 1.4826 MAD of FLAIR among the brain's voxels of the
+        Median and 1.4826 MAD of FLAIR among the brain's voxels of the
         same T1w; 0 and 1 outside the mask.
     local : (X, Y, Z) float32 array
         Departure from the level that tissue of the same T1w has around here, at most `local_limit`
@@ -50,7 +53,6 @@ def expected_flair(
     zooms: ArrayLike,
     params: DetectionParameters,
     *,
-    ceiling: float = np.inf,
     reference: NDArray[np.bool_] | None = None,
 ) -> ExpectedFlair:
     r"""Expect of every voxel what the scan's own tissue of the same T1w has, everywhere and around it.
@@ -59,14 +61,14 @@ def expected_flair(
     and MAD in each, interpolated, are what is usual (spread s). Cortex and deep grey matter,
     bright on FLAIR in everybody, are compared with grey matter, white matter with white matter.
     The local departure is a mean over voxels y of similar T1w (weights w, of `local_bins` bins)
-    in a Gaussian neighbourhood G of `local_mm`, with a prior of `prior_mm3` of tissue that does not depart:
+    in a Gaussian neighbourhood G of `local_mm`:
 
-    .. math:: l(x) = \frac{\sum_y G w \, \mathrm{clip}(F_y - m_y, -c s_y, c s_y)}{\sum_y G w + \text{prior}}
+    .. math:: l(x) = \frac{\sum_y G w \, \mathrm{clip}(F_y - m_y, -c s_y, c s_y)}{\sum_y G w}
 
     c is `local_limit`.
 
     Medians and clipped residuals are blind to lesions that fill a minority of a bin or of a
-    neighbourhood; the ceiling bounds what the others can do.
+    neighbourhood.
 
     Parameters
     ----------
@@ -77,9 +79,7 @@ def expected_flair(
     zooms : three floats
         Voxel edges, mm.
     params : DetectionParameters
-        Bins, neighbourhood, prior.
-    ceiling : float
-        Of what may count as usual, z: lesions that are most of a bin must not.
+        Bins, neighbourhood.
     reference : (X, Y, Z) bool array, optional
         The voxels of the mask to learn from; all of them without it.
 
@@ -106,11 +106,7 @@ def expected_flair(
     middle, deviation = (
         np.array(values) for values in zip(*(median_and_mad(flair[rows]) for rows in bins), strict=True)
     )
-    middle, spread = (
-        ndimage.gaussian_filter1d(values, params.bin_sigma, mode="nearest")
-        for values in (middle, MAD_TO_SD * deviation)
-    )
-    middle = np.minimum(middle, ceiling)
+    spread = MAD_TO_SD * deviation
     # a bin of equal values has no spread; where none has, white matter's serves
     spread = np.maximum(spread, params.spread_floor * float(np.median(spread)) or 1.0)
     level, width = np.zeros(mask.shape, np.float32), np.ones(mask.shape, np.float32)
@@ -143,12 +139,12 @@ def _local_mean(
         ndimage.gaussian_filter(values, sigma, mode="constant", truncate=params.local_truncate)
         for values in (weight * residual[coarse], weight)
     )
-    # as a density, like the weights
-    prior = params.prior_mm3 / ((2 * np.pi) ** 1.5 * params.local_mm**3)
     coordinates = [np.interp(t1w_z[mask], levels, bins)]
     coordinates += [axis / n for axis, n in zip(np.nonzero(mask), step, strict=True)]
     result = np.zeros(mask.shape, np.float32)
-    result[mask] = ndimage.map_coordinates(total / (seen + prior), coordinates, order=1, mode="nearest")
+    result[mask] = ndimage.map_coordinates(
+        total / np.maximum(seen, NOTHING), coordinates, order=1, mode="nearest"
+    )
     return result
 
 
@@ -205,33 +201,3 @@ def tissue_weight(
     """
     grey = smooth_inside((grey_matter & mask).astype(np.float32), mask, zooms, params.grey_mm)
     return 1 - np.float32(1 - params.grey_weight) * grey
-
-
-def flair_ceiling(flair_z: NDArray[np.float32], tissue: NDArray[np.bool_], k: float) -> np.float32:
-    """Brightest FLAIR that healthy tissue is expected to have: ``median + k x 1.4826 MAD``.
-
-    Median and MAD are blind to lesions that fill a minority of the tissue, which
-    a high percentile is not.
-
-    Parameters
-    ----------
-    flair_z : (X, Y, Z) float32 array
-    tissue : (X, Y, Z) bool array
-        Grey matter (the prior may be coarse).
-    k : float
-        Spreads above the median (`DetectionParameters.ceiling`).
-
-    Returns
-    -------
-    float32 scalar, z-score.
-
-    Raises
-    ------
-    BadDataError
-        `errors.TOO_FEW_VOXELS`, when the tissue is empty.
-    """
-    values = flair_z[tissue]
-    if values.size == 0:
-        raise BadDataError(TOO_FEW_VOXELS.format(what="grey matter", n=0, needed=1))
-    centre, deviation = median_and_mad(values)
-    return np.float32(centre + k * MAD_TO_SD * deviation)

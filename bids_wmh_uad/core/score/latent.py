@@ -38,6 +38,8 @@ class AnomalyMap:
     ----------
     scores : (X, Y, Z) float32 array
         Larger = more abnormal, 0 outside the mask.
+    evidence : (X, Y, Z) float32 array or None
+        What the latents say of being a lesion (`lesion.decision.LesionDecision`), log-odds; 0 where the score is.
     device : str
         The torch device it was computed on in the end.
     warnings : tuple of SessionWarning
@@ -47,9 +49,10 @@ class AnomalyMap:
     scores: NDArray[np.float32]
     device: str
     warnings: tuple[SessionWarning, ...]
+    evidence: NDArray[np.float32] | None = None
 
 
-def latent_excess(
+def latent_excess(  # noqa: PLR0913 (all but the first five are keywords)
     model: SiamesePatchAutoEncoder,
     scan: Scan,
     params: DetectionParameters,
@@ -59,10 +62,12 @@ def latent_excess(
     one_class: OneClassModel | None = None,
     device: str = "cpu",
     slices: int | None = None,
+    direction: NDArray[np.float32] | None = None,
 ) -> AnomalyMap:
     """Surprise that goes away when FLAIR is no brighter than usual: D of `anomaly.anomaly_map`, without the rest.
 
-    The parameters are `anomaly.anomaly_map`'s, and `brightness.brightness_maps` of the same scan.
+    The parameters are `anomaly.anomaly_map`'s, and `brightness.brightness_maps` of the same scan; the latents as
+    they are also give the map's `evidence`, in the same pass.
 
     Returns
     -------
@@ -79,6 +84,7 @@ def latent_excess(
     sample = draw_sample(model, scan, shown, params, rng, members=one_class is None)
     one_class = one_class or _fit(sample, params)
     spread = _surprise_spread(one_class.on(), sample)
+    towards = torch.zeros(sample.spread.shape[1]) if direction is None else torch.from_numpy(direction)
 
     def score_on(target: str) -> Callable[[slice], Tensor]:
         encoder, operator = DenseEncoder(model, target), one_class.on(target)
@@ -86,19 +92,22 @@ def latent_excess(
         def score(slab: slice) -> Tensor:
             inside = relevant[..., slab]
             voxels = _models(scan.voxels, relevant, slab, target)
-            with_lesions, without = (
-                operator.log_score_samples(
-                    encoder(scan.network_input(slab, upper), inside, slice(None)), voxels
-                )
-                for upper in (None, brightness.upper)
+            latents = encoder(scan.network_input(slab), inside, slice(None))
+            with_lesions, evidence = (
+                operator.log_score_samples(latents, voxels),
+                latents @ towards.to(latents),
             )
-            return (without - with_lesions).clamp_(min=0.0).div_(spread)
+            del latents  # one set at a time: they are most of the memory
+            cut = encoder(scan.network_input(slab, brightness.upper), inside, slice(None))
+            excess = (operator.log_score_samples(cut, voxels) - with_lesions).clamp_(min=0.0).div_(spread)
+            return torch.stack([excess, evidence], dim=1)
 
         return score
 
-    excess, used, warnings = stream_slabs(score_on, relevant, slices or slab_slices(model), device)
-    excess = smooth_inside(excess, scan.mask, scan.zooms, brightness.sigma_mm)
-    return AnomalyMap(np.where(relevant, excess, np.float32(0.0)), used, warnings)
+    values, used, warnings = stream_slabs(score_on, relevant, slices or slab_slices(model), device, (2,))
+    excess = smooth_inside(values[..., 0], scan.mask, scan.zooms, brightness.sigma_mm)
+    evidence = None if direction is None else np.ascontiguousarray(values[..., 1])
+    return AnomalyMap(np.where(relevant, excess, np.float32(0.0)), used, warnings, evidence)
 
 
 def minus_decision(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +50,17 @@ class Scan:
         if len(shapes) > 1:
             detail = f"shapes {sorted(shapes)}"
             raise GridMismatchError(GRID_MISMATCH.format(first="FLAIR", second="T1w or mask", detail=detail))
+
+    def inside(self, box: tuple[slice, ...]) -> Scan:
+        """The part of a scan inside a box; views."""
+        return replace(
+            self,
+            flair_z=self.flair_z[box],
+            t1w_z=self.t1w_z[box],
+            mask=self.mask[box],
+            grey_matter=None if self.grey_matter is None else self.grey_matter[box],
+            voxels=None if self.voxels is None else self.voxels[box],
+        )
 
     def network_input(
         self, slab: slice = slice(None), upper: NDArray[np.float32] | None = None

@@ -46,7 +46,7 @@ PANEL_COLUMNS = 6
 """Number of panels in a row."""
 NO_LESION = "no lesion found"
 """Notice on the figure of a session without lesions."""
-BRAIN_COLOUR, LESION_COLOUR, THRESHOLD_COLOUR = "#ff5c5c", "#ff3b30", "#2ee6e6"
+BRAIN_COLOUR, LESION_COLOUR, THRESHOLD_COLOUR, REJECTED_COLOUR = "#ff5c5c", "#ff3b30", "#2ee6e6", "#4da3ff"
 """Colours of outlines, told apart on grey."""
 COLOUR_MAP = "inferno"
 """Name of matplotlib's colour map of anomaly scores: its brightness rises evenly."""
@@ -175,9 +175,17 @@ def _lesion_view(
 
 
 def plot_lesions(
-    flair: ImageLike, lesions: ImageLike, out: str | PathLike[str], *, mask: ImageLike | None = None
+    flair: ImageLike,
+    lesions: ImageLike,
+    out: str | PathLike[str],
+    *,
+    mask: ImageLike | None = None,
+    rejected: ImageLike | None = None,
 ) -> Path:
     """Draw lesion outlines on every axial FLAIR slice that has lesions (at most 24, evenly chosen).
+
+    What was found and not taken for a lesion is outlined in a second colour; where there is no lesion at all, its
+    slices are shown.
 
     Parameters
     ----------
@@ -187,6 +195,8 @@ def plot_lesions(
         SVG to write.
     mask : path or nibabel image, optional
         Brain mask, for crop and grey levels; guessed from the FLAIR if not given.
+    rejected : path or nibabel image, optional
+        Mask or label image of the rejected candidates.
 
     Returns
     -------
@@ -198,16 +208,21 @@ def plot_lesions(
     GridMismatchError
         If the images are not on the same grid.
     """
-    scans = load_together(flair, lesions, *([] if mask is None else [mask]))
-    scan, marked = scans[0], scans[1].data > 0.5
-    brain = scans[2].data > 0.5 if mask is not None else foreground(scan)
-    slices, label = _lesion_view(scan, marked, brain)
+    optional = {"mask": mask, "rejected": rejected}
+    given = {name: image for name, image in optional.items() if image is not None}
+    scan, first, *others = load_together(flair, lesions, *given.values())
+    found = {name: other.data > 0.5 for name, other in zip(given, others, strict=True)}
+    marked, turned_down = first.data > 0.5, found.get("rejected", np.zeros(first.data.shape, bool))
+    brain = found["mask"] if mask is not None else foreground(scan)
+    slices, label = _lesion_view(scan, marked if marked.any() else turned_down, brain)
     box = crop(brain | marked, scan.zooms, margin_mm=4)
     grey = grey_levels(scan.data, brain)
-    panels = [panel(scan, [grey], AXIAL, k, box, [(LESION_COLOUR, marked)]) for k in slices]
-    if not label:
-        return write_mosaic(_rows(panels), out, "FLAIR", notice=NO_LESION)
-    heading = f"{label}, {marked.sum() * scan.voxel_ml:.2f} mL: point at a slice to hide its outlines"
+    outlines = [(REJECTED_COLOUR, turned_down), (LESION_COLOUR, marked)]
+    panels = [panel(scan, [grey], AXIAL, k, box, outlines) for k in slices]
+    blue = "; blue: seen, and not taken for a lesion" if turned_down.any() else ""
+    if not marked.any():
+        return write_mosaic(_rows(panels), out, f"FLAIR{blue}", notice=NO_LESION)
+    heading = f"{label}, {marked.sum() * scan.voxel_ml:.2f} mL{blue}: point at a slice to hide its outlines"
     return write_mosaic(_rows(panels), out, heading)
 
 

@@ -245,7 +245,7 @@ function setUpCurves() {
   if (!box || !DATA.curves) return;
   for (const chart of CHARTS) {
     const curves = DATA.curves[chart.key] || {};
-    const series = [["model", MODEL], ["baseline", BASELINE]].filter(([key]) => curves[key]?.mean?.some(present)).map(([key, style]) => ({ ...style, ...curves[key] }));
+    const series = [["model", MODEL], ["brightness", BRIGHTNESS], ["baseline", BASELINE]].filter(([key]) => curves[key]?.mean?.some(present)).map(([key, style]) => ({ ...style, ...curves[key] }));
     const xs = DATA.curves[chart.xs];
     if (!series.length || !xs?.some(present)) continue;
     const holder = element("div", {}, box);

@@ -2,6 +2,7 @@
 /* Drawing: axes, points that keyboard and mouse can reach, curves with bands. No library. */
 const COLOURS = ["#0072b2", "#b34700", "#00734f", "#8a3d7c", "#7a5c00", "#333f9e", "#a3195b", "#4d4d4d", "#006d77", "#6b3e26", "#5b2c9f", "#556b00"];
 const MODEL = { name: "model", colour: "#0072b2", dash: "" };
+const BRIGHTNESS = { name: "brightness", colour: "#00734f", dash: "2 3" };
 const BASELINE = { name: "FLAIR z-score", colour: "#b34700", dash: "6 3" };
 const precise = new Intl.NumberFormat("en", { maximumSignificantDigits: 4, useGrouping: false });
 const show = (value) => precise.format(value).replace("-", "\u2212");

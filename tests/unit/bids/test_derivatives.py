@@ -18,8 +18,12 @@ from hypothesis import strategies as st
 from bids_wmh_uad import files
 from bids_wmh_uad.bids import derivatives, tables
 from bids_wmh_uad.bids.dataset import Session
+from bids_wmh_uad.bids.sidecars import sidecar_one_class, sidecars
 from bids_wmh_uad.config import Method
+from bids_wmh_uad.core.lesion.decision import LesionDecision
+from bids_wmh_uad.core.parameters import SCORES
 from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError, StorageError, WmhUadError
+from bids_wmh_uad.models import load_decision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,11 +143,14 @@ def test_every_output_has_the_flairs_entities_and_its_place() -> None:
         "t1w": f"{start}space-FLAIR_desc-preproc_T1w.nii.gz",
         "brain": f"{start}space-FLAIR_desc-brain_mask.nii.gz",
         "anomaly": f"{start}space-FLAIR_desc-anomaly_map.nii.gz",
+        "evidence": f"{start}space-FLAIR_desc-evidence_map.nii.gz",
         "probability": f"{start}space-FLAIR_label-WMH_probseg.nii.gz",
         "mask": f"{start}space-FLAIR_label-WMH_mask.nii.gz",
         "lesions": f"{start}space-FLAIR_desc-lesions_dseg.nii.gz",
+        "rejected": f"{start}space-FLAIR_desc-rejected_dseg.nii.gz",
         "regions": f"{start}space-FLAIR_desc-regions_dseg.nii.gz",
         "table": f"{start}space-FLAIR_desc-lesions_dseg.tsv",
+        "rejected_table": f"{start}space-FLAIR_desc-rejected_dseg.tsv",
         "t1w_to_flair": f"{start}from-T1w_to-FLAIR_mode-image_xfm.txt",
         "t1w_to_template": f"{start}from-T1w_to-MNI152NLin2009aSym_mode-image_xfm.txt",
         "flair_to_template": f"{start}from-FLAIR_to-MNI152NLin2009aSym_mode-image_xfm.txt",
@@ -192,7 +199,7 @@ def finished(tmp_path: Path, make_dataset: Callable[..., Path]) -> tuple[Path, S
         path = derivatives.output_path(tmp_path / "out", session, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
-        if name not in ("table", "summary"):
+        if name not in ("table", "rejected_table", "summary"):
             derivatives.sidecar_path(path).write_text("{}")
     write_summary(tmp_path / "out", session)
     return tmp_path / "out", session
@@ -231,6 +238,7 @@ def test_another_scan_method_model_or_version_is_another_result(
 ) -> None:
     out, session = finished
     assert not derivatives.is_finished(out, session, Method(nu=0.04), DIGEST)
+    assert not derivatives.is_finished(out, session, Method(accept=0.4), DIGEST)
     assert not derivatives.is_finished(out, session, Method(), "1" * 64)
     with monkeypatch.context() as patch:
         patch.setattr(derivatives, "__version__", "another")
@@ -297,3 +305,31 @@ def test_publish_writes_the_summary_last_and_only_what_is_not_right(
         name: before[name] for name in (names[0], names[2])
     }
     assert all((out / name).read_text() == name for name in names)
+
+
+def test_the_anomaly_maps_sidecar_names_a_model_only_if_the_score_uses_one(tmp_path: Path) -> None:
+    session = Session("1", None, tmp_path / "sub-1_FLAIR.nii.gz", tmp_path / "sub-1_T1w.nii.gz")
+    contrasts: dict[str, dict[str, Any]] = {"flair": {}, "t1w": {}}
+    for score in SCORES:
+        method = Method(score=score)
+        said = sidecars(session, tmp_path, method, "7", sidecar_one_class(method), contrasts, {}, "cpu")
+        assert said["anomaly"]["Score"] == said["anomaly"]["Parameters"]["score"] == score
+        named = {"Model", "OneClassSVM"} & said["anomaly"].keys()
+        assert len(named) == (0 if score == "brightness" else 2)
+        assert said["evidence"].keys() & {"Model", "OneClassSVM"} == named
+
+
+@pytest.mark.parametrize("threshold", ["tail=2", "gm"])
+@pytest.mark.parametrize("score", SCORES)
+def test_the_evidences_sidecar_has_the_decision_whatever_the_rule(
+    tmp_path: Path, score: str, threshold: str
+) -> None:
+    session = Session("1", None, tmp_path / "sub-1_FLAIR.nii.gz", tmp_path / "sub-1_T1w.nii.gz")
+    contrasts: dict[str, dict[str, Any]] = {"flair": {}, "t1w": {}}
+    method = Method(score=score, threshold=threshold)
+    said = sidecars(session, tmp_path, method, "7", sidecar_one_class(method), contrasts, {}, "cpu")
+    used = LesionDecision() if score == "brightness" else load_decision("default")
+    recorded = json.loads(files.dump_json(said["evidence"]["LesionDecision"]))
+    assert LesionDecision.of(recorded) == used
+    uri = derivatives.derivative_uri(session, "regions")
+    assert uri in said["rejected"]["Sources"]

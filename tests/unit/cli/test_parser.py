@@ -109,6 +109,7 @@ def test_raw_data_are_safe_behind_a_symbolic_link(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
+        ["--accept", "1.5"], ["--accept", "-0.1"], ["--accept", "half"],
         ["--nu", "2"], ["--nu", "x"], ["--gamma", "x"], ["--threshold", "x"], ["--threshold", "tail=x"],
         ["--threshold", "value"], ["--device", "tpu"], ["--paradigm", "none"], ["--random-seed", "99999999999"],
         ["--unknown"], ["--participant-label"], ["--nprocs", "0"], ["--mem-gb", "-1"], ["--epochs", "0"],

@@ -60,6 +60,9 @@ def test_the_methods_text_alone_needs_a_usable_session(
     assert main([str(root), str(out), "participant", "--boilerplate-only"]) == EXIT_OK
     assert "Pinon" in (out / "CITATION.md").read_text()
     assert "@article{pinon,\n  author = {Pinon, N." in (out / "CITATION.bib").read_text()
+    argv = [str(root), str(out), "participant", "--boilerplate-only", "--score", "brightness"]
+    assert main([*argv, "--model", str(tmp_path / "none")]) == EXIT_OK  # no model is read
+    assert "Pinon" not in (out / "CITATION.md").read_text() + (out / "CITATION.bib").read_text()
 
 
 def test_of_several_training_processes_only_the_first_has_a_log(

@@ -48,6 +48,20 @@ def test_memory_that_runs_out_halves_slabs_then_leaves_the_rest_to_the_cpu(room,
         assert part in warning.text
 
 
+@pytest.mark.parametrize("room", [0, 1, 99])
+def test_a_voxel_may_have_several_values(room):
+    many = np.stack([VALUES, -VALUES, VALUES**2], axis=-1)
+
+    def work_on(device):
+        one = work_with_room_for(room)(device)
+        return lambda slab: torch.stack([one(slab), -one(slab), one(slab) ** 2], dim=1)
+
+    for device in ("cpu", "meta"):
+        volume, _, _ = stream_slabs(work_on, WANTED, 4, device, (3,))
+        assert volume.dtype == np.float32
+        np.testing.assert_allclose(volume, np.where(WANTED[..., None], many, 0))
+
+
 def test_values_that_are_nan_become_zero():
     nowhere, *_ = stream_slabs(
         lambda _: lambda slab: torch.full((int(WANTED[..., slab].sum()),), torch.nan), WANTED, 5, "cpu"

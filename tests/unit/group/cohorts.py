@@ -71,16 +71,20 @@ def write_session(
     start = str(path).removesuffix(derivatives.OUTPUTS["summary"])
     mask = truth_mask() if mask is None else mask
     rng = np.random.default_rng(0)
+    flair = rng.normal(100, 10, SHAPE)
     images = {
         "brain": np.ones(SHAPE, np.uint8), "mask": mask,
         "anomaly": (mask + 0.5 * rng.random(SHAPE)).astype(np.float32),
-        "flair": rng.normal(100, 10, SHAPE).astype(np.float32),
+        "flair": flair.astype(np.float32),
+        "t1w": (200 - flair + rng.normal(0, 5, SHAPE)).astype(np.float32),
+        "evidence": np.zeros(SHAPE, np.float32),
         "regions": region_map(),
     }  # fmt: skip
     for name, data in images.items():
         save(Path(start + derivatives.OUTPUTS[name]), data)
-    sidecar = derivatives.sidecar_path(Path(start + derivatives.OUTPUTS["flair"]))
-    sidecar.write_text(json.dumps({"WhiteMatter": {"mode": 100.0, "scale": 10.0}}))
+    for name in ("flair", "t1w"):
+        sidecar = derivatives.sidecar_path(Path(start + derivatives.OUTPUTS[name]))
+        sidecar.write_text(json.dumps({"WhiteMatter": {"mode": 100.0, "scale": 10.0}}))
     to_template = Path(start + derivatives.OUTPUTS["flair_to_template"])
     to_template.write_text(registration.itk_text(np.eye(4)))
     return path

@@ -27,8 +27,11 @@ from bids_wmh_uad.bids.references import find_reference
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.core.evaluation.overlap import h95_mm
 from bids_wmh_uad.core.evaluation.ranking import average_precision, best_dice
+from bids_wmh_uad.core.parameters import DetectionParameters
+from bids_wmh_uad.core.score.anomaly import anomaly_map
 from bids_wmh_uad.errors import (
     EXIT_SESSION_FAILED,
+    NO_BRIGHTNESS,
     NO_REFERENCE,
     NO_SUCH_DIRECTORY,
     RESAMPLE_HINT,
@@ -39,8 +42,9 @@ from bids_wmh_uad.errors import (
     MissingInputError,
 )
 from bids_wmh_uad.group import run as group
-from bids_wmh_uad.group.evaluation import EVALUATION_COLUMNS, evaluate_session, ratio_grid, score_grid
-from bids_wmh_uad.group.statistics import summarise
+from bids_wmh_uad.group.evaluation import EVALUATION_COLUMNS, MAPS, evaluate_session, ratio_grid, score_grid
+from bids_wmh_uad.group.scans import brightness_map, read_scan
+from bids_wmh_uad.group.statistics import PAIRED, summarise
 
 THRESHOLD = 0.9  # the made-up maps are above 1 in lesions and below 0.5 elsewhere
 
@@ -68,7 +72,7 @@ def test_a_perfect_mask_has_perfect_measures(tmp_path: Path) -> None:
     assert set(found.row) | {"participant_id", "session_id"} == set(EVALUATION_COLUMNS)
     assert found.curves["model"]["dice"][len(ratio_grid()) // 2] == 1.0  # at the session's own threshold
     assert found.sizes.sum(axis=1).tolist() == [1, 1]
-    assert found.warning == ""
+    assert found.warnings == ()
 
 
 def test_half_a_mask_has_the_measures_of_the_definitions(tmp_path: Path) -> None:
@@ -88,6 +92,67 @@ def test_the_baseline_is_the_smoothed_flair(tmp_path: Path) -> None:
     assert measures_of(path, save(reference_path(tmp_path, "1"), truth_mask()))["baseline_ap"] > 0.9
 
 
+def make_visible(path: Path) -> None:
+    """Lesions on the session's FLAIR."""
+    flair = np.asanyarray(nib.load(result_path(path, "flair")).dataobj)
+    save(result_path(path, "flair"), (flair + 150 * truth_mask()).astype(np.float32))
+
+
+def test_brightness_is_the_default_scores_without_its_network(tmp_path: Path) -> None:
+    path = write_session(tmp_path / "out", "1")
+    make_visible(path)
+    reference = save(reference_path(tmp_path, "1"), truth_mask())
+    found = evaluate(path, reference)
+    assert found.warnings == ()
+    assert found.row["brightness_ap"] > 0.9
+    scan, grid = read_scan(path)
+    params = DetectionParameters(score="brightness")
+    expected = grid.backward(anomaly_map(None, scan, params, np.random.default_rng(0)).scores)
+    np.testing.assert_array_equal(brightness_map(path), expected)
+    assert set(found.curves) == set(MAPS)
+
+
+def test_brightness_follows_the_parameters_that_the_session_records(tmp_path: Path) -> None:
+    path = write_session(tmp_path / "out", "1")
+    make_visible(path)
+    plain, sidecar = brightness_map(path), derivatives.sidecar_path(result_path(path, "anomaly"))
+    for recorded, same in (({}, True), ({"tail": 9.0, "unknown": 1}, True), ({"sigma_mm": 3.0}, False)):
+        sidecar.write_text(json.dumps({"Parameters": recorded}))
+        assert np.array_equal(brightness_map(path), plain) is same, recorded
+    sidecar.write_text(json.dumps({"Parameters": {"score": "brightness"}}))
+    np.testing.assert_array_equal(brightness_map(path), nib.load(result_path(path, "anomaly")).dataobj)
+    row = measures_of(path, save(reference_path(tmp_path, "1"), truth_mask()))
+    assert all(row[f"brightness_{name}"] == row[name] for name in PAIRED)  # the map itself
+    for bad in ({"sigma_mm": -1}, {"sigma_mm": "wide"}, {"score": "other"}, [1]):
+        sidecar.write_text(json.dumps({"Parameters": bad}))
+        with pytest.raises(BadDataError, match=r"anomaly_map\.json"):
+            brightness_map(path)
+
+
+@pytest.mark.parametrize("kind", ["no T1w", "no T1w sidecar", "another grid", "no transform"])
+def test_without_brightness_the_other_measures_stay(tmp_path: Path, kind: str) -> None:
+    path = write_session(tmp_path / "out", "1")
+    reference = save(reference_path(tmp_path, "1"), truth_mask())
+    whole = evaluate(path, reference)
+    t1w = result_path(path, "t1w")
+    if kind == "another grid":
+        save(t1w, truth_mask()[:-1].astype(np.float32))
+    else:
+        gone = {
+            "no T1w": t1w,
+            "no T1w sidecar": derivatives.sidecar_path(t1w),
+            "no transform": result_path(path, "flair_to_template"),
+        }
+        gone[kind].unlink()
+    found = evaluate(path, reference)
+    (warning,) = found.warnings
+    assert warning.startswith(NO_BRIGHTNESS.format(where=path.name, reason="")[:-1])
+    missing = {f"brightness_{name}" for name in PAIRED}
+    assert whole.row.keys() - found.row.keys() == missing
+    assert all(whole.row[name] == value for name, value in found.row.items())
+    assert set(found.curves) == {"model", "baseline"}
+
+
 def test_other_pathology_and_air_do_not_count(tmp_path: Path) -> None:
     path = write_session(tmp_path / "out", "1")
     truth = truth_mask()
@@ -101,7 +166,7 @@ def test_other_pathology_and_air_do_not_count(tmp_path: Path) -> None:
     truth[0] = 1
     found = evaluate(path, save(reference_path(tmp_path, "2"), truth))
     assert found.row["dice"] == 1.0
-    assert "lies outside the brain mask" in found.warning  # more than half of it
+    assert "lies outside the brain mask" in found.warnings[0]  # more than half of it
 
 
 def test_an_empty_reference_gives_n_a_or_the_stated_value(tmp_path: Path) -> None:
@@ -110,7 +175,7 @@ def test_an_empty_reference_gives_n_a_or_the_stated_value(tmp_path: Path) -> Non
     undefined = ("h95_mm", "avd_percent", "ap", "auroc", "aupro", "best_dice", "baseline_ap")
     assert all(np.isnan(found.row[name]) for name in undefined)
     assert (found.row["dice"], found.row["lesion_recall"], found.row["lesion_precision"]) == (0.0, 1.0, 0.0)
-    assert found.warning == ""
+    assert found.warnings == ()
 
 
 def test_a_trailing_axis_of_a_reference_does_not_matter(tmp_path: Path) -> None:
@@ -124,7 +189,7 @@ def test_measures_do_not_depend_on_the_storage_order(tmp_path: Path) -> None:
     mask[4] = 0
     first = write_session(tmp_path / "a", "1", mask=mask)
     second = write_session(tmp_path / "b", "1", mask=mask)
-    turn = np.array([[0, 0, 1, 0], [-1, 0, 0, 13], [0, 1, 0, 0], [0, 0, 0, 1]])  # stored to stored
+    turn = np.array([[0, 0, 1, 0], [-1, 0, 0, SHAPE[0] - 1], [0, 1, 0, 0], [0, 0, 0, 1]])  # to stored
     back = np.linalg.inv(turn)
     reference = save(reference_path(tmp_path / "r1", "1"), truth_mask())
     turned = save(
@@ -132,7 +197,7 @@ def test_measures_do_not_depend_on_the_storage_order(tmp_path: Path) -> None:
         nib.apply_orientation(truth_mask(), nib.io_orientation(turn)),
         AFFINE @ back,
     )
-    for name in ("brain", "mask", "anomaly", "flair"):
+    for name in ("brain", "mask", "anomaly", "flair", "t1w"):
         image = nib.load(result_path(first, name))
         data = nib.apply_orientation(np.asanyarray(image.dataobj), nib.io_orientation(turn))
         save(result_path(second, name), data, AFFINE @ back)
@@ -240,7 +305,7 @@ def test_a_cohort_is_summarised_by_participant_and_site(tmp_path: Path) -> None:
         assert found["mean"] == pytest.approx(table[name].mean(), rel=1e-4)
         assert found["low"] < found["mean"] < found["high"]
         assert (found["n"], found["clusters"]) == (12, 6)
-    gain = content["differences"]["ap"]
+    gain = content["differences"]["baseline"]["ap"]
     assert gain["mean"] == pytest.approx((table["ap"] - table["baseline_ap"]).mean(), rel=1e-4)
     assert gain["low"] > 0
     assert gain["better"] == 12
@@ -252,6 +317,43 @@ def test_a_cohort_is_summarised_by_participant_and_site(tmp_path: Path) -> None:
     assert list(wmh["Scanner"]) == ["A", "A", "B", "B"] * 3
     assert "age" not in wmh
     assert "Scanner" in json.loads((out / "group_wmh.json").read_text())
+
+
+def test_a_session_without_brightness_is_n_a_and_the_cohort_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("bids_wmh_uad").propagate = True
+    out, references = cohort(tmp_path, count=3)
+    for path in sorted(out.rglob("*desc-preproc_T1w.nii.gz"))[:2]:
+        path.unlink()
+    assert group.run_group(config(out, reference=references)) == 0
+    said = {
+        message for message in caplog.messages if "brightness cannot be computed beside the model" in message
+    }
+    assert len(said) == 2  # a handler that another test left may write each twice
+    text = (out / "group_evaluation.tsv").read_text()
+    table = pd.read_csv(out / "group_evaluation.tsv", sep="\t")
+    assert text.count("n/a") == 2 * len(PAIRED)
+    assert table["brightness_ap"].isna().tolist() == [True] * 2 + [False] * 4
+    content = json.loads((out / "group_summary.json").read_text())
+    assert content["measures"]["brightness_ap"]["n"] == content["differences"]["brightness"]["ap"]["n"] == 4
+    gains = (table["ap"] - table["brightness_ap"]).dropna()
+    assert content["differences"]["brightness"]["ap"]["mean"] == pytest.approx(gains.mean(), rel=1e-4)
+    assert content["differences"]["baseline"]["ap"]["n"] == 6
+    paired = table[table["brightness_ap"].notna()]  # means stand side by side: they are of the same sessions
+    for side, column in (("model", "ap"), ("rival", "brightness_ap")):
+        found = content["differences"]["brightness"]["ap"][side]
+        assert (found["n"], found["mean"]) == (4, pytest.approx(paired[column].mean(), rel=1e-4))
+    for curve in ("roc", "pro", "precision"):
+        assert content["curves"][curve].keys() == MAPS.keys()
+    assert content["curves"]["dice"].keys() == {"model"}
+    assert "brightness" in (out / "group.html").read_text()
+    for path in out.rglob("*desc-preproc_T1w.nii.gz"):
+        path.unlink()
+    assert group.run_group(config(out, reference=references)) == 0
+    content = json.loads((out / "group_summary.json").read_text())
+    assert content["curves"]["roc"].keys() == {"model", "baseline"}
+    assert (content["differences"]["brightness"], "brightness_best_dice" in content["pooled"]) == ({}, False)
 
 
 def test_pooled_numbers_are_those_of_all_voxels_together(tmp_path: Path) -> None:
@@ -293,7 +395,8 @@ def test_the_summary_repeats_itself_and_one_participant_has_no_interval(tmp_path
 
 def test_nothing_to_evaluate_is_no_crash() -> None:
     content = summarise([], [], {}, 0)
-    assert (content["sessions"], content["measures"], content["differences"]) == (0, {}, {})
+    assert (content["sessions"], content["measures"]) == (0, {})
+    assert content["differences"] == {"brightness": {}, "baseline": {}}
     assert content["volume_agreement"]["bias"] is None
 
 

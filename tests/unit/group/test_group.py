@@ -59,6 +59,16 @@ def test_zero_lesions_are_zero_and_failed_is_n_a(tmp_path: Path) -> None:
     assert not (tmp_path / "group_evaluation.tsv").exists()
 
 
+def test_the_volumes_interval_and_its_stability_are_columns(tmp_path: Path) -> None:
+    known = {"rejected_count": 3, "volume_ml_lower": 0.05, "volume_ml_upper": 0.5, "unstable_volume": 1}
+    write_summary(tmp_path, summary("1", **known))
+    write_summary(tmp_path, summary("2"))  # of an earlier version
+    first, second = cohort_table(read_summaries(tmp_path), {})
+    assert {name: first[name] for name in known} == known
+    assert {name: second[name] for name in known} == dict.fromkeys(known)
+    assert set(known) <= set(WMH_COLUMNS)
+
+
 def test_an_unreadable_summary_is_no_row(tmp_path: Path) -> None:
     write_summary(tmp_path, summary("1"))
     write_summary(tmp_path, summary("2")).write_text("{")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -16,10 +17,12 @@ from cohorts import AFFINE, SHAPE, VOXEL_ML, config, reference_path, save, truth
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.config import Method
+from bids_wmh_uad.core.lesion.decision import LesionDecision
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, HIGH_LOAD, BadDataError, UsageError
 from bids_wmh_uad.group import run as group
 from bids_wmh_uad.group.prevalence import RESOLUTION, lesion_voxels
 from bids_wmh_uad.group.rethreshold import MASK, threshold_label
+from bids_wmh_uad.group.scans import read_tissue
 from bids_wmh_uad.imaging import registration
 from bids_wmh_uad.imaging.registration import read_transform
 
@@ -70,6 +73,76 @@ def test_new_masks_and_tables_beside_the_old(tmp_path: Path) -> None:
     less = config(out, method=Method(min_lesion_volume=0.0), threshold="value=0.5")
     group.run_group(less)
     assert table(out / "group_desc-value0p5_wmh.tsv")["lesion_count"][0] == "3"
+
+
+WEIGHTS = LesionDecision(intercept=-1.5, peak=1.5, white=1.0, fluid=-1.5, latent=(1.0, -1.0))
+"""By which some of the candidates below are lesions; their evidence has a say."""
+
+
+def judged_session(out: Path, rule: str) -> tuple[Path, dict[str, Any]]:
+    """A session of random scores whose mask the participant level's step made; its measures."""
+    from bids_wmh_uad.interfaces.lesions import SegmentLesions
+
+    path, rng = write_session(out, "1"), np.random.default_rng(3)
+    save(result_path(path, "anomaly"), rng.gamma(1, 1, SHAPE).astype(np.float32))
+    save(result_path(path, "evidence"), rng.normal(0, 2, SHAPE).astype(np.float32))
+    tissue, _ = read_tissue(path)
+    made = {"flair": tissue.flair_z, "t1w": tissue.t1w_z, "gm": tissue.grey}
+    parameters = Method(threshold=rule, min_lesion_volume=3.0, accept=0.4).parameters
+    step = SegmentLesions(
+        **{name: str(save(out / "z" / f"{name}.nii", data.astype(np.float32))) for name, data in made.items()},
+        **{name: str(result_path(path, name)) for name in ("anomaly", "regions", "evidence")},
+        brain_mask=str(result_path(path, "brain")), parameters=parameters.of_mask(), decision=asdict(WEIGHTS),
+    ).run(cwd=str(out / "z")).outputs  # fmt: skip
+    labels = np.asanyarray(nib.load(step.lesions).dataobj)
+    save(result_path(path, "mask"), (labels > 0).astype(np.uint8))
+    sidecar = derivatives.sidecar_path(result_path(path, "evidence"))
+    sidecar.write_text(json.dumps({"LesionDecision": asdict(WEIGHTS)}))
+    return path, step.measures
+
+
+def test_the_sessions_own_rule_gives_its_own_mask_and_numbers(tmp_path: Path) -> None:
+    rule = "tail=1.5"
+    path, measures = judged_session(tmp_path, rule)
+    assert measures["lesion_count"] > 1
+    assert measures["rejected_count"] > 1
+    method = Method(min_lesion_volume=3.0, accept=0.4)
+    label = threshold_label(rule, method.accept)
+    assert label == "tail1p5accept0p4"
+    new = Path(str(path).replace(derivatives.OUTPUTS["summary"], MASK.format(desc=label)))
+
+    def again(**changes: Any) -> pd.Series:
+        chosen = replace(method, **changes)
+        assert group.run_group(config(tmp_path, method=chosen, threshold=rule)) == EXIT_OK
+        return table(tmp_path / f"group_desc-{threshold_label(rule, chosen.accept)}_wmh.tsv").iloc[0]
+
+    row, own = again(), np.asanyarray(nib.load(result_path(path, "mask")).dataobj)
+    np.testing.assert_array_equal(nib.load(new).dataobj, own)
+    for name in ("wmh_volume_ml", "lesion_count", "rejected_count", "volume_ml_lower", "volume_ml_upper",
+                 "volume_ml_threshold_minus20", "volume_ml_threshold_plus20", "unstable_volume"):  # fmt: skip
+        assert float(row[name]) == pytest.approx(measures[name], rel=1e-5)
+    assert int(again(accept=0.0)["lesion_count"]) > measures["lesion_count"]
+    assert again(accept=1.0)["lesion_count"] == "0"
+    # the evidence and the weights are the session's
+    save(result_path(path, "evidence"), np.full(SHAPE, -50, np.float32))
+    assert again()["lesion_count"] == "0"
+    save(result_path(path, "evidence"), np.full(SHAPE, 50, np.float32))
+    assert int(again()["lesion_count"]) > measures["lesion_count"]
+    derivatives.sidecar_path(result_path(path, "evidence")).write_text(
+        json.dumps({"LesionDecision": asdict(LesionDecision(intercept=-99))})
+    )
+    assert again()["lesion_count"] == "0"
+
+
+@pytest.mark.parametrize("recorded", [{"bias": 1}, {"peak": "x"}, [1]])
+def test_a_decision_that_cannot_be_read_is_said(tmp_path: Path, recorded: Any) -> None:
+    path = write_session(tmp_path, "1")
+    derivatives.sidecar_path(result_path(path, "evidence")).write_text(
+        json.dumps({"LesionDecision": recorded})
+    )
+    assert group.run_group(config(tmp_path, threshold="tail=2")) == EXIT_SESSION_FAILED
+    reason = table(tmp_path / "group_desc-tail2_wmh.tsv")["reason"][0]
+    assert derivatives.sidecar_path(result_path(path, "evidence")).name in reason
 
 
 def test_results_that_cannot_be_used_fail_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -151,6 +151,51 @@ def test_no_lesion_is_said_and_the_brain_shown(tmp_path: Path) -> None:
     assert all(panel.find(f"{SVG}path") is None for panel in panels(out))
 
 
+def colours(panel: ET.Element) -> list[str]:
+    """Of a panel's outlines, as drawn."""
+    return [path.get("stroke") or path.get("style") or "" for path in panel.findall(f"{SVG}path")]
+
+
+def test_rejected_candidates_are_outlined_in_a_second_colour_and_the_heading_says_so(
+    case: Case, tmp_path: Path
+) -> None:
+    turned_down = np.zeros(SHAPE, dtype=bool)
+    turned_down[20:24, 30:34, (10, 20)] = True  # beside a lesion, and where there is none
+    out = figures.plot_lesions(
+        case.flair, case.marked, tmp_path / "l.svg", mask=case.mask, rejected=case.image(turned_down)
+    )
+    found = [colours(panel) for panel in panels(out)]
+    assert len(found) == 3  # slices with lesions
+    both = [figures.REJECTED_COLOUR, figures.LESION_COLOUR]
+    assert figures.REJECTED_COLOUR != figures.LESION_COLOUR
+    assert sorted(map(len, found)) == [1, 1, 2]
+    assert all(colour in drawn for drawn, colour in zip(max(found, key=len), both, strict=True))
+    heading = "".join(parse(out).itertext())
+    assert "blue: seen, and not taken for a lesion" in heading
+    volume = case.lesions.sum() * np.prod(ZOOMS) / 1000
+    assert f"{volume:.2f} mL" in heading  # of lesions alone
+    nothing = case.image(np.zeros(SHAPE, dtype=bool))
+    plain = figures.plot_lesions(
+        case.flair, case.marked, tmp_path / "p.svg", mask=case.mask, rejected=nothing
+    )
+    assert "blue" not in "".join(parse(plain).itertext())
+    assert figures.REJECTED_COLOUR not in plain.read_text(encoding="utf-8")
+
+
+def test_without_lesions_the_slices_of_what_was_rejected_are_shown(tmp_path: Path) -> None:
+    case = Case(())
+    turned_down = np.zeros(SHAPE, dtype=bool)
+    turned_down[20:24, 30:34, (10, 20)] = True
+    out = figures.plot_lesions(
+        case.flair, case.marked, tmp_path / "l.svg", mask=case.mask, rejected=case.image(turned_down)
+    )
+    text = "".join(parse(out).itertext())
+    assert figures.NO_LESION in text
+    assert "blue: seen, and not taken for a lesion" in text
+    assert len(panels(out)) == 2
+    assert all(figures.REJECTED_COLOUR in colours(panel)[0] for panel in panels(out))
+
+
 def test_right_is_drawn_on_the_right_and_front_at_the_top(tmp_path: Path) -> None:
     case = Case()
     world = np.einsum("ij,j...->i...", case.affine[:3, :3], np.indices(SHAPE)) + case.affine[:3, 3].reshape(

@@ -144,15 +144,25 @@ def test_the_data_read_back(full: Page) -> None:
 def test_numbers_of_the_summary_are_written(full: Page) -> None:
     cohort = make_cohort(20, failed=1)
     summary = make_summary(make_evaluation(cohort), cohort)
-    gain = summary["differences"]["ap"]
-    versus = full.text.split('class="versus"')[1].split("</table>")[0]
-    row = cells(versus.split("<tbody>")[1].split("</tr>")[0])
-    assert row[0] == "average precision"
-    assert row[3] == f"+{gain['mean']:.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]".replace(
-        "-", "\N{MINUS SIGN}"
-    )
-    verdict = "the model is better" if gain["low"] > 0 else "undecided: the interval holds 0"
-    assert row[4:] == [f"{gain['better']} of 19", verdict]
+    versus = full.text.split('class="versus"')[1].split("</table>")[0].split("<tbody>")[1]
+    rows = [cells(row) for row in versus.split("</tr>")[:-1]]
+    assert len(rows) == 8
+    for row, (rival, name) in zip(
+        rows, {"brightness": "brightness", "baseline": "the FLAIR z-score"}.items(), strict=False
+    ):
+        gain = summary["differences"][rival]["ap"]
+        other = summary["measures"][f"{rival}_ap"]
+        assert (row[0], row[2]) == ("average precision", name)
+        assert row[3].startswith(f"{other['mean']:.3f} [")
+        assert row[4] == f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]".replace(
+            "-", "\N{MINUS SIGN}"
+        )
+        assert row[5:] == [f"{gain['better']} of 19", verdict({**gain, "clusters": 9}, name)]
+    assert [list(full.data["curves"][curve]) for curve in ("roc", "pro", "precision")] == [
+        ["model", "brightness", "baseline"]
+    ] * 3
+    assert "brightness: 0.600 at 0.120" in full.words()
+    assert "average precision \N{MINUS SIGN} that of brightness" in full.words()
     stats = summary["measures"]["dice"]
     assert f"{stats['mean']:.3f} [{stats['low']:.3f}, {stats['high']:.3f}]" in full.text
     words = full.words()
@@ -243,7 +253,9 @@ def test_a_session_that_could_not_be_compared_counts_nowhere(tmp_path: Path) -> 
     summary = summarise(scores, [None] * 3, {}, seed=0)
     page = Page(write_group_report(tmp_path, small_cohort(), evaluation=scores, summary=summary))
     versus = page.text.split('class="versus"')[1].split("</table>")[0].split("<tbody>")[1]
-    assert cells(versus)[3:] == [
+    assert cells(versus)[1:4] == ["0.500 [0.400, 0.600]", "the FLAIR z-score", "0.400 [0.300, 0.500]"]
+    assert "Brightness could not be computed for 2 sessions" in page.words()
+    assert cells(versus)[4:] == [
         "+0.100 [\N{MINUS SIGN}0.100, +0.300]",
         "1 of 2",
         "undecided: the interval holds 0",
@@ -256,21 +268,31 @@ def test_a_session_that_could_not_be_compared_counts_nowhere(tmp_path: Path) -> 
     ("low", "high", "clusters", "text"),
     [
         (0.1, 0.2, 9, "the model is better"),
-        (-0.2, -0.1, 9, "the FLAIR z-score is better"),
+        (-0.2, -0.1, 9, "brightness is better"),
         (-0.1, 0.2, 9, "undecided: the interval holds 0"),
         (None, None, 1, "no interval: one participant gives none"),
         (None, None, 9, "no interval"),
     ],
 )
 def test_verdicts(low: float | None, high: float | None, clusters: int, text: str) -> None:
-    assert verdict({"mean": 0.1, "low": low, "high": high, "clusters": clusters}) == text
+    assert verdict({"mean": 0.1, "low": low, "high": high, "clusters": clusters}, "brightness") == text
+
+
+def test_maps_of_brightness_alone_are_not_called_a_models(tmp_path: Path, full: Page) -> None:
+    cohort = [row | {"score": "brightness", "model": None} for row in make_cohort(4, failed=1)]
+    evaluation = make_evaluation(cohort)
+    summary = make_summary(evaluation, cohort)
+    page = Page(write_group_report(tmp_path, cohort, evaluation=evaluation, summary=summary))
+    assert "no model took part" in page.words()
+    assert "no model took part" not in full.words()
+    assert "could not be computed" not in full.words()
 
 
 def test_a_summary_of_nothing_but_nulls(tmp_path: Path) -> None:
     cohort = make_cohort(2)
     nothing = dict.fromkeys(("mean", "median", "low", "high", "n", "clusters"))
     summary = {
-        "sessions": 2, "participants": 2, "measures": {"dice": nothing}, "differences": {"ap": nothing}, "by": {},
+        "sessions": 2, "participants": 2, "measures": {"dice": nothing}, "differences": {"brightness": {}, "baseline": {"ap": nothing}}, "by": {},
         "pooled": dict.fromkeys(("best_dice", "threshold", "baseline_best_dice", "baseline_threshold")),
         "lesion_recall_by_size": [{"from_ml": 0, "to_ml": None, "lesions": 0, "found": 0, "recall": None}],
         "volume_agreement": dict.fromkeys(("bias", "sd", "low", "high", "n", "icc")), "curves": None,

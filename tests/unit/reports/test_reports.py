@@ -246,3 +246,55 @@ def test_every_reference_has_text_and_bibtex() -> None:
     assert re.findall(r"@\w+\{(\w+),", bib) == ["bidsapps", "nipype", "niworkflows", "n4", "ants"]
     with pytest.raises(KeyError):
         methods_text("[@nobody]")
+
+
+def test_the_methods_text_says_of_each_score_what_took_part() -> None:
+    from bids_wmh_uad.config import Method
+    from bids_wmh_uad.core.parameters import SCORES
+    from bids_wmh_uad.reports.methods import describe_method
+
+    texts = {score: describe_method(Method(score=score)) for score in SCORES}
+    assert len(set(texts.values())) == len(SCORES)
+    for score, text in texts.items():
+        learnt = score != "brightness"
+        for word in ("@pinon", "auto-encoder", "@ocsvm", "patches", "latent space"):
+            assert (word in text) is learnt, (score, word)
+        assert ("brightest 10 % of" in text) is (score in {"directed", "latent"})
+        assert ("against white matter" in text) is (score in {"directed", "brightness"})
+    assert "{" not in "".join(texts.values())
+    missing = Method(score="brightness", model="/no/such/model", paradigm="pooled")
+    assert describe_method(missing) == texts["brightness"]  # no model is read
+
+
+def test_the_methods_text_says_how_candidates_were_judged(tmp_path: Path) -> None:
+    from bids_wmh_uad.config import Method
+    from bids_wmh_uad.core.lesion.decision import LesionDecision
+    from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+    from bids_wmh_uad.core.parameters import SCORES
+    from bids_wmh_uad.models import save_decision, save_model
+    from bids_wmh_uad.reports.methods import KEPT_TEXT, LATENTS_TEXT, describe_method
+
+    def said(**settings: Any) -> str:
+        return " ".join(describe_method(Method(**settings)).split())
+
+    for score in SCORES:
+        for threshold in ("tail", "tail=2.5", "gm", "quantile=0.99", "value=3"):
+            text, method = said(score=score, threshold=threshold), Method(score=score, threshold=threshold)
+            judged = method.parameters.decides
+            for words in (
+                "judged one by one",
+                "logistic regression",
+                "filled ventricles",
+                "within 2 mm around it",
+            ):
+                assert (words in text) is judged, (score, threshold, words)
+            assert (f"mm3 were {KEPT_TEXT}." in text) is not judged
+    assert "of a probability of at least 0.35 were taken" in said(accept=0.35)
+    # the latents are named if they were looked at
+    model = str(save_model(build_autoencoder(0), tmp_path / "model", {}))
+    assert LATENTS_TEXT not in said(model=model)
+    save_decision(LesionDecision(latent=(1.0,) * 16), model, {})
+    assert LATENTS_TEXT in said(model=model)
+    assert LATENTS_TEXT not in said(model=model, score="brightness")
+    assert "latent" not in said(model=model, score="brightness")
+    assert LATENTS_TEXT not in said(model=model, threshold="gm")

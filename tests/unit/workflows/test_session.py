@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from nipype.interfaces.base import isdefined
 
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.bids.derivatives import OUTPUTS
 from bids_wmh_uad.config import Method, RunConfig, Running
-from bids_wmh_uad.models import model_digest
+from bids_wmh_uad.core.lesion.decision import LesionDecision
+from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+from bids_wmh_uad.models import model_digest, save_decision, save_model
 from bids_wmh_uad.workflows.control import init_control_wf
 from bids_wmh_uad.workflows.preprocess import INPUT_FIELDS, OUTPUT_FIELDS
 from bids_wmh_uad.workflows.reuse import Preprocessed
@@ -66,6 +70,22 @@ def test_the_graph_can_be_built(
     assert arriving == fields  # nothing is left unconnected
 
 
+def test_candidates_are_judged_by_the_models_own_decision(session: Session, tmp_path: Path) -> None:
+    model = save_model(build_autoencoder(0), tmp_path / "model", {})
+    config = make_config(tmp_path, model)
+
+    def decision(score: str) -> LesionDecision:
+        chosen = replace(config, method=replace(config.method, score=score))
+        graph = init_session_wf(session, chosen, "0")
+        return LesionDecision(**graph.get_node("segment").inputs.decision)
+
+    assert decision("directed") == LesionDecision()
+    own = LesionDecision(intercept=-7.0, latent=tuple(float(k) for k in range(16)))
+    save_decision(own, model, {})
+    assert decision("directed") == own
+    assert decision("brightness") == LesionDecision()  # no model is read
+
+
 @pytest.mark.parametrize("reused", [False, True])
 def test_a_controls_graph_can_be_built(
     session: Session, earlier: Preprocessed, tmp_path: Path, model_dir: Path, reused: bool
@@ -77,3 +97,13 @@ def test_a_controls_graph_can_be_built(
         set(preprocess.get_node(name).outputs.copyable_trait_names()) for name in ("inputnode", "outputnode")
     ]
     assert doors == [set(INPUT_FIELDS), set(OUTPUT_FIELDS)]
+
+
+def test_brightness_alone_has_no_step_of_the_network(session: Session, tmp_path: Path) -> None:
+    config = make_config(tmp_path, tmp_path / "no-model-there")
+    config = replace(config, method=replace(config.method, score="brightness", paradigm="voxel"))
+    graph = init_session_wf(session, config, "")
+    assert "explain" not in graph.list_node_names()
+    assert not isdefined(graph.get_node("draw").inputs.sample)
+    assert graph.get_node("describe").inputs.one_class == {}
+    assert "auto-encoder" not in graph.visit_desc()

@@ -12,6 +12,7 @@ from scipy.stats import median_abs_deviation
 
 from bids_wmh_uad.core.evaluation.ranking import average_precision
 from bids_wmh_uad.core.image.intensity import smooth_inside
+from bids_wmh_uad.core.image.volume import bounding_box
 from bids_wmh_uad.core.lesion.threshold import tail_point
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.core.network.embedding import embed_patches
@@ -19,7 +20,7 @@ from bids_wmh_uad.core.network.patches import extract_patches
 from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.anomaly import anomaly_map
 from bids_wmh_uad.core.score.brightness import brightness_maps, smoothing_mm
-from bids_wmh_uad.core.score.expected import expected_flair, flair_ceiling, rim_weight
+from bids_wmh_uad.core.score.expected import expected_flair, rim_weight
 from bids_wmh_uad.core.score.latent import latent_excess
 from bids_wmh_uad.core.score.sampling import draw_sample
 from bids_wmh_uad.core.score.scan import Scan
@@ -63,24 +64,29 @@ def score_scan(model, scan, params=PARAMS, seed=0, **options):
     return anomaly_map(model, scan, params, np.random.default_rng(seed), **options).scores
 
 
-def brightness(flair, t1w, mask, k=PARAMS.ceiling):
-    """Of FLAIR against white matter and against what is expected."""
-    ceiling = float(flair_ceiling(flair, mask, k))
+def brightness(flair, t1w, mask):
+    """Of FLAIR against white matter and against what is expected, on the brain's own box."""
+    box, result = bounding_box(mask), np.zeros(mask.shape, np.float32)
+    result[box] = brightness_in_box(flair[box], t1w[box], mask[box])
+    return result
+
+
+def brightness_in_box(flair, t1w, mask):
     sigma_mm = smoothing_mm(Scan(flair, t1w, mask), PARAMS)
     z, t = (smooth_inside(contrast, mask, (1, 1, 1), sigma_mm) for contrast in (flair, t1w))
 
     def compare(tissue):
-        usual = expected_flair(z, t, mask, (1, 1, 1), PARAMS, ceiling=ceiling, reference=tissue)
+        usual = expected_flair(z, t, mask, (1, 1, 1), PARAMS, reference=tissue)
         above_white, above_usual = z - usual.local, (z - usual.local - usual.level) / usual.spread
         bright = np.sqrt(np.maximum(above_white, 0) * np.maximum(above_usual, 0))
         return mask * rim_weight(mask, (1, 1, 1), PARAMS) * bright
 
     first = compare(mask)
-    lesions = tail_point(first, mask, None, 3.5, 1.5, 0.7).apply(first, mask)
+    lesions = tail_point(first, mask, None, PARAMS.first_tail, 0.0).apply(first, mask)
     return compare(mask & ~ndimage.binary_dilation(lesions))
 
 
-@pytest.mark.parametrize("name", ["directed", "faithful"])
+@pytest.mark.parametrize("name", ["directed", "latent", "faithful"])
 def test_map_is_float32_zero_outside_and_seeded(model, name):
     params = replace(PARAMS, score=name)
     _, _, mask, _ = scene()
@@ -135,6 +141,53 @@ def test_the_score_is_the_brightness_weighted_by_the_latent_excess(model):
     np.testing.assert_allclose(score_scan(model, scan), expected, rtol=1e-6)
 
 
+def test_directed_is_brightness_times_the_factor_of_latent(model):
+    maps = {name: score(model, replace(PARAMS, score=name)) for name in ("directed", "brightness", "latent")}
+    factor = PARAMS.floor + maps["latent"] / (1 + maps["latent"])
+    np.testing.assert_allclose(maps["directed"], maps["brightness"] * factor, rtol=1e-6)
+    assert (maps["brightness"] != maps["latent"]).any()
+    assert all((found >= 0).all() for found in maps.values())  # the rule "tail" asks for this
+
+
+def test_brightness_needs_no_model_and_draws_nothing():
+    params, scan = replace(PARAMS, score="brightness"), Scan(*scene()[:3])
+    found = anomaly_map(None, scan, params, np.random.default_rng(0), device="cuda")
+    np.testing.assert_array_equal(found.scores, brightness_maps(scan, params).score)
+    assert (found.device, found.warnings) == ("cpu", ())
+    np.testing.assert_array_equal(found.scores, score_scan(None, scan, params, seed=1))
+    for name in ("directed", "latent", "faithful"):
+        with pytest.raises(ValueError, match=name):
+            score_scan(None, scan, replace(PARAMS, score=name))
+
+
+def test_air_around_the_brain_changes_no_brightness():
+    flair, t1w, mask, _ = scene()
+    grey = mask & (np.indices(SHAPE)[1] < 20)
+    pad = [(3, 8), (11, 0), (2, 1)]
+    small, large = (
+        brightness_maps(Scan(*arrays[:3], grey_matter=arrays[3]), PARAMS)
+        for arrays in ((flair, t1w, mask, grey), [np.pad(array, pad) for array in (flair, t1w, mask, grey)])
+    )
+    for name in ("flair", "score", "upper"):
+        np.testing.assert_array_equal(getattr(large, name)[np.pad(mask, pad)], getattr(small, name)[mask])
+    assert large.score.shape == tuple(
+        n + before + after for n, (before, after) in zip(SHAPE, pad, strict=True)
+    )
+    assert not large.score[~np.pad(mask, pad)].any()
+
+
+def test_the_tail_rule_does_not_depend_on_the_scale_of_brightness(model):
+    _, _, mask, spots = scene()
+    for name in ("brightness", "latent"):
+        found = score(model, replace(PARAMS, score=name))
+        once, thrice = (
+            tail_point(scale * found, mask, None, 3.5, 0.7).apply(scale * found, mask)
+            for scale in (np.float32(1), np.float32(3))
+        )
+        np.testing.assert_array_equal(once, thrice)
+        assert (once & spots).any()
+
+
 def test_the_latent_excess_is_what_the_patches_say_one_by_one(model):
     flair, t1w, mask, _ = scene()
     scan, rng = Scan(flair, t1w, mask), np.random.default_rng
@@ -180,20 +233,14 @@ def test_trimming_keeps_lesions_out_of_the_sample(model):
     assert weight[0.15] > weight[0.0]
 
 
-def test_ceiling_is_robust_and_follows_the_grey_matter(model):
-    flair, _, mask, spots = scene(lesions=False)
-    plain = flair_ceiling(flair, mask, 2.0)
-    lesioned = flair_ceiling(flair + 50.0 * scene()[3], mask, 2.0)
-    assert abs(lesioned - plain) < 0.3
-    assert flair_ceiling(2 * flair, mask, 2.0) == pytest.approx(2 * plain, rel=1e-5)
+def test_usual_is_compared_with_grey_matter_where_it_is_known(model):
+    _, _, mask, _ = scene()
     half = mask & (np.indices(SHAPE)[0] < 22)
     assert (score(model, grey_matter=half) != score(model)).any()
-    with pytest.raises(BadDataError):
-        flair_ceiling(flair, spots, 2.0)
 
 
 def test_the_users_threshold_does_not_change_the_score(model):
-    other = replace(PARAMS, threshold="value=9", tail=1.0, peak=0.0, edge=0.0)
+    other = replace(PARAMS, threshold="value=9", tail=1.0, accept=0.9, edge=0.0)
     np.testing.assert_array_equal(score(model, other), score(model))
     assert (score(model, replace(PARAMS, first_tail=1.0)) != score(model)).any()
 
@@ -208,8 +255,42 @@ def test_grids_and_tiny_masks(model):
         score_scan(model, Scan(flair, t1w, few), PARAMS)
 
 
+@pytest.mark.parametrize("name", ["directed", "latent"])
+def test_evidence_is_the_patches_latents_along_the_direction(model, name):
+    flair, t1w, mask, _ = scene()
+    scan, params = Scan(flair, t1w, mask), replace(PARAMS, score=name)
+    direction = np.random.default_rng(5).normal(size=16).astype(np.float32)
+    maps = [
+        anomaly_map(model, scan, params, np.random.default_rng(0), direction=direction, slices=slices)
+        for slices in (None, 1, 4)
+    ]
+    found, bright = maps[0].evidence, brightness_maps(scan, params).score > 0
+    assert found.dtype == np.float32
+    assert found.shape == SHAPE
+    latents = embed_patches(model, extract_patches(scan.network_input(), np.argwhere(bright)))
+    np.testing.assert_allclose(found[bright], latents @ direction, rtol=1e-4, atol=1e-4)
+    assert np.abs(found[bright]).max() > 0.1
+    assert not found[~bright].any()
+    for other in maps[1:]:
+        np.testing.assert_allclose(other.evidence, found, atol=1e-5)
+        np.testing.assert_allclose(other.scores, maps[0].scores, atol=1e-4)
+    plain = anomaly_map(model, scan, params, np.random.default_rng(0))
+    assert plain.evidence is None
+    np.testing.assert_array_equal(plain.scores, maps[0].scores)  # asking for it changes nothing
+
+
+@pytest.mark.parametrize("name", ["brightness", "faithful"])
+def test_scores_that_look_at_no_bright_patches_have_no_evidence(model, name):
+    scan = Scan(*scene()[:3])
+    direction = np.ones(16, np.float32)
+    found = anomaly_map(
+        model, scan, replace(PARAMS, score=name), np.random.default_rng(0), direction=direction
+    )
+    assert found.evidence is None
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: CPU and GPU maps not compared")
-@pytest.mark.parametrize("name", ["directed", "faithful"])
+@pytest.mark.parametrize("name", ["directed", "latent", "faithful"])
 def test_the_gpu_makes_the_same_map(model, name, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # as core.device does
     flair, t1w, mask, _ = scene()
@@ -288,6 +369,6 @@ def test_only_what_is_used_is_drawn_and_the_patients_own_sample_stays_the_same(m
 def test_nowhere_a_model_is_a_typed_error(model, template_model):
     flair, t1w, mask, _ = scene()
     nowhere = Scan(flair, t1w, mask, voxels=np.full(SHAPE, -1))
-    for name in ("directed", "faithful"):
+    for name in ("directed", "latent", "faithful"):
         with pytest.raises(BadDataError):
             score_scan(model, nowhere, replace(PARAMS, score=name), one_class=template_model[0])

@@ -1,0 +1,155 @@
+"""What each term of the default is worth: the same detector with one of them removed, by load.
+
+One JSON line, and with ``--table`` a readable table first: the change of average precision, Dice, lesion F1 (of the
+label-free mask) and false volume (mL) when a term is removed, on means of the real scans, of each band of imprinted load, of phantoms and
+of scans without a lesion (`detection.py` says which scans these are). Terms of brightness are removed from ``brightness``, which
+needs no network; those of the latent score, and the network as a whole, from ``directed``, over ``--seeds`` seeds; those of the mask from ``brightness``, too. A term whose
+removal costs less than 0.005 everywhere has not earned its place.
+
+    python benchmarks/ablation.py --table
+    python benchmarks/ablation.py --table --terms rim grey --cases imprinted
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from detection import MEMORY, Detection, collect, group_of, measure, version
+from joblib import Parallel, delayed
+from scans import Case
+
+from bids_wmh_uad.core.lesion.decision import LesionDecision
+from bids_wmh_uad.core.parameters import DetectionParameters
+from bids_wmh_uad.core.score.anomaly import anomaly_map
+from bids_wmh_uad.core.score.scan import Scan
+from bids_wmh_uad.models import load_decision, load_model
+
+NEVER = 1e6
+"""A level that nothing reaches."""
+BRIGHTNESS: dict[str, dict[str, float]] = {
+    "rim": {"rim_weight": 1.0},
+    "grey": {"grey_weight": 1.0},
+    "local departure": {"local_limit": 0.0},
+    "second pass": {"first_tail": NEVER},
+    "noise": {"noise": NEVER},
+    "40 bins (10)": {"t1w_bins": 10},
+}
+"""Terms of the brightness, and the parameters that remove each."""
+LATENT: dict[str, dict[str, Any]] = {
+    "network": {"score": "brightness"},
+    "trim": {"trim": 0.0},
+    "several One-Class SVMs": {"n_models": 1},
+    "floor": {"floor": 0.0},
+}
+"""Terms of the latent score."""
+MASK: dict[str, dict[str, float]] = {
+    "edge": {"edge": 0.0},
+    "decision": {"accept": 0.0},
+    "smallest lesion": {"min_lesion_volume": 0.0},
+}
+"""Terms of the mask."""
+TERMS = {**BRIGHTNESS, **LATENT, **MASK}
+KEYS = ("ap", "dice", "lesion_f1", "false_ml")
+
+
+def detect(case: Case, params: DetectionParameters, seed: int) -> Detection:
+    """The program's mask and map with these parameters, remembered until the code, the weights or the scan change."""
+    decision = load_decision("default") if params.uses_network else LesionDecision()
+    anomaly, evidence = MEMORY.cache(score)(
+        case.scan, params.of_score(), decision.latent, seed, version(random=False)
+    )
+    return Detection(anomaly, params, decision, evidence)
+
+
+def score(
+    scan: Scan,
+    params: dict[str, Any],
+    latent: tuple[float, ...],
+    seed: int,
+    version: str,  # noqa: ARG001
+) -> tuple[Any, Any]:
+    """Anomaly map and evidence; `version` only names what is remembered."""
+    direction = np.array(latent, dtype=np.float32) if latent else None
+    found = anomaly_map(
+        load_model("default")[0],
+        scan,
+        DetectionParameters(**params),
+        np.random.default_rng(seed),
+        direction=direction,
+    )
+    return found.scores, found.evidence
+
+
+def run(case: Case, term: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """Change of each measure when a term is removed from its detector: mean over seeds."""
+    torch.set_num_threads(1)
+    whole = DetectionParameters(score="directed" if term in LATENT else "brightness")
+    changes = []
+    for seed in seeds if term in LATENT else seeds[:1]:
+        before, after = (
+            measure(case, detect(case, params, seed)) for params in (whole, replace(whole, **TERMS[term]))
+        )
+        changes.append([after[key] - before[key] for key in KEYS])
+    return {
+        "group": group_of(case),
+        "term": term,
+        **dict(zip(KEYS, np.mean(changes, axis=0).tolist(), strict=True)),
+    }
+
+
+def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Mean change by term and group of scans."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for term in dict.fromkeys(row["term"] for row in rows):
+        for group in dict.fromkeys(row["group"] for row in rows):
+            own = [row for row in rows if (row["term"], row["group"]) == (term, group)]
+            means = {key: round(float(np.mean([row[key] for row in own])), 4) for key in KEYS}
+            table.setdefault(term, {})[group] = means
+    return table
+
+
+def show(table: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Print the changes; of scans without a lesion, the false volume alone."""
+    groups = list(next(iter(table.values())))
+    print("| without | " + " | ".join(groups) + " |\n|---|" + "---|" * len(groups))
+    for term, row in table.items():
+        cells = [
+            f"{values['false_ml']:+.2f} mL"
+            if group == "control"
+            else f"{values['ap']:+.3f}, {values['dice']:+.3f}, {values['lesion_f1']:+.3f}, {values['false_ml']:+.2f} mL"
+            for group, values in row.items()
+        ]
+        print(f"| {term} | " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    """Print the JSON line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--terms", nargs="+", choices=TERMS, default=list(TERMS))
+    parser.add_argument("--cases", default="", help="only scans whose name or kind contains this")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--per-band", type=int, default=4, help="imprinted scans in each band of load")
+    parser.add_argument("--table", action="store_true", help="print a table, too")
+    options = parser.parse_args()
+    cases = [case for case in collect(options.per_band, None) if options.cases in f"{case.name} {case.kind}"]
+    work = [(case, term) for case in cases for term in options.terms]
+    rows = Parallel(n_jobs=os.cpu_count())(
+        delayed(run)(case, term, range(options.seeds)) for case, term in work
+    )
+    table = aggregate(rows)
+    if options.table:
+        show(table)
+    print(json.dumps({"name": "ablation", "seeds": options.seeds, "changes": table}))
+
+
+if __name__ == "__main__":
+    main()

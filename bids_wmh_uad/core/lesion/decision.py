@@ -1,0 +1,139 @@
+"""Which candidates are lesions: a probability for each, from what is known of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from bids_wmh_uad.core.lesion.candidates import Candidate
+
+IN_VENTRICLES = "in the ventricles"
+"""Reason of what lies inside the ventricles: no candidate there is a lesion, whatever its probability."""
+REASONS = {
+    "peak": "faint",
+    "white": "little white matter around",
+    "fluid": "fluid around",
+    "between": "between the ventricles",
+    "latent": "looks like normal tissue to the network",
+}
+"""What a user reads of the evidence that speaks most against a candidate."""
+HIGHEST_PEAK = 20.0
+"""Peak beyond which more says nothing more, thresholds; it also stands for any at a threshold of 0."""
+
+
+def evidence(candidate: Candidate) -> dict[str, float]:
+    """Give what the decision looks at, by the names of `LesionDecision`'s weights.
+
+    The peak enters as a logarithm: twice as bright is as much more, however bright. Volume and thickness do not enter: they
+    tell little more than the peak, and with weights below 0 they had confluent lesions rejected for their size.
+    """
+    return {
+        "peak": math.log(min(candidate.peak, HIGHEST_PEAK)),
+        "white": candidate.white,
+        "fluid": candidate.fluid,
+        "between": candidate.between,
+    }
+
+
+def evidence_names() -> tuple[str, ...]:
+    """Names of the evidence without the network's, in the order of `evidence`."""
+    return tuple(name for name in REASONS if name != "latent")
+
+
+@dataclass(frozen=True)
+class LesionDecision:
+    """Logistic regression of being a lesion on what is known of a candidate.
+
+    The weights are not set by hand: `benchmarks/decision.py` learns them from phantoms, whose lesions and normal
+    bright structures are known; no real person's labels go in. Those here do without a network and serve any
+    model; a model directory may bring its own, with a direction in its latent space (`models.load_decision`).
+
+    Parameters
+    ----------
+    intercept : float
+        Log-odds where all else is 0.
+    peak, white, fluid, between : float
+        Log-odds for each unit of `evidence`.
+    latent : tuple of float
+        Log-odds for each unit of a patch's latents (`Candidate.latent` is the sum); empty without a network.
+    typical : tuple of float
+        `evidence` and latent log-odds of the phantoms' median lesion: a rejected candidate is compared with it to name
+        the reason.
+
+    Raises
+    ------
+    ValueError
+        When `typical` has another length.
+    """
+
+    intercept: float = -2.396
+    peak: float = 3.298
+    white: float = 2.329
+    fluid: float = -2.51
+    between: float = -15.548
+    latent: tuple[float, ...] = ()
+    typical: tuple[float, ...] = (0.791, 0.908, 0.0, 0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        if len(self.typical) != len(REASONS):
+            raise ValueError(f"typical has {len(self.typical)} values instead of {len(REASONS)}")
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, Any]) -> LesionDecision:
+        """Read what ``asdict`` and JSON made of one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For unknown names, and what is no number.
+        """
+        values: dict[str, Any] = {
+            name: tuple(map(float, value)) if isinstance(value, list | tuple) else float(value)
+            for name, value in recorded.items()
+        }
+        return cls(**values)
+
+    def probability(self, candidate: Candidate) -> float:
+        """Probability that a candidate is a lesion, in (0, 1)."""
+        odds = self.intercept + sum(self._parts(evidence(candidate), candidate.latent).values())
+        return 1 / (1 + math.exp(-max(-30.0, min(30.0, odds))))  # beyond, 1 itself would come out
+
+    def probability_of_peak(self, peak: NDArray[Any]) -> NDArray[np.float64]:
+        """Probability of candidates of which only the peak is known, in thresholds; else they are typical lesions.
+
+        Parameters
+        ----------
+        peak : array
+            Above 0.
+
+        Returns
+        -------
+        float64 array of the same shape
+        """
+        typical = dict(zip(evidence_names(), self.typical, strict=False))
+        others = self._parts(typical | {"peak": 0.0}, self.typical[-1])
+        odds = self.intercept + sum(others.values()) + self.peak * np.log(np.minimum(peak, HIGHEST_PEAK))
+        chance: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(odds, -30.0, 30.0)))
+        return chance
+
+    def reason(self, candidate: Candidate) -> str:
+        """Name what speaks most against a candidate, in comparison with the typical lesion: one of `REASONS`."""
+        own = evidence(candidate)
+        typical = self._parts(dict(zip(evidence_names(), self.typical, strict=False)), self.typical[-1])
+        parts = self._parts(own, candidate.latent)
+        return REASONS[min(parts, key=lambda name: parts[name] - typical[name])]
+
+    def _parts(self, values: dict[str, float], latent: float) -> dict[str, float]:
+        """Log-odds by piece of evidence."""
+        weights = {name: getattr(self, name) for name in values}
+        return {name: weights[name] * value for name, value in values.items()} | {
+            "latent": latent if self.latent else 0.0
+        }

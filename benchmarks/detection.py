@@ -11,7 +11,7 @@ and are always there:
   same at sigma 3).
 
 The others are the program's own (``--score``): ``directed`` (the default), ``brightness`` (the same without its latent
-factor), ``latent`` (that factor by itself), ``faithful`` (the paper's); ``directed_random`` and ``latent_random`` with
+factor), ``latent`` (that factor by itself), ``faithful`` (the paper's); ``directed_no_latents`` (candidates judged without latents); ``directed_random`` and ``latent_random`` with
 weights that nobody trained: training must help.
 
 The first run preprocesses the scans (about twenty minutes on two cores) into ``build/detection``; later

@@ -52,9 +52,9 @@ def evidence_names() -> tuple[str, ...]:
 class LesionDecision:
     """Logistic regression of being a lesion on what is known of a candidate.
 
-    The weights are not set by hand: `benchmarks/decision.py` learns them from phantoms, whose lesions and normal
-    bright structures are known; no real person's labels go in. Those here do without a network and serve any
-    model; a model directory may bring its own, with a direction in its latent space (`models.load_decision`).
+    The weights are not set by hand: `benchmarks/decision.py` learns them from phantoms and from lesion shapes imprinted on
+    people's tissue; of real lesions' labels their shapes go in, and where not to look. Those here do without a network and
+    serve any model; a model directory may bring its own, with a direction in its latent space (`models.load_decision`).
 
     Parameters
     ----------

@@ -193,15 +193,16 @@ def segment(
     """
     box = bounding_box(tissue.mask, margin=RIM_VOXELS)
     moved = affine.copy()
-    moved[:3, 3] += affine[:3, :3] @ [part.start for part in box]
-    found = _segment(
-        anomaly[box], tissue.inside(box), landmarks[box], moved,
-        parameters, decision or LesionDecision(), None if evidence is None else evidence[box],
-    )  # fmt: skip
+    moved[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+    part = tissue.inside(box)
+    around = Surroundings.of(part, landmarks[box], moved) if parameters.decides else None
+    near_evidence = None if evidence is None else evidence[box]
+    scene = _Scene(anomaly[box], part, moved, parameters, around, decision or LesionDecision(), near_evidence)
+    found = _segment(scene, landmarks[box])
 
-    def whole(part: NDArray[Any]) -> NDArray[Any]:
-        volume = np.zeros(anomaly.shape, dtype=part.dtype)
-        volume[box] = part
+    def whole(inner: NDArray[Any]) -> NDArray[Any]:
+        volume = np.zeros(anomaly.shape, dtype=inner.dtype)
+        volume[box] = inner
         return volume
 
     return replace(
@@ -212,23 +213,13 @@ def segment(
     )
 
 
-def _segment(
-    anomaly: NDArray[np.float32],
-    tissue: Tissue,
-    landmarks: NDArray[np.integer[Any]],
-    affine: NDArray[np.float64],
-    parameters: DetectionParameters,
-    decision: LesionDecision,
-    evidence: NDArray[np.float32] | None,
-) -> Segmentation:
+def _segment(scene: _Scene, landmarks: NDArray[np.integer[Any]]) -> Segmentation:
     """The same of a scan that ends where the brain does: half of a field of view is air."""
-    spacing = voxel_sizes(affine)
+    anomaly, tissue, affine, parameters = scene.anomaly, scene.tissue, scene.affine, scene.parameters
     point = operating_point(parameters, anomaly, tissue.mask, tissue.likely_grey)
-    around = Surroundings.of(tissue, landmarks, affine) if parameters.decides else None
-    scene = _Scene(anomaly, tissue, affine, parameters, around, decision, evidence)
     judged = scene.judge(point)
     accepted = judged.accepted(parameters.accept)
-    lesions, rejected = (
+    (lesions, near_ml), (rejected, _) = (
         _measure(judged, chosen, anomaly, landmarks, affine) for chosen in (accepted, ~accepted)
     )
     lesions = replace(lesions, reasons=("",) * len(lesions.reasons))
@@ -237,7 +228,6 @@ def _segment(
     shifted = [scene.volume_ml(point.moved(share)) for share in (-0.2, 0.2)]
     volume = total_volume_ml(lesions.labels, affine)
     unstable = shifted[0] > parameters.unstable_ratio * shifted[1]
-    _, near_ml = place_lesions(lesions.labels, landmarks, spacing)
     measures = {
         "wmh_volume_ml": round(volume, 4),
         "lesion_count": len(lesions.rows),
@@ -272,10 +262,10 @@ def _measure(
     anomaly: NDArray[np.float32],
     landmarks: NDArray[np.integer[Any]],
     affine: NDArray[np.float64],
-) -> Lesions:
-    """Measure and place a choice of the candidates."""
+) -> tuple[Lesions, float]:
+    """Measure and place a choice of the candidates; with the volume near the ventricles, mL."""
     labels = judged.some(chosen)
-    places, _ = place_lesions(labels, landmarks, voxel_sizes(affine))
+    places, near_ml = place_lesions(labels, landmarks, voxel_sizes(affine))
     known = np.flatnonzero(chosen) if judged.candidates else ()
     return Lesions(
         labels,
@@ -284,7 +274,7 @@ def _measure(
         tuple(judged.candidates[k] for k in known),
         tuple(float(judged.probabilities[k]) for k in known),
         tuple(judged.reasons[k] for k in known),
-    )
+    ), near_ml
 
 
 def _by_region(lesions: Sequence[Lesion], places: Sequence[LesionPlace]) -> dict[str, float]:

@@ -2,89 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
+from scenes import AFFINE, SHAPE, VOXEL_ML, Scene, check_numbers, run, scene
 
-from bids_wmh_uad.bids.tables import TABLE_COLUMNS, write_lesion_table
-from bids_wmh_uad.core.lesion.candidates import Surroundings
-from bids_wmh_uad.core.lesion.components import label_lesions
-from bids_wmh_uad.core.lesion.decision import IN_VENTRICLES, REASONS, LesionDecision
-from bids_wmh_uad.core.lesion.landmarks import Landmark, Tissue
-from bids_wmh_uad.core.lesion.segmentation import INTERVAL, MASK_WARNINGS, Segmentation, segment
-from bids_wmh_uad.core.lesion.threshold import calibrated_probability, operating_point
+from bids_wmh_uad.core.lesion.decision import IN_VENTRICLES, LesionDecision
+from bids_wmh_uad.core.lesion.landmarks import Tissue
+from bids_wmh_uad.core.lesion.segmentation import MASK_WARNINGS
 from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.errors import HIGH_LOAD, UNSTABLE_VOLUME, BadDataError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-SHAPE = (14, 12, 6)
-AFFINE = np.array([[-0.9, 0, 0, 40], [0, 1.1, 0, -50], [0, 0, 4, 10], [0, 0, 0, 1.0]])
-SPACING = (0.9, 1.1, 4.0)
-VOXEL_ML = 0.9 * 1.1 * 4 / 1000
-WEIGHTS = LesionDecision(intercept=-1.9, peak=1.5, white=1.0, fluid=-1.5, latent=(1.0, 1.0))
-"""Weights by which random candidates are sometimes lesions, and sometimes not."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    anomaly: NDArray[Any]
-    tissue: Tissue
-    landmarks: NDArray[Any]
-    evidence: NDArray[Any]
-    affine: NDArray[Any]
-
-    @property
-    def mask(self) -> NDArray[Any]:
-        return self.tissue.mask
-
-    @property
-    def filled(self) -> NDArray[Any]:
-        return Surroundings.of(self.tissue, self.landmarks, self.affine).filled
-
-    def segment(self, threshold: str, smallest: float = 0.0, **options: Any) -> Segmentation:
-        given = {name: options.pop(name) for name in ("decision", "evidence") if name in options}
-        parameters = DetectionParameters(threshold=threshold, min_lesion_volume=smallest, **options)
-        return segment(self.anomaly, self.tissue, self.landmarks, self.affine, parameters=parameters, **given)
-
-    def judged(self, smallest: float = 0.0, threshold: str = "tail=1", **options: Any) -> Segmentation:
-        """By `WEIGHTS`, with the network's evidence."""
-        return self.segment(threshold, smallest, decision=WEIGHTS, evidence=self.evidence, **options)
-
-
-def scene(seed: int, ventricles: bool = True) -> Scene:
-    """A skewed random map with a mask smaller than the grid, grey and white matter, and two ventricles with a septum."""
-    rng = np.random.default_rng(seed)
-    mask = np.zeros(SHAPE, bool)
-    mask[1:-1, 1:-1] = True
-    anomaly = (rng.gamma(1.0, 1.0, SHAPE) * mask).astype(np.float32)
-    grey = rng.random(SHAPE) > 0.5
-    t1w = np.where(grey, -4, 0) + rng.normal(0, 0.3, SHAPE)
-    flair = np.where(grey, 1, 0) + rng.normal(0, 0.3, SHAPE)
-    landmarks = np.zeros(SHAPE, np.uint8)
-    if ventricles:
-        landmarks[5:9, 4:8, 2:4] = Landmark.VENTRICLES
-        landmarks[6, 4:8, 2:4] = 0  # septum
-    fluid = landmarks == Landmark.VENTRICLES
-    t1w[fluid], flair[fluid] = -10, -8
-    t1w[1, 1:3], flair[1, 1:3] = -10, -8
-    tissue = Tissue(
-        flair.astype(np.float32), t1w.astype(np.float32), mask, np.where(grey, 0.9, 0.1).astype(np.float32)
-    )
-    return Scene(anomaly, tissue, landmarks, rng.normal(size=SHAPE).astype(np.float32), AFFINE)
-
-
-def run(seed: int, threshold: str, smallest: float = 0.0) -> Segmentation:
-    return scene(seed).segment(threshold, smallest)
-
 
 # --------------------------------------------------------- rules that take the threshold at its word
 
@@ -97,20 +31,6 @@ def test_raising_the_threshold_never_grows_the_volume(
     first, second = run(seed, f"value={low}", smallest), run(seed, f"value={low + step}", smallest)
     assert second.measures["wmh_volume_ml"] <= first.measures["wmh_volume_ml"]
     assert not np.any((second.lesions.labels > 0) & ~(first.lesions.labels > 0))
-
-
-def check_numbers(found: Segmentation, smallest: float) -> None:
-    """What the summary says is what the image has."""
-    measures, lesions = found.measures, found.lesions
-    volume = (lesions.labels > 0).sum() * VOXEL_ML
-    assert measures["wmh_volume_ml"] == pytest.approx(volume, abs=6e-5)
-    assert measures["lesion_count"] == lesions.labels.max() == len(lesions.rows) == len(lesions.places)
-    assert measures["rejected_count"] == found.rejected.labels.max() == len(found.rejected.rows)
-    assert sum(lesion.volume_mm3 for lesion in lesions.rows) == pytest.approx(1000 * volume)
-    assert all(row.volume_mm3 >= smallest * (1 - 1e-9) for row in (*lesions.rows, *found.rejected.rows))
-    largest = max((lesion.volume_mm3 for lesion in lesions.rows), default=0) / 1000
-    assert measures["largest_lesion_ml"] == pytest.approx(largest, abs=6e-5)
-    assert measures["volume_ml_lower"] <= measures["wmh_volume_ml"] <= measures["volume_ml_upper"]
 
 
 @settings(max_examples=20)
@@ -174,130 +94,6 @@ def test_where_nothing_is_decided_the_decision_changes_nothing(
     assert set(plain.measures["threshold"]) == {"name", "parameter", "value"}
     if options["threshold"] == "value=1.5":
         assert (plain.lesions.labels[made.filled] > 0).any()  # even there
-
-
-# ------------------------------------------------------------------ the decision
-
-
-@settings(max_examples=30)
-@given(seed=st.integers(0, 999), smallest=st.floats(0, 12), accept=st.floats(0, 1), tail=st.floats(0.2, 2))
-def test_lesions_and_rejected_are_all_candidates_and_share_none(
-    seed: int, smallest: float, accept: float, tail: float
-) -> None:
-    made = scene(seed)
-    found = made.judged(smallest, f"tail={tail}", accept=accept)
-    check_numbers(found, smallest)
-    lesions, rejected = found.lesions, found.rejected
-    assert not ((lesions.labels > 0) & (rejected.labels > 0)).any()
-    params = DetectionParameters(threshold=f"tail={tail}")
-    above = operating_point(params, made.anomaly, made.mask, made.tissue.likely_grey).apply(
-        made.anomaly, made.mask
-    )
-    parts = [label_lesions(above & part, AFFINE, smallest) > 0 for part in (made.filled, ~made.filled)]
-    np.testing.assert_array_equal((lesions.labels > 0) | (rejected.labels > 0), parts[0] | parts[1])
-    np.testing.assert_array_equal((rejected.labels > 0) & made.filled, parts[0])
-    for group in (lesions, rejected):
-        assert len(group.rows) == len(group.candidates) == len(group.probabilities) == len(group.reasons)
-        for row, candidate in zip(group.rows, group.candidates, strict=True):
-            assert candidate.volume_mm3 == pytest.approx(row.volume_mm3)
-            assert candidate.peak == pytest.approx(row.max_score / found.measures["threshold"]["value"])
-    assert all(accept <= probability for probability in lesions.probabilities)
-    assert set(lesions.reasons) <= {""}
-    for row, probability, reason in zip(rejected.rows, rejected.probabilities, rejected.reasons, strict=True):
-        hidden = made.filled[rejected.labels == row.index]
-        assert hidden.all() == hidden.any() == (reason == IN_VENTRICLES) == (probability == 0)
-        assert probability == 0 or probability < accept
-        assert reason == IN_VENTRICLES or reason in REASONS.values()
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_nothing_inside_the_ventricles_is_a_lesion_however_low_the_bar(seed: int) -> None:
-    made = scene(seed)
-    made.anomaly[6, 5:7, 2:4] = 50  # on the septum, at which the landmarks have a gap
-    for accept in (0.0, 0.5, 1.0):
-        found = made.judged(accept=accept)
-        assert made.filled[6, 5:7, 2:4].all()
-        assert not found.lesions.labels[made.filled].any()
-        number = int(found.rejected.labels[6, 5, 2])
-        assert number > 0
-        assert found.rejected.reasons[number - 1] == IN_VENTRICLES
-        assert found.probability[6, 5, 2] == 0
-    # ... nor do the volumes at the other thresholds have them
-    inside = replace(made, anomaly=np.where(made.filled, made.anomaly, np.float32(0)))
-    measures = inside.judged(accept=0.0, threshold="tail=0.1").measures
-    assert measures["rejected_count"] > 0
-    assert [measures[f"volume_ml_threshold_{side}20"] for side in ("minus", "plus")] == [0, 0]
-
-
-def test_accept_at_its_ends() -> None:
-    made = scene(4)
-    everything, nothing, default = (made.judged(accept=value) for value in (0.0, 1.0, 0.5))
-    assert set(everything.rejected.reasons) <= {IN_VENTRICLES}
-    assert everything.measures["lesion_count"] > default.measures["lesion_count"] > 0
-    assert nothing.measures["lesion_count"] == nothing.measures["wmh_volume_ml"] == 0
-    assert nothing.measures["volume_ml_threshold_minus20"] == 0
-    certain = LesionDecision(intercept=1e9)
-    assert made.segment("tail=1", accept=1.0, decision=certain).measures["lesion_count"] == 0
-    for found in (everything, nothing, default):
-        assert found.measures["threshold"]["accept"] == {everything: 0.0, nothing: 1.0, default: 0.5}[found]
-        np.testing.assert_array_equal(
-            found.probability, default.probability
-        )  # says what is likely, not what was taken
-
-
-@settings(max_examples=15)
-@given(seed=st.integers(0, 999), low=st.floats(0, 1), step=st.floats(0, 1))
-def test_a_higher_bar_never_takes_more(seed: int, low: float, step: float) -> None:
-    made = scene(seed)
-    first, second = made.judged(accept=low), made.judged(accept=min(1.0, low + step))
-    assert not ((second.lesions.labels > 0) & ~(first.lesions.labels > 0)).any()
-
-
-def test_a_voxels_probability_is_its_own_times_its_candidates() -> None:
-    made = scene(8)
-    found = made.judged()
-    params = DetectionParameters(threshold="tail=1")
-    point = operating_point(params, made.anomaly, made.mask, made.tissue.likely_grey)
-    own = calibrated_probability(made.anomaly, point.levels(made.anomaly, made.mask), params.steepness)
-    assert found.rejected.rows
-    assert found.lesions.rows
-    for group in (found.lesions, found.rejected):
-        for row, chance in zip(group.rows, group.probabilities, strict=True):
-            inside = group.labels == row.index
-            np.testing.assert_allclose(found.probability[inside], own[inside] * chance, rtol=1e-5)
-    apart = made.mask & ~ndimage.binary_dilation(
-        (found.lesions.labels + found.rejected.labels) > 0, np.ones((3, 3, 3))
-    )
-    alone = WEIGHTS.probability_of_peak(made.anomaly[apart] / point.value)
-    hidden = made.filled[apart] | (own[apart] >= 0.5)
-    np.testing.assert_allclose(
-        found.probability[apart], np.where(hidden, 0, own[apart] * alone), rtol=1e-4, atol=1e-7
-    )
-    assert not found.probability[~made.mask].any()
-
-
-def test_the_interval_is_the_volume_of_likely_and_of_possible_voxels() -> None:
-    assert INTERVAL == (0.95, 0.05)
-    found = scene(9).judged(threshold="tail=0.5")
-    for key, level in zip(("volume_ml_lower", "volume_ml_upper"), INTERVAL, strict=True):
-        assert found.measures[key] == pytest.approx((found.probability >= level).sum() * VOXEL_ML, abs=6e-5)
-    nothing = scene(9).judged(threshold="tail=0.5", accept=1.0).measures
-    assert nothing["volume_ml_lower"] == nothing["wmh_volume_ml"] == 0 < nothing["volume_ml_upper"]
-
-
-def test_evidence_decides_where_the_decision_has_latents() -> None:
-    made = scene(4)
-    for_it, against = (
-        made.segment("tail=1", decision=WEIGHTS, evidence=np.full(SHAPE, value, np.float32))
-        for value in (50.0, -50.0)
-    )
-    assert not for_it.lesions.labels[made.filled].any()
-    assert set(for_it.rejected.reasons) == {IN_VENTRICLES}
-    assert not against.lesions.rows
-    assert set(against.rejected.reasons) == {IN_VENTRICLES, REASONS["latent"]}
-    plain = replace(WEIGHTS, latent=())
-    without = made.segment("tail=1", decision=plain)
-    assert made.segment("tail=1", decision=plain, evidence=made.evidence).measures == without.measures
 
 
 def test_a_scaled_map_has_the_same_lesions() -> None:
@@ -449,49 +245,3 @@ def test_an_unknown_rule_is_a_usage_error() -> None:
 
 
 # ----------------------------------------------------------------------- tables
-
-
-def read(path: str) -> list[dict[str, str]]:
-    with Path(path).open(newline="") as handle:
-        return list(csv.DictReader(handle, delimiter="\t"))
-
-
-def test_both_tables_are_bids_lookup_tables(tmp_path: Path) -> None:
-    found = scene(4).judged(8.0, accept=0.3, threshold="tail=1.5")
-    for lesions in (found.lesions, found.rejected):
-        rows = read(write_lesion_table(tmp_path / "lesions.tsv", lesions))
-        assert tuple(rows[0]) == TABLE_COLUMNS
-        assert tuple(rows[0])[:2] == ("index", "name")
-        assert [int(row["index"]) for row in rows] == sorted(set(np.unique(lesions.labels)) - {0})
-        assert len({row["name"] for row in rows}) == len(rows) > 1
-        columns = (lesions.rows, lesions.candidates, lesions.probabilities, lesions.reasons, lesions.places)
-        for row, lesion, candidate, probability, reason, place in zip(rows, *columns, strict=True):
-            assert int(row["n_voxels"]) == (lesions.labels == lesion.index).sum()
-            assert float(row["volume_mm3"]) == pytest.approx(lesion.volume_mm3, abs=1e-4)
-            assert float(row["probability"]) == pytest.approx(probability, abs=1e-4)
-            assert row["reason"] == (reason or "n/a")
-            assert row["region"] == place.region
-            for name in ("peak", "thickness_mm", "white", "fluid", "latent"):
-                assert float(row[name]) == pytest.approx(getattr(candidate, name), abs=1e-4)
-
-
-def test_a_table_has_n_a_for_what_was_not_judged_or_is_endless(tmp_path: Path) -> None:
-    found = scene(4, ventricles=False).segment("value=2.5", 8.0)
-    rows = read(write_lesion_table(tmp_path / "t.tsv", found.lesions))
-    assert rows
-    judged = TABLE_COLUMNS[TABLE_COLUMNS.index("probability") :]
-    assert {row["ventricle_distance_mm"] for row in rows} == {"n/a"}
-    assert {row[name] for row in rows for name in judged} == {"n/a"}
-    assert all(float(row["volume_mm3"]) > 0 for row in rows)
-    lesions = scene(4).judged(8.0).lesions
-    endless = replace(lesions, candidates=tuple(replace(x, peak=np.inf) for x in lesions.candidates))
-    assert {row["peak"] for row in read(write_lesion_table(tmp_path / "t.tsv", endless))} == {"n/a"}
-
-
-def test_a_table_without_lesions_has_its_header(tmp_path: Path) -> None:
-    write_lesion_table(tmp_path / "t.tsv", run(0, "value=1e9").lesions)
-    assert (tmp_path / "t.tsv").read_text() == "\t".join(TABLE_COLUMNS) + "\n"
-
-
-def test_weights_survive_a_nodes_inputs() -> None:
-    assert LesionDecision(**asdict(WEIGHTS)) == WEIGHTS

@@ -35,17 +35,29 @@ NOT_BIDS = (
 NO_SUCH_DIRECTORY = "{path}: no such directory. Check the path, and that it is mounted in the container."
 UNKNOWN_LABELS = "Not in {path}: {labels}. Participants there: {known}."
 EMPTY_SELECTION = "Nothing to do in {path}: no T1w or FLAIR matches the selection ({filters})."
+MISNAMED = "{path}: not used, for its name is that of another participant or session than its directory. Rename it, or move it where it belongs."
+FOREIGN_DATABASE = (
+    "{path}: an index of another dataset ({root}). Choose another --bids-database-dir, or delete this one."
+)
 BAD_FILTER_FILE = (
     "{path}: not a usable BIDS filter file ({reason}). It must map 't1w' and/or 'flair' to BIDS entities."
 )
 NO_RESULTS = "{path}: no finished session found. Run the participant level first."
+OLDER_RESULT = "{path}: left out, for it is of another FLAIR than {kept}, which is of the newest run. Remove this result's files, or run the participant level again with the filter that chooses its FLAIR."
 UNREADABLE_SIDECAR = "{path}: cannot be read ({reason}). Run the participant level again."
+BAD_PARTICIPANTS = "{path}: not used, so sites and scanners are missing ({reason}). Write it as UTF-8 text with tabs between columns, one of them participant_id."
+PARTICIPANTS_FORMAT = "{path}: read as {encoding} with {delimiter} between columns, and BIDS asks for UTF-8 with tabs. Check sites and scanners in group_wmh.tsv, and write the file again."
+PARTICIPANTS_MISSING = "{path}: no line for {labels}: their sites and scanners are n/a. Add them, with participant_id as the dataset has it (sub-01, not 1)."
+PARTICIPANTS_DIFFER = (
+    "{path}: several lines that differ for {labels}: the last counts. Keep one line for each participant."
+)
 NO_REFERENCE = "{where}: no reference mask in {path}; the session is left out of the evaluation."
 SEVERAL_REFERENCES = "{path}: the first of {n} reference masks of this session is used. Leave only one there."
 RESAMPLE_HINT = "Or let --resample-reference bring the reference to the FLAIR's grid."
 NO_BRIGHTNESS = "{where}: brightness cannot be computed beside the model, its columns are n/a ({reason})"
 REFERENCE_OUTSIDE = "{path}: {percent:.1f} % of the reference lies outside the brain mask and does not count. Check the brain mask on the participant's page."
 BAD_CONTROL = "{path}: not a prepared control ({reason}). Remove the directory and run the train level again."
+NOT_PREPARED = "{where}: not used as a control, for it could not be prepared. The lines above say why; mend it, or exclude it with --participant-label."
 NO_CONTROLS_SHARED = "The first training process ended before the controls were ready. Its log says why; run all processes again."
 NO_MASTER = "{nodes} nodes, and MASTER_ADDR is not set. Put 'export MASTER_ADDR=$(scontrol show hostnames \"$SLURM_JOB_NODELIST\" | head -n 1)' into the job script."
 NOT_ENOUGH_CONTROLS = "{path}: {n} usable sessions; training needs at least two, of different participants."
@@ -102,6 +114,10 @@ class WarningText:
 
 
 # Warnings about a session that is done
+SPECIAL_SCAN = WarningText(
+    "SPECIAL_SCAN",
+    "The {contrast} is no ordinary one, as {parts} in {name} says: a contrast agent, an inversion, an echo or a processing step can hide lesions or imitate them. Choose another with --bids-filter-file if the session has one.",
+)
 LOW_OVERLAP = WarningText(
     "LOW_OVERLAP",
     "T1w and FLAIR brain masks agree poorly after registration (Dice {value:.2f}, expected {limit:.2f} or more): check the brain mask and the registration.",

@@ -2,8 +2,10 @@
 
 The rules, in one place:
 
-* one FLAIR and one T1w per session; where a session has several, the one with the
-  lowest ``run`` is taken (no ``run`` counts as the first), then the first by name.
+* only what lies in ``sub-*/[ses-*/]anat`` is looked at, under a name of that participant and session;
+* one FLAIR and one T1w per session; where a session has several, an ordinary one comes before
+  one whose name says that it shows something else (contrast agent, inversion, echo, ...), then
+  the one with the lowest ``run`` is taken (no ``run`` counts as the first), then the first by name.
   ``--bids-filter-file`` chooses otherwise; what was not used is reported;
 * the T1w comes from the FLAIR's own session, else from another session if the subject
   has exactly one session with a T1w;
@@ -16,37 +18,38 @@ Only the requested participants are opened, and of those only ``anat/``.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bids_wmh_uad.bids import names
+from bids_wmh_uad.bids.layout import find_files, open_layout
 from bids_wmh_uad.config import Selection
 from bids_wmh_uad.errors import (
     BAD_FILTER_FILE,
     BROKEN_LINK,
     EMPTY_SELECTION,
+    MISNAMED,
     MISSING_FLAIR,
     MISSING_T1W,
     NO_SUCH_DIRECTORY,
     NOT_BIDS,
+    SPECIAL_SCAN,
     UNKNOWN_LABELS,
     EmptySelectionError,
     InvalidBIDSError,
     MissingInputError,
+    SessionWarning,
     UsageError,
     WmhUadError,
 )
 
+LOGGER = logging.getLogger("bids_wmh_uad")
 _SUFFIXES = {"t1w": "T1w", "flair": "FLAIR"}
 """BIDS suffixes by their key in a filter file."""
-_IGNORED = (
-    r"/\.",
-    r"^/(code|derivatives|models|sourcedata|stimuli|phenotype)(/|$)",
-    r"^/sub-[^/]+/(ses-[^/]+/)?(?!anat(/|$)|ses-)[^/]+(/|$)",
-)
-"""Patterns of paths that hold no T1w or FLAIR: indexing leaves them unopened."""
 _ANNEX_POINTER = b"/annex/objects/"
 """First bytes of a file whose content git-annex has not fetched."""
 
@@ -79,12 +82,21 @@ class Session:
     @property
     def prefix(self) -> str:
         """The FLAIR's entities: the start of every output's name."""
-        return self.flair.name.removesuffix(".gz").removesuffix(".nii").removesuffix("_FLAIR")
+        return names.result_prefix(self.subject, self.session, self.flair)
 
     @property
     def workflow_name(self) -> str:
         """A name that nipype accepts, the same in every run."""
         return re.sub(r"\W", "_", self.prefix) + "_wf"
+
+    @property
+    def warnings(self) -> tuple[SessionWarning, ...]:
+        """What the names of its scans give to doubt."""
+        return tuple(
+            SPECIAL_SCAN.format(contrast=contrast, name=path.name, parts=", ".join(changes))
+            for contrast, path in (("FLAIR", self.flair), ("T1w", self.t1w))
+            if (changes := names.read_name(path.name).changes)
+        )
 
     def failed(self, error: WmhUadError) -> FailedSession:
         """Turn it into one that failed with `error`."""
@@ -233,7 +245,9 @@ def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:
 
 def _requested_subjects(bids_dir: Path, labels: tuple[str, ...]) -> list[str]:
     known = sorted(
-        entry.name[4:] for entry in bids_dir.iterdir() if entry.name.startswith("sub-") and entry.is_dir()
+        entry.name[4:]
+        for entry in bids_dir.iterdir()
+        if re.fullmatch(f"sub-{names.LABEL}", entry.name) and entry.is_dir()
     )
     unknown = sorted(set(labels) - set(known))
     if unknown:
@@ -248,66 +262,28 @@ def _find_images(
     bids_dir: Path, subjects: list[str], selection: Selection, filters: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, dict[str | None, list[Path]]]]:
     """Paths by modality, subject and session, the preferred first."""
-    layout = _layout(bids_dir, subjects if selection.participant_label else [], selection.bids_database_dir)
+    only = subjects if selection.participant_label else ()
+    layout = open_layout(bids_dir, only, selection.bids_database_dir)
     images: dict[str, dict[str, dict[str | None, list[Path]]]] = {key: {} for key in _SUFFIXES}
     for key, suffix in _SUFFIXES.items():
         query = {"suffix": suffix, "extension": [".nii", ".nii.gz"], **filters.get(key, {})}
-        for image in sorted(_get(layout, query, selection.bids_filter_file), key=_preference):
-            entities = image.get_entities()
-            if entities.get("part", "mag") != "mag":
+        for path in sorted(find_files(layout, query, selection.bids_filter_file), key=_preference):
+            place = names.read_place(path.relative_to(bids_dir))
+            if place is None:  # a database of another program may know files elsewhere
                 continue
-            sessions = images[key].setdefault(str(entities.get("subject")), {})
-            sessions.setdefault(entities.get("session"), []).append(Path(image.path))
+            name = names.read_name(path.name)
+            if not name.belongs_to(*place):
+                LOGGER.warning("%s", MISNAMED.format(path=path))
+            elif name.is_magnitude:
+                subject, session = place
+                sessions = images[key].setdefault(subject, {})
+                sessions.setdefault(session or name.entities.get("ses"), []).append(path)
     return images
 
 
-def _get(layout: Any, query: Mapping[str, Any], filter_file: Path | None) -> list[Any]:
-    """The layout's files that match; an entity that pybids does not know is a usage error."""
-    try:
-        return list(layout.get(**query))
-    except (TypeError, ValueError) as error:
-        raise UsageError(BAD_FILTER_FILE.format(path=filter_file, reason=error)) from error
-
-
-def _layout(bids_dir: Path, subjects: Iterable[str], database: Path | None) -> Any:
-    from bids import BIDSLayout, BIDSLayoutIndexer
-
-    ignored = list(_IGNORED)
-    if subjects and database is None:  # a database that is kept must know every subject
-        ignored.append(rf"^/sub-(?!({'|'.join(map(re.escape, subjects))})(/|$))")
-    indexer = BIDSLayoutIndexer(
-        validate=False, index_metadata=False, ignore=[re.compile(pattern) for pattern in ignored]
-    )
-    return BIDSLayout(
-        bids_dir, validate=False, indexer=indexer, database_path=database, config=[_entities_below(bids_dir)]
-    )
-
-
-def _entities_below(bids_dir: Path) -> dict[str, Any]:
-    """Pybids' entities, looked for below `bids_dir` only.
-
-    Its own patterns search the whole path: below ``/scratch/sub-9/`` every file would be subject 9's.
-    """
-    from bids.layout.models import Config
-
-    entities = Config.load("bids").entities.values()
-    start = f"^{re.escape(str(bids_dir))}.*?"
-    return {
-        "name": "bids",
-        "entities": [
-            {
-                "name": entity.name,
-                "pattern": start + entity.pattern,
-                "dtype": entity._dtype,
-                "mandatory": entity.mandatory,
-            }
-            for entity in entities
-        ],
-    }
-
-
-def _preference(image: Any) -> tuple[int, str]:
-    return int(image.get_entities().get("run") or 0), image.path
+def _preference(path: Path) -> tuple[int, int, str]:
+    name = names.read_name(path.name)
+    return len(name.changes), name.run, str(path)
 
 
 def _require_content(paths: Iterable[Path], bids_dir: Path) -> None:

@@ -1,8 +1,8 @@
 """Names, sidecars and atomic writes of the output dataset.
 
-A session's files are named by niworkflows' ``DerivativesDataSink`` in a staging tree
-inside the work directory, and :func:`publish` moves them to the output directory: each
-file appears whole or not at all, and one that is already right is not touched. The
+:func:`output_path` and its neighbours make every name, those of the data sinks too. The sinks write into
+a staging tree inside the work directory, and :func:`publish` moves the files to the output directory: each
+one appears whole or not at all, and one that is already right is not touched. The
 summary comes last: where it is, the session is finished.
 """
 
@@ -59,25 +59,6 @@ OUTPUTS = {
     "summary": "desc-wmh_summary.json",
 }
 """Ends of the names of a session's outputs, after the FLAIR's entities."""
-ENTITIES: dict[str, dict[str, str]] = {
-    "flair": {"space": "FLAIR", "desc": "preproc", "suffix": "FLAIR"},
-    "t1w": {"space": "FLAIR", "desc": "preproc", "suffix": "T1w"},
-    "brain": {"space": "FLAIR", "desc": "brain", "suffix": "mask"},
-    "anomaly": {"space": "FLAIR", "desc": "anomaly", "suffix": "map"},
-    "evidence": {"space": "FLAIR", "desc": "evidence", "suffix": "map"},
-    "probability": {"space": "FLAIR", "label": "WMH", "suffix": "probseg"},
-    "mask": {"space": "FLAIR", "label": "WMH", "suffix": "mask"},
-    "lesions": {"space": "FLAIR", "desc": "lesions", "suffix": "dseg"},
-    "rejected": {"space": "FLAIR", "desc": "rejected", "suffix": "dseg"},
-    "regions": {"space": "FLAIR", "desc": "regions", "suffix": "dseg"},
-    "table": {"space": "FLAIR", "desc": "lesions", "suffix": "dseg"},
-    "rejected_table": {"space": "FLAIR", "desc": "rejected", "suffix": "dseg"},
-    "t1w_to_flair": {"mode": "image", "suffix": "xfm", "from": "T1w", "to": "FLAIR"},
-    "t1w_to_template": {"mode": "image", "suffix": "xfm", "from": "T1w", "to": TEMPLATE},
-    "flair_to_template": {"mode": "image", "suffix": "xfm", "from": "FLAIR", "to": TEMPLATE},
-    "summary": {"desc": "wmh", "suffix": "summary"},
-}
-"""The same, as the data sinks' entities: niworkflows makes the names of `OUTPUTS` of them."""
 IMAGE_TYPES = {
     "flair": "float32",
     "t1w": "float32",
@@ -132,6 +113,11 @@ def derivative_uri(session: Session, output: str) -> str:
 def output_path(root: Path, session: Session, output: str) -> Path:
     """Where one of the session's outputs is, by its name in :data:`OUTPUTS`."""
     return session_directory(root, session.subject, session.session) / f"{session.prefix}_{OUTPUTS[output]}"
+
+
+def figure_path(root: Path, session: Session, desc: str) -> Path:
+    """Where one of the figures of the session's page is; `desc` says what it shows."""
+    return root / f"sub-{session.subject}" / "figures" / f"{session.prefix}_desc-{desc}_FLAIR.svg"
 
 
 def session_directory(root: Path, subject: str, session: str | None) -> Path:

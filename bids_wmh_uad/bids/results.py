@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.errors import NO_RESULTS, MissingInputError
+from bids_wmh_uad.errors import NO_RESULTS, OLDER_RESULT, MissingInputError
+from bids_wmh_uad.files import dump_json, write_atomically
+
+LOGGER = logging.getLogger("bids_wmh_uad")
+SUPERSEDED = "superseded_by"
+"""Key of a summary that is no longer the session's result; its value is the name of the summary that is."""
 
 
 def result_path(summary: Path, output: str) -> Path:
     """Where the session with this summary has one of its outputs, by its name in ``derivatives.OUTPUTS``."""
-    start = str(summary).removesuffix(derivatives.OUTPUTS["summary"])
-    return Path(start + derivatives.OUTPUTS[output])
+    return beside(summary, derivatives.OUTPUTS[output])
+
+
+def beside(summary: Path, ending: str) -> Path:
+    """The file of the session with this summary whose name ends so."""
+    return Path(str(summary).removesuffix(derivatives.OUTPUTS["summary"]) + ending)
 
 
 def find_summaries(output_dir: Path) -> list[Path]:
@@ -25,24 +35,73 @@ def find_summaries(output_dir: Path) -> list[Path]:
 def read_summaries(output_dir: Path) -> dict[Path, dict[str, Any]]:
     """The readable summaries of all sessions, sorted by participant and session; one for each session.
 
-    A failed session's is left out when the session has a result as well.
+    A failed session's is left out when the session has a result as well, and so is a result of another
+    FLAIR than that of the newest run.
 
     Raises
     ------
     MissingInputError
         If there is none.
     """
-    read = {path: derivatives.read_summary(path) for path in find_summaries(output_dir)}
-    readable = {path: summary for path, summary in read.items() if "participant_id" in summary}
-    done = {identity(summary) for summary in readable.values() if summary.get("status") == "done"}
-    chosen = [
-        (path, summary)
-        for path, summary in readable.items()
-        if summary.get("status") == "done" or identity(summary) not in done
-    ]
+    chosen = current_summaries(output_dir)
     if not chosen:
         raise MissingInputError(NO_RESULTS.format(path=output_dir))
-    return dict(sorted(chosen, key=lambda item: identity(item[1])))
+    return chosen
+
+
+def current_summaries(output_dir: Path) -> dict[Path, dict[str, Any]]:
+    """As `read_summaries`; empty if there is none. Results that are left out are said."""
+    sessions: dict[tuple[str, str], dict[Path, dict[str, Any]]] = {}
+    for path in find_summaries(output_dir):
+        summary = derivatives.read_summary(path)
+        if "participant_id" in summary and "session_id" in summary:
+            sessions.setdefault(identity(summary), {})[path] = summary
+    chosen = {}
+    for _, found in sorted(sessions.items()):
+        current = _current(found)
+        chosen[current] = found[current]
+        for path in set(finished(found)) - {current}:
+            LOGGER.warning("%s", OLDER_RESULT.format(path=path, kept=current.name))
+    return chosen
+
+
+def _current(found: Mapping[Path, Mapping[str, Any]]) -> Path:
+    """Which of one session's summaries counts: a result that was not superseded, else the failure, else any result."""
+    done = finished(found)
+    standing = [path for path, summary in done.items() if not _is_superseded(path, summary)]
+    failed = [path for path in found if path not in done]
+    # earlier versions marked nothing: then the time of writing decides
+    return max(standing or failed or list(done), key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def _is_superseded(path: Path, summary: Mapping[str, Any]) -> bool:
+    """Whether another summary took this one's place, and is still there."""
+    name = summary.get(SUPERSEDED)
+    return isinstance(name, str) and name != path.name and path.with_name(Path(name).name).is_file()
+
+
+def make_current(summary: Path) -> None:
+    """Mark all other results beside a session's summary as superseded by it, and none but them.
+
+    Parameters
+    ----------
+    summary : Path
+        Of the newest run, done or failed. Nothing happens if it is not there.
+
+    Raises
+    ------
+    CannotCreateError, StorageError
+        If a summary cannot be written.
+    """
+    if not summary.is_file():
+        return
+    for path in [summary, *sorted(summary.parent.glob(f"*_{derivatives.OUTPUTS['summary']}"))]:
+        old = derivatives.read_summary(path)
+        new = {key: value for key, value in old.items() if key != SUPERSEDED}
+        if path != summary:
+            new[SUPERSEDED] = summary.name
+        if old and new != old:
+            write_atomically(path, dump_json(new))
 
 
 def finished(summaries: Mapping[Path, Mapping[str, Any]]) -> dict[Path, Mapping[str, Any]]:

@@ -108,9 +108,9 @@ def _dry_run(config: RunConfig) -> int:
     from bids_wmh_uad.bids.dataset import find_sessions
 
     if config.analysis_level == "group":
-        from bids_wmh_uad.bids.results import find_summaries
+        from bids_wmh_uad.bids.results import current_summaries
 
-        found = find_summaries(config.output_dir)
+        found = current_summaries(config.output_dir)
         sys.stdout.write("\n".join([*map(str, found), f"{len(found)} sessions would be collected."]) + "\n")
         return EXIT_OK
     sessions, unusable = find_sessions(config.bids_dir, config.selection)
@@ -119,6 +119,7 @@ def _dry_run(config: RunConfig) -> int:
         lines += [session.label, f"  FLAIR     {session.flair}", f"  T1w       {session.t1w}"]
         lines += [f"  not used  {path}" for path in session.unused]
         lines += [f"  reused    {path}" for path in _reused(session, config)]
+        lines += [f"  warning   {warning.text}" for warning in session.warnings]
     lines += [f"{entry.label}\n  UNUSABLE  {entry.error}" for entry in unusable]
     lines.append(f"{len(sessions)} sessions would be processed, {len(unusable)} cannot be.")
     sys.stdout.write("\n".join(lines) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,8 +17,6 @@ Result = TypeVar("Result")
 
 PER_PROCESS = 20.0
 """Seconds of work that make a further process worth its start and its memory."""
-SITE_COLUMNS = ("site", "site_id", "center", "centre", "scanner", "scanner_id", "manufacturer")
-"""Columns of ``participants.tsv``, in any case, by which the evaluation is split."""
 
 WMH_COLUMNS: dict[str, dict[str, Any]] = {
     "participant_id": {"Description": "Participant."},
@@ -93,37 +90,6 @@ def site_columns(participants: Mapping[str, Mapping[str, str]]) -> dict[str, dic
     """The data dictionary of the columns that come from ``participants.tsv``."""
     names = dict.fromkeys(name for row in participants.values() for name in row)
     return {name: {"Description": "From participants.tsv."} for name in names}
-
-
-def read_participants(directories: Sequence[Path]) -> dict[str, dict[str, str]]:
-    """Site and scanner of each participant, from the first ``participants.tsv`` there is.
-
-    Parameters
-    ----------
-    directories : sequence of Path
-        Datasets, which need not exist.
-
-    Returns
-    -------
-    dict
-        By ``participant_id``, the :data:`SITE_COLUMNS` present, named as in the file; empty
-        without a file, or one that is not a table.
-    """
-    for directory in directories:
-        path = directory / "participants.tsv"
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as stream:
-                rows = list(csv.DictReader(stream, delimiter="\t"))
-        except (OSError, ValueError, csv.Error):
-            continue
-        return {
-            row["participant_id"]: {
-                name: value for name, value in row.items() if name and name.lower() in SITE_COLUMNS and value
-            }
-            for row in rows
-            if row.get("participant_id")
-        }
-    return {}
 
 
 def for_each(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.bids.results import failed_summary, identity, result_path
+from bids_wmh_uad.bids.results import beside, failed_summary, identity, result_path
 from bids_wmh_uad.config import GroupConfig
 from bids_wmh_uad.core.image.volume import check_same_grid
 from bids_wmh_uad.core.lesion.segmentation import MASK_WARNINGS, segment
@@ -110,8 +110,7 @@ def _rethreshold(
         anomaly.data, tissue, regions.data, anomaly.affine,
         parameters=parameters, decision=read_decision(summary), evidence=evidence.data,
     )  # fmt: skip
-    start = str(summary).removesuffix(derivatives.OUTPUTS["summary"])
-    path = Path(start + MASK.format(desc=threshold_label(parameters.threshold, parameters.accept)))
+    path = beside(summary, MASK.format(desc=threshold_label(parameters.threshold, parameters.accept)))
     _write_mask(path, found.lesions.labels > 0, paths["anomaly"], found.measures)
     return path, found.measures, found.warnings
 

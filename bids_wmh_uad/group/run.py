@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from bids_wmh_uad.bids import derivatives, tables
+from bids_wmh_uad.bids.participants import read_participants
 from bids_wmh_uad.bids.results import finished, read_summaries, result_path
 from bids_wmh_uad.config import GroupConfig
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED
 from bids_wmh_uad.files import dump_json, write_atomically
-from bids_wmh_uad.group.cohort import WMH_COLUMNS, cohort_table, read_participants, site_columns
+from bids_wmh_uad.group.cohort import WMH_COLUMNS, cohort_table, site_columns
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 
@@ -38,7 +39,8 @@ def run_group(config: GroupConfig) -> int:
 
     out = config.output_dir
     summaries = read_summaries(out)
-    participants = read_participants([config.bids_dir, out])
+    known = {str(summary["participant_id"]) for summary in summaries.values()}
+    participants = read_participants([config.bids_dir, out], known)
     if not (out / "dataset_description.json").is_file():  # it links the raw data
         derivatives.write_dataset_files(out, None)
     masks = {path: result_path(path, "mask") for path in finished(summaries)}

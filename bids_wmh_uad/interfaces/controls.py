@@ -11,7 +11,8 @@ from bids_wmh_uad.imaging.controls import EXCLUDED, save_control
 from bids_wmh_uad.imaging.masks import read_lesions
 from bids_wmh_uad.interfaces.base import Stage, load, load_data
 
-CONTROL = "control"
+CONTROL, CONFIRMED = "control", "run.txt"
+"""The directory of a prepared control, and the file that says which run it was prepared for."""
 
 
 class _PrepareInput(BaseInterfaceInputSpec):
@@ -56,3 +57,29 @@ class PrepareControl(Stage):
         control = save_control(directory / CONTROL, image, mask, mni_to_voxel)
         (control / EXCLUDED).write_text(self.inputs.lesions_kind)
         self._results["out_dir"] = str(control)
+
+
+class _ConfirmInput(BaseInterfaceInputSpec):
+    control = traits.Str(mandatory=True, desc="a prepared control")
+    run = traits.Str(mandatory=True, desc="the run's own name")
+
+
+class _ConfirmOutput(TraitedSpec):
+    out_file = File(desc="holds the run's name")
+
+
+class ConfirmControl(Stage):
+    """Say that a control was prepared for this run.
+
+    Nipype runs it only if every step before it succeeded or was found to be of the same inputs: a directory
+    that an earlier run left says nothing of the kind.
+    """
+
+    input_spec = _ConfirmInput
+    output_spec = _ConfirmOutput
+    _always_run = True
+
+    def _compute(self, directory: Path) -> None:
+        path = directory / CONFIRMED
+        path.write_text(self.inputs.run)
+        self._results["out_file"] = str(path)

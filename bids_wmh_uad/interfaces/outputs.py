@@ -169,7 +169,7 @@ class Describe(Stage):
             "model": model if learnt else None,
             "registration_overlap": round(inputs.overlap, 4),
             "checks": inputs.checks,
-            "warnings": [asdict(warning) for warning in inputs.warnings],
+            "warnings": [asdict(warning) for warning in (*inputs.session.warnings, *inputs.warnings)],
             "Sources": [
                 derivatives.raw_uri(path, Path(inputs.bids_dir))
                 for path in (inputs.session.flair, inputs.session.t1w)

@@ -1,4 +1,4 @@
-"""The node that names an output and writes its sidecar, by niworkflows' rules.
+"""The node that puts an output in its place and writes its sidecar, by niworkflows' rules.
 
 Images go into the staging tree uncompressed: the sink would compress them again at the slowest
 level, in the process that schedules everything. Publishing compresses them.
@@ -6,19 +6,26 @@ level, in the process that schedules everything. Publishing compresses them.
 
 from __future__ import annotations
 
-import json
-from importlib.resources import files
+from pathlib import PurePath
+from typing import Any
 
 from niworkflows.interfaces.bids import DerivativesDataSink
 
 
 class WmhDataSink(DerivativesDataSink):
-    """niworkflows' data sink with this project's file patterns, writing into ``base_directory`` itself."""
+    """niworkflows' data sink, told the name: it makes none of its own.
+
+    Parameters
+    ----------
+    place : PurePath
+        Below ``base_directory``. The extension is the file's own; ``{desc}`` in it is the input ``desc``.
+    **inputs
+        Of niworkflows' sink.
+    """
 
     out_path_base = ""
-    _config_entities = DerivativesDataSink._config_entities | {"chunk"}
-    _file_patterns = tuple(
-        json.loads(files("bids_wmh_uad").joinpath("data/bids_patterns.json").read_text())[
-            "default_path_patterns"
-        ]
-    )
+
+    def __init__(self, place: PurePath, **inputs: Any) -> None:
+        super().__init__(**inputs)
+        stem = str(place.with_name(place.name.partition(".")[0]))
+        self._file_patterns = (f"{stem}{{extension}}",)

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any
 
 from bids_wmh_uad.core.lesion.regions import REGIONS
-from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError
+from bids_wmh_uad.errors import CANNOT_CREATE, OLDER_RESULT, CannotCreateError
 from bids_wmh_uad.files import write_text
 from bids_wmh_uad.reports.pages import MISSING, render, specs_directory
 from bids_wmh_uad.reports.readers import read_card, read_lesions, read_stages
@@ -112,14 +112,16 @@ def _read_session(path: Path, subject: str) -> SessionReport:
     if reason:
         return SessionReport(label, {}, (UNREADABLE_SUMMARY.format(name=path.name, reason=reason),), prefix)
     lesions, count = read_lesions(path, SUMMARY_SUFFIX)
-    return SessionReport(label, content, _warning_texts(content), prefix, tuple(lesions), count)
+    return SessionReport(label, content, _warning_texts(path, content), prefix, tuple(lesions), count)
 
 
-def _warning_texts(content: Mapping[str, Any]) -> tuple[str, ...]:
-    """The texts of a summary's warnings, each an object with ``code`` and ``text``."""
+def _warning_texts(path: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
+    """The texts of a summary's warnings, each an object with ``code`` and ``text``; and whether it counts no more."""
     listed = content.get("warnings")
     entries = listed if isinstance(listed, list) else []
-    return tuple(str(entry.get("text") if isinstance(entry, dict) else entry) for entry in entries)
+    kept = content.get("superseded_by")
+    older = (OLDER_RESULT.format(path=path.name, kept=kept),) if kept else ()
+    return older + tuple(str(entry.get("text") if isinstance(entry, dict) else entry) for entry in entries)
 
 
 def read_sessions(output_dir: str | PathLike[str], subject: str) -> list[SessionReport]:

@@ -9,13 +9,22 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from bids_wmh_uad.bids.dataset import Session, find_sessions
 from bids_wmh_uad.config import TrainConfig
-from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, NOT_ENOUGH_CONTROLS, MissingInputError
-from bids_wmh_uad.interfaces.controls import CONTROL
+from bids_wmh_uad.errors import (
+    EXIT_OK,
+    EXIT_SESSION_FAILED,
+    NOT_ENOUGH_CONTROLS,
+    NOT_PREPARED,
+    BadDataError,
+    MissingInputError,
+)
+from bids_wmh_uad.imaging.controls import open_control
+from bids_wmh_uad.interfaces.controls import CONFIRMED, CONTROL
 from bids_wmh_uad.train.launch import Meeting, own_device, read_launch
 from bids_wmh_uad.train.learning import learn
 from bids_wmh_uad.train.normality import fit_normality
@@ -75,25 +84,52 @@ def _controls(config: TrainConfig) -> tuple[dict[Session, Path], bool]:
 
 
 def prepare_controls(sessions: Sequence[Session], config: TrainConfig) -> dict[Session, Path]:
-    """Preprocess the controls, to directories for `controls.open_control`; those that fail are said and left out."""
+    """Preprocess the controls, to directories for `controls.open_control`; those that fail are said and left out.
+
+    What an earlier run prepared counts only if nothing that it was made of has changed.
+    """
     engine.configure_nipype(config)
     from bids_wmh_uad.workflows.control import init_control_wf, init_train_wf
 
     given = datasets(config)
     graphs = []
     for session in sessions:
+        _remove_broken(engine.session_directory(session, config) / engine.PREPARE)
         earlier = find_preprocessed(session, [*given, config.output_dir], config.method.random_seed)
         lesions = find_lesions(session, given, earlier)
         LOGGER.info(PREPARING, session.label, "made anew" if earlier is None else "reused", lesions[0])
+        for warning in session.warnings:
+            LOGGER.warning("%s: %s", session.label, warning.text)
         graphs.append(init_control_wf(session, config, lesions, earlier))
-    progress = engine.Progress({session.workflow_name: session.label for session in sessions}, engine.PREPARE)
+    progress = engine.Progress({session.workflow_name: session.label for session in sessions}, engine.CONFIRM)
     try:
         init_train_wf(graphs, config).run(**engine.plugin_settings(config, progress))
     except (RuntimeError, OSError):  # some nodes failed: said below
         LOGGER.debug("", exc_info=True)
     for crash in engine.read_crashes(config.log_dir):
         LOGGER.error("%s", crash.error)
-    controls = {
-        session: engine.session_directory(session, config) / engine.PREPARE / CONTROL for session in sessions
-    }
-    return {session: path for session, path in controls.items() if path.is_dir()}
+    controls = {}
+    for session in sessions:
+        directory = engine.session_directory(session, config)
+        if _is_confirmed(directory, config.run_uuid):
+            controls[session] = directory / engine.PREPARE / CONTROL
+        else:
+            LOGGER.error("%s", NOT_PREPARED.format(where=session.label))
+    return controls
+
+
+def _remove_broken(step: Path) -> None:
+    """Remove what an earlier run prepared if it is not whole: nipype sees that its directory is there, not what is in it."""
+    if step.is_dir():
+        try:
+            open_control(step / CONTROL)
+        except BadDataError:
+            shutil.rmtree(step)
+
+
+def _is_confirmed(directory: Path, run_uuid: str) -> bool:
+    """Whether this very run prepared a session's control, or found it to be of the same inputs."""
+    try:
+        return (directory / engine.CONFIRM / CONFIRMED).read_text() == run_uuid
+    except OSError:
+        return False

@@ -11,7 +11,7 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import RunConfig
-from bids_wmh_uad.interfaces.controls import PrepareControl
+from bids_wmh_uad.interfaces.controls import ConfirmControl, PrepareControl
 from bids_wmh_uad.workflows import engine
 from bids_wmh_uad.workflows.preprocess import init_preprocess_wf, init_reuse_wf
 from bids_wmh_uad.workflows.reuse import Preprocessed
@@ -38,6 +38,7 @@ def init_control_wf(
 
     1. *preprocess_wf*: everything on the FLAIR's grid, made or read from an earlier run
     2. *prepare*: the network's input, and where its patches may lie
+    3. *confirm*: that this run, and no earlier one, vouches for it
 
     Parameters
     ----------
@@ -64,6 +65,7 @@ def init_control_wf(
         name=engine.PREPARE,
         mem_gb=1.0,
     )
+    confirm = pe.Node(ConfirmControl(run=config.run_uuid), name=engine.CONFIRM, mem_gb=0.1)
     if mask is not None:
         prepare.inputs.lesions = str(mask)
     workflow.connect([
@@ -74,6 +76,7 @@ def init_control_wf(
             ("outputnode.brain_mask", "brain_mask"), ("outputnode.flair_to_t1w", "flair_to_t1w"),
             ("outputnode.t1w_to_template", "t1w_to_template"),
         ]),
+        (prepare, confirm, [("out_dir", "control")]),
         (prepare, outputnode, [("out_dir", "control")]),
     ])  # fmt: skip
     return workflow

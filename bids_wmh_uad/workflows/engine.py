@@ -67,8 +67,8 @@ def workflow_name(level: str) -> str:
     return f"bids_wmh_uad_{level}_{re.sub(r'[^0-9A-Za-z]', '_', __version__)}_wf"
 
 
-PUBLISH, PREPARE = "publish", "prepare"
-"""The nodes that end a session of the participant and of the train level."""
+PUBLISH, PREPARE, CONFIRM = "publish", "prepare", "confirm"
+"""The node that ends a session of the participant level, and the last two of the train level."""
 STAGING = "staging"
 """The directory in a session's working directory where its outputs wait for their publication."""
 

@@ -10,7 +10,7 @@ import nipype.pipeline.engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_wmh_uad.bids.dataset import Session
-from bids_wmh_uad.bids.derivatives import ENTITIES, IMAGE_TYPES, OUTPUTS, TRANSFORMS
+from bids_wmh_uad.bids.derivatives import IMAGE_TYPES, OUTPUTS, TRANSFORMS, figure_path, output_path
 from bids_wmh_uad.interfaces.outputs import Publish
 from bids_wmh_uad.interfaces.sinks import WmhDataSink
 from bids_wmh_uad.workflows import engine
@@ -22,7 +22,7 @@ DESCRIBED = (*IMAGE_TYPES, *TRANSFORMS)
 def init_sinks_wf(session: Session, staging: Path, output_dir: Path) -> Workflow:
     """Build the graph that writes one session's outputs.
 
-    1. *ds_...*: each file gets its name, and its sidecar beside it, in a staging tree
+    1. *ds_...*: each file gets its name, from `derivatives.output_path`, and its sidecar beside it, in a staging tree
     2. *publish*: the staged files move to the output dataset, the summary last
 
     Parameters
@@ -50,7 +50,9 @@ def init_sinks_wf(session: Session, staging: Path, output_dir: Path) -> Workflow
     sinks = {name: _sink_node(name, session, staging) for name in OUTPUTS}
     figures = pe.MapNode(
         WmhDataSink(
-            base_directory=str(staging), source_file=str(session.flair), datatype="figures", suffix="FLAIR"
+            figure_path(Path(), session, "{desc}"),
+            base_directory=str(staging),
+            source_file=str(session.flair),
         ),
         iterfield=["in_file", "desc"],
         name="ds_figures",
@@ -82,10 +84,10 @@ def _sink_node(name: str, session: Session, staging: Path) -> pe.Node:
         {"compress": False, "data_dtype": IMAGE_TYPES[name]} if name in IMAGE_TYPES else {}
     )
     interface = WmhDataSink(
+        output_path(Path(), session, name),
         base_directory=str(staging),
         source_file=str(session.flair),
         check_hdr=False,
         **stored,
-        **ENTITIES[name],
     )
     return pe.Node(interface, name=f"ds_{name}", run_without_submitting=True)

@@ -26,7 +26,7 @@ from bids_wmh_uad.errors import (
     MissingInputError,
 )
 from bids_wmh_uad.group import run as group
-from bids_wmh_uad.group.cohort import WMH_COLUMNS, cohort_table, read_participants
+from bids_wmh_uad.group.cohort import WMH_COLUMNS, cohort_table
 from bids_wmh_uad.group.prevalence import PREVALENCE
 
 # ---------------------------------------------------------------- the table
@@ -79,18 +79,6 @@ def test_no_results_are_said(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError) as raised:
         cohort_table(read_summaries(tmp_path), {})
     assert str(raised.value) == NO_RESULTS.format(path=tmp_path)
-
-
-def test_sites_come_from_the_first_participants_table(tmp_path: Path) -> None:
-    raw, out = tmp_path / "raw", tmp_path / "out"
-    assert read_participants([raw, out]) == {}
-    for directory, site in ((raw, "A"), (out, "B")):
-        directory.mkdir()
-        text = f"participant_id\tage\tSite\tmanufacturer\nsub-1\t70\t{site}\tn/a\nsub-2\n"
-        (directory / "participants.tsv").write_text(text, encoding="utf-8-sig")
-    assert read_participants([raw, out]) == {"sub-1": {"Site": "A", "manufacturer": "n/a"}, "sub-2": {}}
-    (raw / "participants.tsv").write_bytes(b"\xff\xfe\x00")
-    assert read_participants([raw, out])["sub-1"]["Site"] == "B"
 
 
 def test_the_group_level_keeps_the_link_to_the_raw_data(tmp_path: Path) -> None:

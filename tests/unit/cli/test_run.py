@@ -42,10 +42,11 @@ def test_a_dry_run_of_the_group_level_writes_nothing(
 ) -> None:
     summary = tmp_path / "out" / "sub-01" / "anat" / "sub-01_desc-wmh_summary.json"
     summary.parent.mkdir(parents=True)
-    summary.write_text("{}")
+    summary.write_text('{"participant_id": "sub-01", "session_id": "n/a", "status": "done"}')
+    summary.with_name("sub-01_desc-failed_summary.json").write_text("{}")  # no row
     assert main([str(tmp_path / "absent"), str(tmp_path / "out"), "group", "--dry-run"]) == EXIT_OK
-    assert str(summary) in capsys.readouterr().out
-    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [summary]
+    assert capsys.readouterr().out == f"{summary}\n1 sessions would be collected.\n"
+    assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 2
 
 
 def test_the_methods_text_alone_needs_a_usable_session(

@@ -188,7 +188,8 @@ def test_half_a_prepared_copy_is_prepared_again(cohort: TrainConfig) -> None:
 
 def test_an_earlier_runs_word_is_not_this_runs(cohort: TrainConfig) -> None:
     prepare(cohort, "first")
-    truncate(scan(cohort, "T1w"))
+    for suffix in ("T1w", "FLAIR"):
+        truncate(scan(cohort, suffix))
     prepared, complete = prepare(cohort, "second")
     assert (set(prepared), complete) == (set(SUBJECTS) - {"2"}, False)
     session = find_sessions(cohort.bids_dir, cohort.selection)[0][1]

@@ -20,6 +20,8 @@ NOT_3D_IMAGE = "{path}: expected one 3D volume, found shape {shape}. Keep one vo
 TINY_IMAGE = (
     "{path}: a grid of {shape} voxels is too small for a brain scan. Exclude it with --bids-filter-file."
 )
+HUGE_IMAGE = "{path}: a grid of {shape} voxels is too large for a brain scan (limit: {limit} million). Exclude it with --bids-filter-file, or correct its header."
+ODD_VOXEL_SIZES = "{path}: voxels of {sizes} mm, read in the header's unit ({unit}), are none of a brain scan. Correct pixdim, sform or xyzt_units in the header, or convert the scan again."
 BAD_AFFINE = "{path}: the affine is not invertible or shears the axes by more than {limit}. Correct the header or convert the scan again."
 NO_BRAIN = "{path}: no brain was found ({volume:.0f} mL). Check that this is a head or brain scan in the right orientation."
 NO_OVERLAP = "{path}: T1w and FLAIR do not overlap after registration (Dice {dice:.2f}). Check that both are of the same subject and that their headers are right."
@@ -102,6 +104,22 @@ class WarningText:
 
 
 # Warnings about a session that is done
+GUESSED_SIDES = WarningText(
+    "GUESSED_SIDES",
+    "The {contrast}'s header does not say which side is left (qform_code and sform_code are 0): voxel sizes were used, and left and right are a guess. Check them before you use anything that depends on the side.",
+)
+FORMS_DISAGREE = WarningText(
+    "FORMS_DISAGREE",
+    "The {contrast}'s header places its voxels in two ways, up to {value:.1f} mm apart: the {used} was used in every step, not the {other}. Check that it is the right one.",
+)
+OTHER_UNIT = WarningText(
+    "OTHER_UNIT",
+    "The {contrast}'s header gives lengths in {unit}: they were converted, and all outputs are in millimetres.",
+)
+SHIFTED = WarningText(
+    "SHIFTED",
+    "The {contrast}'s background is not its lowest value: it was set to 0 and {value:.6g} added to everything else. The preprocessed image has these values.",
+)
 LOW_OVERLAP = WarningText(
     "LOW_OVERLAP",
     "T1w and FLAIR brain masks agree poorly after registration (Dice {value:.2f}, expected {limit:.2f} or more): check the brain mask and the registration.",

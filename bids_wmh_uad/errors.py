@@ -31,6 +31,11 @@ GRID_MISMATCH = "{first} and {second} are not on the same grid ({detail}). Resam
 MISSING_FLAIR = "{where}: no FLAIR found, only {t1w}. Add sub-*_FLAIR.nii.gz or exclude the session with --session-label or --bids-filter-file."
 MISSING_T1W = "{where}: no T1w found for {flair}. Add sub-*_T1w.nii.gz to the session, or keep exactly one T1w per subject."
 BROKEN_LINK = "{path}: the file's content is not here (broken link). Run 'datalad get {name}' in the dataset first; in a container, mount the dataset's root."
+NOT_A_FILE = "{path}: a directory, FIFO, socket or device where a file should be. Put the file there, or exclude it with --bids-filter-file."
+BAD_DESCRIPTION = (
+    "{path}: cannot be read ({reason}). Correct or remove it: --skip-bids-validation does without it."
+)
+BAD_NAME = "{path}: the name is not UTF-8. Rename it."
 NOT_BIDS = (
     "{path}: not a BIDS dataset ({reason}). Add dataset_description.json or pass --skip-bids-validation."
 )

@@ -122,6 +122,20 @@ def _number(text: str) -> float:
     return number
 
 
+def require_small_header(path: Path) -> None:
+    """Refuse a safetensors file whose header is larger than a text file may be: it is parsed whole.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `open_file`; if the header is too large.
+    """
+    with open_file(path) as stream:
+        size = int.from_bytes(stream.read(8), "little")
+    if size > MAX_TEXT_BYTES:
+        raise ValueError(f"a header of {size} bytes")
+
+
 def sha256(path: Path) -> hashlib._Hash:
     """SHA-256 of a file, read in pieces.
 

@@ -248,6 +248,8 @@ def load_one_class(name_or_dir: str | Path, paradigm: str) -> KernelSum | Voxelw
             model = VoxelwiseOneClassSVM(**tensors)
             model.check()
             return model
+        if not all(tensor.is_floating_point() for tensor in tensors.values()):
+            raise ValueError("its arrays are no floating-point numbers")  # noqa: TRY301
         arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
         arrays |= {name: float(arrays[name]) for name in ("gamma", "offset")}
         pooled = KernelSum(**arrays)

@@ -51,6 +51,8 @@ class EncoderPlan:
         return edge
 
 
+LARGEST_WEIGHT = 1e9
+"""Largest weight: those of a trained network are below 100."""
 MAX_CHANNELS = 8
 """Largest number of contrasts that a description may ask for."""
 ENCODERS = {
@@ -229,8 +231,8 @@ def give_weights(model: SiamesePatchAutoEncoder, weights: dict[str, Tensor]) -> 
     RuntimeError
         For missing and unknown names.
     ValueError
-        For other types and shapes, which torch would cast, for numbers that are not finite, and for weights that
-        make such numbers of a grey patch: a variance below 0, or an overflow.
+        For other types and shapes, which torch would cast, for numbers that are not finite or beyond
+        `LARGEST_WEIGHT`, and for weights that make such numbers of a grey patch, as a variance below 0 does.
     """
     expected = model.state_dict()
     for name, weight in weights.items():
@@ -239,8 +241,8 @@ def give_weights(model: SiamesePatchAutoEncoder, weights: dict[str, Tensor]) -> 
             raise ValueError(
                 f"{name} is {weight.dtype} {tuple(weight.shape)}, not {like.dtype} {tuple(like.shape)}"
             )
-        if not torch.isfinite(weight).all():
-            raise ValueError(f"{name} holds NaN or infinite numbers")
+        if not weight.abs().max() <= LARGEST_WEIGHT:  # NaN too
+            raise ValueError(f"{name} holds NaN, infinite or absurdly large numbers")
     model.load_state_dict(weights)
     model.eval()
     with torch.inference_mode():

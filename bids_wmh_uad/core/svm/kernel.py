@@ -79,8 +79,6 @@ class KernelSum:
         common = np.shape(self.centre) == np.shape(self.scale) == (width,)
         if not count or np.shape(self.dual_coef) != (count,) or not common:
             raise ValueError("the shapes of its arrays do not fit")
-        if not all(np.asarray(value).dtype.kind == "f" for value in vars(self).values()):
-            raise ValueError("its arrays are no floating-point numbers")
         finite = all(np.isfinite(value).all() for value in vars(self).values())
         if not (finite and self.gamma > 0 and np.min(self.dual_coef) > 0 and np.min(self.scale) > 0):
             raise ValueError("numbers are out of range")

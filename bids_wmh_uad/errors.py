@@ -20,6 +20,8 @@ NOT_3D_IMAGE = "{path}: expected one 3D volume, found shape {shape}. Keep one vo
 TINY_IMAGE = (
     "{path}: a grid of {shape} voxels is too small for a brain scan. Exclude it with --bids-filter-file."
 )
+HUGE_IMAGE = "{path}: a grid of {shape} voxels is too large for a brain scan (limit: {limit} million). Exclude it with --bids-filter-file, or correct its header."
+ODD_VOXEL_SIZES = "{path}: voxels of {sizes} mm, read in the header's unit ({unit}), are none of a brain scan. Correct pixdim, sform or xyzt_units in the header, or convert the scan again."
 BAD_AFFINE = "{path}: the affine is not invertible or shears the axes by more than {limit}. Correct the header or convert the scan again."
 NO_BRAIN = "{path}: no brain was found ({volume:.0f} mL). Check that this is a head or brain scan in the right orientation."
 NO_OVERLAP = "{path}: T1w and FLAIR do not overlap after registration (Dice {dice:.2f}). Check that both are of the same subject and that their headers are right."
@@ -29,6 +31,11 @@ GRID_MISMATCH = "{first} and {second} are not on the same grid ({detail}). Resam
 MISSING_FLAIR = "{where}: no FLAIR found, only {t1w}. Add sub-*_FLAIR.nii.gz or exclude the session with --session-label or --bids-filter-file."
 MISSING_T1W = "{where}: no T1w found for {flair}. Add sub-*_T1w.nii.gz to the session, or keep exactly one T1w per subject."
 BROKEN_LINK = "{path}: the file's content is not here (broken link). Run 'datalad get {name}' in the dataset first; in a container, mount the dataset's root."
+NOT_A_FILE = "{path}: a directory, FIFO, socket or device where a file should be. Put the file there, or exclude it with --bids-filter-file."
+BAD_DESCRIPTION = (
+    "{path}: cannot be read ({reason}). Correct or remove it: --skip-bids-validation does without it."
+)
+BAD_NAME = "{path}: the name is not UTF-8. Rename it."
 NOT_BIDS = (
     "{path}: not a BIDS dataset ({reason}). Add dataset_description.json or pass --skip-bids-validation."
 )
@@ -117,6 +124,22 @@ class WarningText:
 SPECIAL_SCAN = WarningText(
     "SPECIAL_SCAN",
     "The {contrast} is no ordinary one, as {parts} in {name} says: a contrast agent, an inversion, an echo or a processing step can hide lesions or imitate them. Choose another with --bids-filter-file if the session has one.",
+)
+GUESSED_SIDES = WarningText(
+    "GUESSED_SIDES",
+    "The {contrast}'s header does not say which side is left (qform_code and sform_code are 0): voxel sizes were used, and left and right are a guess. Check them before you use anything that depends on the side.",
+)
+FORMS_DISAGREE = WarningText(
+    "FORMS_DISAGREE",
+    "The {contrast}'s header places its voxels in two ways, up to {value:.1f} mm apart: the {used} was used in every step, not the {other}. Check that it is the right one.",
+)
+OTHER_UNIT = WarningText(
+    "OTHER_UNIT",
+    "The {contrast}'s header gives lengths in {unit}: they were converted, and all outputs are in millimetres.",
+)
+SHIFTED = WarningText(
+    "SHIFTED",
+    "The {contrast}'s background is not its lowest value: it was set to 0 and {value:.6g} added to everything else. The preprocessed image has these values.",
 )
 LOW_OVERLAP = WarningText(
     "LOW_OVERLAP",

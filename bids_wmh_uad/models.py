@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bids_wmh_uad.core.lesion.decision import LesionDecision
 from bids_wmh_uad.errors import BAD_MODEL, ModelError
 from bids_wmh_uad.files import dump_json, whole_file, write_atomically
+from bids_wmh_uad.reading import read_bytes, read_object, require_small_header, sha256
 
 if TYPE_CHECKING:
     from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
@@ -27,6 +27,8 @@ ONE_CLASS_FILES = {"pooled": "pooled.safetensors", "voxel": "voxelwise.safetenso
 """Names of the files with the controls' One-Class SVMs, by paradigm."""
 DECISION_FILE = "decision.json"
 """Name of the file with the weights of the lesion decision, where a model has its own."""
+MAX_WEIGHTS_BYTES = 2**28
+"""Largest file of an encoder's weights, bytes: the wide one takes a few million."""
 FORMAT_VERSION = 1
 """Number of the format of a model directory: raised when older programs can no longer read it."""
 
@@ -125,18 +127,21 @@ def load_model(name_or_dir: str | Path = "default") -> tuple[SiamesePatchAutoEnc
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    from bids_wmh_uad.core.network.autoencoder import autoencoder_for
+    from bids_wmh_uad.core.network.autoencoder import autoencoder_for, give_weights
 
     directory = model_directory(name_or_dir)
-    metadata, weights = _read(directory)
+    metadata, content = _read(directory)
     if metadata.get("input") != _input_constants():
         raise _bad(directory, "made for other input constants")
     try:
         model = autoencoder_for(metadata["architecture"])
-        model.load_state_dict(load(weights))
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise _bad(directory, error) from error
-    model.eval()
+    try:
+        require_small_header(directory / WEIGHTS_FILE)
+        give_weights(model, load(content))
+    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise _bad(directory / WEIGHTS_FILE, " ".join(str(error).split())) from error
     return model, metadata
 
 
@@ -175,7 +180,7 @@ def save_one_class(model: KernelSum | VoxelwiseOneClassSVM, directory: str | Pat
             save_file(tensors, temporary, metadata={"format_version": str(FORMAT_VERSION)})
         except SafetensorError as error:
             raise OSError(str(error)) from error
-    return _sha256(path)
+    return sha256(path).hexdigest()
 
 
 def describe_one_class(directory: str | Path, paradigms: dict[str, Any], training: dict[str, Any]) -> None:
@@ -208,7 +213,8 @@ def about_one_class(name_or_dir: str | Path, paradigm: str) -> dict[str, Any]:
         return {}
     directory = model_directory(name_or_dir)
     metadata, _ = _read(directory)
-    entry = metadata.get("one_class", {}).get(paradigm, {})
+    known = metadata.get("one_class")
+    entry = known.get(paradigm) if isinstance(known, dict) else None
     if not isinstance(entry, dict) or "sha256" not in entry:
         reason = entry.get("skipped") if isinstance(entry, dict) else None
         raise _bad(directory, f"it has no {paradigm} One-Class SVM" + (f": {reason}" if reason else ""))
@@ -236,16 +242,19 @@ def load_one_class(name_or_dir: str | Path, paradigm: str) -> KernelSum | Voxelw
 
     path = _one_class_file(name_or_dir, paradigm)
     try:
+        require_small_header(path)
         tensors = load_file(path)
         if paradigm == "voxel":
             model = VoxelwiseOneClassSVM(**tensors)
             model.check()
             return model
+        if not all(tensor.is_floating_point() for tensor in tensors.values()):
+            raise ValueError("its arrays are no floating-point numbers")  # noqa: TRY301
         arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
         arrays |= {name: float(arrays[name]) for name in ("gamma", "offset")}
         pooled = KernelSum(**arrays)
         pooled.check()
-    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, IndexError, ValueError) as error:
         raise _bad(path, error) from error
     return pooled
 
@@ -255,17 +264,12 @@ def _one_class_file(name_or_dir: str | Path, paradigm: str) -> Path:
     entry = about_one_class(name_or_dir, paradigm)
     path = model_directory(name_or_dir) / ONE_CLASS_FILES[paradigm]
     try:
-        same = _sha256(path) == entry["sha256"]
+        same = sha256(path).hexdigest() == entry["sha256"]
     except OSError as error:
         raise _bad(path, error) from error
     if not same:
         raise _bad(path, f"it is not the file that {DESCRIPTION_FILE} describes")
     return path
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def model_digest(name_or_dir: str | Path, paradigm: str = "patient") -> str:
@@ -279,10 +283,13 @@ def model_digest(name_or_dir: str | Path, paradigm: str = "patient") -> str:
     _, weights = _read(model_directory(name_or_dir))
     digest = hashlib.sha256(weights)
     if paradigm != "patient":
-        digest.update(_sha256(_one_class_file(name_or_dir, paradigm)).encode())
+        digest.update(sha256(_one_class_file(name_or_dir, paradigm)).hexdigest().encode())
     decision = model_directory(name_or_dir) / DECISION_FILE
-    if decision.is_file():
-        digest.update(decision.read_bytes())
+    if decision.exists():
+        try:
+            digest.update(read_bytes(decision))
+        except OSError as error:
+            raise _bad(decision, error) from error
     return digest.hexdigest()
 
 
@@ -318,11 +325,11 @@ def load_decision(name_or_dir: str | Path, latent_size: int | None = None) -> Le
     """
     directory = model_directory(name_or_dir)
     path = directory / DECISION_FILE
-    if not path.is_file():
+    if not path.exists() and not path.is_symlink():
         return LesionDecision()
     metadata, _ = _read(directory)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_object(path)
         decision = LesionDecision.of(content["decision"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _bad(directory, f"{DECISION_FILE}: {error}") from error
@@ -336,11 +343,11 @@ def load_decision(name_or_dir: str | Path, latent_size: int | None = None) -> Le
 def _read(directory: Path) -> tuple[dict[str, Any], bytes]:
     """Read both files and check that they belong together."""
     try:
-        metadata = json.loads((directory / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-        weights = (directory / WEIGHTS_FILE).read_bytes()
+        metadata = read_object(path := directory / DESCRIPTION_FILE)
+        weights = read_bytes(path := directory / WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
     except (OSError, ValueError) as error:
-        raise _bad(directory, error) from error
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("architecture"), dict):
+        raise _bad(directory, f"{path.name}: {error}") from error
+    if not isinstance(metadata.get("architecture"), dict):
         raise _bad(directory, f"{DESCRIPTION_FILE} describes no architecture")
     if metadata.get("format_version") != FORMAT_VERSION:
         raise _bad(directory, f"format version {metadata.get('format_version')} instead of {FORMAT_VERSION}")

@@ -29,6 +29,7 @@ from bids_wmh_uad.bids import names
 from bids_wmh_uad.bids.layout import find_files, open_layout
 from bids_wmh_uad.config import Selection
 from bids_wmh_uad.errors import (
+    BAD_DESCRIPTION,
     BAD_FILTER_FILE,
     BROKEN_LINK,
     EMPTY_SELECTION,
@@ -36,6 +37,7 @@ from bids_wmh_uad.errors import (
     MISSING_FLAIR,
     MISSING_T1W,
     NO_SUCH_DIRECTORY,
+    NOT_A_FILE,
     NOT_BIDS,
     SPECIAL_SCAN,
     UNKNOWN_LABELS,
@@ -46,6 +48,7 @@ from bids_wmh_uad.errors import (
     UsageError,
     WmhUadError,
 )
+from bids_wmh_uad.reading import open_file, read_json, read_object
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 _SUFFIXES = {"t1w": "T1w", "flair": "FLAIR"}
@@ -145,12 +148,13 @@ def check_dataset(bids_dir: Path, *, skip_validation: bool = False) -> None:
     """
     if not bids_dir.is_dir():
         raise MissingInputError(NO_SUCH_DIRECTORY.format(path=bids_dir))
-    if skip_validation:
-        return
     path = bids_dir / "dataset_description.json"
+    if skip_validation:
+        _require_harmless(path)
+        return
     _require_content([path], bids_dir)
     try:
-        description = json.loads(path.read_text())
+        description = read_json(path)
     except FileNotFoundError:
         raise InvalidBIDSError(NOT_BIDS.format(path=bids_dir, reason="no dataset_description.json")) from None
     except (OSError, ValueError) as error:
@@ -161,6 +165,16 @@ def check_dataset(bids_dir: Path, *, skip_validation: bool = False) -> None:
     if missing:
         reason = f"dataset_description.json lacks {' and '.join(missing)}"
         raise InvalidBIDSError(NOT_BIDS.format(path=bids_dir, reason=reason))
+
+
+def _require_harmless(path: Path) -> None:
+    """Refuse a description that pybids, which reads it unasked, would wait for or fall over."""
+    try:
+        read_object(path)
+    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
+        pass  # pybids does without
+    except (OSError, ValueError) as error:
+        raise InvalidBIDSError(BAD_DESCRIPTION.format(path=path, reason=error)) from error
 
 
 def find_sessions(bids_dir: Path, selection: Selection) -> tuple[list[Session], list[FailedSession]]:
@@ -228,7 +242,7 @@ def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:
 
     special = {None: Query.NONE, "*": Query.ANY}
     try:
-        content = json.loads(path.read_text())
+        content = read_object(path)
         unknown = set(content) - set(_SUFFIXES)
         if unknown:
             raise UsageError(BAD_FILTER_FILE.format(path=path, reason=f"unknown keys {sorted(unknown)}"))
@@ -289,7 +303,7 @@ def _preference(path: Path) -> tuple[int, int, str]:
 def _require_content(paths: Iterable[Path], bids_dir: Path) -> None:
     """Raise if DataLad or git-annex has not fetched a file: a link that leads nowhere, or the text of one.
 
-    A file that is not there at all is not this function's business.
+    What is no file at all is refused too; one that is not there is not this function's business.
 
     Raises
     ------
@@ -298,12 +312,14 @@ def _require_content(paths: Iterable[Path], bids_dir: Path) -> None:
     for path in paths:
         if (path.is_symlink() and not path.exists()) or _is_annex_pointer(path):
             raise MissingInputError(BROKEN_LINK.format(path=path, name=path.relative_to(bids_dir)))
+        if path.exists() and not path.is_file():
+            raise MissingInputError(NOT_A_FILE.format(path=path))
 
 
 def _is_annex_pointer(path: Path) -> bool:
     """Whether a file is the placeholder of an unlocked git-annex file."""
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             return stream.read(len(_ANNEX_POINTER)) == _ANNEX_POINTER
     except OSError:  # reading the scan says so
         return False

@@ -21,6 +21,7 @@ from bids_wmh_uad import __version__
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import TEMPLATE, Method
 from bids_wmh_uad.files import dump_json, write_atomically
+from bids_wmh_uad.reading import read_object, sha256
 
 CODE_URL = "https://github.com/bids-apps/bids-wmh-uad"
 """Address of the program's source."""
@@ -145,7 +146,7 @@ def preprocessing_signature(session: Session, seed: int) -> str:
 def _signature(session: Session, settings: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
     for path in (session.flair, session.t1w):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(sha256(path).digest())
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()
 
@@ -169,12 +170,11 @@ def sidecar_path(path: Path) -> Path:
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """Read a session's summary; empty if it is absent or not JSON (half a file is no result)."""
+    """Read a session's summary; empty if it is absent or no JSON object (half a file is no result)."""
     try:
-        content = json.loads(path.read_text())
+        return read_object(path)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def publish(staging: Path, output_dir: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from bids_wmh_uad.models import about_one_class, load_decision
 REGION_LABELS = ("ventricles", "infratentorial", "cortex")
 """The region image's labels, from 1."""
 UNITS = "as scanned, after N4 bias-field correction"
+SHIFTED_UNITS = "as scanned plus IntensityShift, background 0, after N4 bias-field correction"
 
 
 def sidecars(

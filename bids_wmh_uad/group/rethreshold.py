@@ -23,6 +23,7 @@ from bids_wmh_uad.errors import BadDataError, SessionWarning
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.group.cohort import for_each
 from bids_wmh_uad.group.scans import read_decision, read_parameters, read_tissue
+from bids_wmh_uad.images import read_grid
 from bids_wmh_uad.imaging.scans import read_volume
 
 LOGGER = logging.getLogger("bids_wmh_uad")
@@ -119,7 +120,7 @@ def _write_mask(path: Path, mask: NDArray[np.bool_], anomaly: Path, measures: Ma
     """The mask with the header of the anomaly map, and its sidecar, from that of the session's own mask."""
     import nibabel as nib
 
-    like = nib.load(anomaly)
+    like = read_grid(anomaly)
     image = nib.Nifti1Image(mask.astype(np.uint8), like.affine, like.header, dtype=np.uint8)
     write_atomically(path, gzip.compress(image.to_bytes(), mtime=0))
     own = anomaly.with_name(anomaly.name.replace(derivatives.OUTPUTS["anomaly"], derivatives.OUTPUTS["mask"]))

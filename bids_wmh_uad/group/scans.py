@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from bids_wmh_uad.errors import UNREADABLE_SIDECAR, BadDataError, UsageError
 from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.imaging.scans import read_volume
 from bids_wmh_uad.imaging.templates import grey_matter_prior
+from bids_wmh_uad.reading import read_object
 
 
 def read_tissue(summary: Path) -> tuple[Tissue, NDArray[np.float64]]:
@@ -87,7 +87,7 @@ def read_scaling(path: Path) -> Scaling:
     """
     sidecar = derivatives.sidecar_path(path)
     try:
-        white_matter = json.loads(sidecar.read_text())["WhiteMatter"]
+        white_matter = read_object(sidecar)["WhiteMatter"]
         return Scaling(float(white_matter["mode"]), float(white_matter["scale"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadDataError(UNREADABLE_SIDECAR.format(path=sidecar, reason=error)) from error

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from bids_wmh_uad.core.network.patches import BACKGROUND, PATCH_SIZE
 from bids_wmh_uad.core.network.sampling import TrainingSubject
 from bids_wmh_uad.errors import BAD_CONTROL, BadDataError
+from bids_wmh_uad.reading import open_file
 
 IMAGE_FILE, MASK_FILE, MATRIX_FILE = "image.npy", "mask.npy", "mni_to_voxel.npy"
 """Names of a control's files."""
@@ -89,14 +90,25 @@ def open_control(directory: Path) -> TrainingSubject:
         `errors.BAD_CONTROL`, when a file is missing, cut off or of another kind.
     """
     try:
-        image = np.load(directory / IMAGE_FILE, mmap_mode="r")
-        mask = np.load(directory / MASK_FILE, mmap_mode="r")
-        matrix = np.load(directory / MATRIX_FILE)
+        image = _map(directory / IMAGE_FILE, np.float16)
+        mask = _map(directory / MASK_FILE, np.bool_)
+        matrix = np.array(_map(directory / MATRIX_FILE, np.float64))
         if image.ndim != 4 or mask.shape != (image.shape[0], *image.shape[2:]) or matrix.shape != (4, 4):
             raise ValueError(f"shapes {image.shape}, {mask.shape}, {matrix.shape}")  # noqa: TRY301
-    except (OSError, ValueError, EOFError) as error:
+        if not np.isfinite(matrix).all():
+            raise ValueError(f"{MATRIX_FILE} holds NaN or infinite numbers")  # noqa: TRY301
+    except (OSError, ValueError, EOFError, OverflowError, TypeError) as error:
         raise BadDataError(BAD_CONTROL.format(path=directory, reason=error)) from error
     return TrainingSubject(image.transpose(1, 2, 3, 0), mask.transpose(1, 2, 0), matrix)
+
+
+def _map(path: Path, dtype: Any) -> NDArray[Any]:
+    """Memory-map one array: whatever size its header claims, nothing is allocated for it."""
+    open_file(path).close()  # a FIFO would have numpy wait
+    array: NDArray[Any] = np.load(path, mmap_mode="r")
+    if array.dtype != dtype:
+        raise ValueError(f"{path.name} holds {array.dtype}")
+    return array
 
 
 EXCLUDED = "excluded.txt"

@@ -10,17 +10,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_wmh_uad.core.image.volume import Volume, voxel_sizes
+from bids_wmh_uad.images import read_grid
 from bids_wmh_uad.imaging.resampling import on_grid_of
 from bids_wmh_uad.imaging.scans import read_volume
 
 MARGIN_MM = 2.0
 """Margin around a lesion mask, mm: raters differ by about a voxel at a lesion's border."""
-
-
-def _grid(path: Path) -> Volume:
-    """The grid of an image, without its voxels."""
-    image = nib.load(path)
-    return Volume(np.broadcast_to(np.uint8(0), image.shape[:3]), image.affine)
 
 
 def read_lesions(path: Path, scan: Path, *, resample: bool) -> NDArray[np.bool_]:
@@ -45,7 +40,7 @@ def read_lesions(path: Path, scan: Path, *, resample: bool) -> NDArray[np.bool_]
     BadImageError
         If it cannot be read.
     """
-    grid = _grid(scan)
+    grid = Volume(np.asanyarray((image := read_grid(scan)).dataobj), image.affine)
     mask = on_grid_of(grid, read_volume(path), (scan, path), resample) > 0
     image = nib.as_closest_canonical(nib.Nifti1Image(mask.astype(np.uint8), grid.affine))
     lesions: NDArray[np.bool_] = np.asanyarray(image.dataobj) > 0

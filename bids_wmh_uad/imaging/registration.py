@@ -19,6 +19,7 @@ from bids_wmh_uad.errors import (
     UNREADABLE_SIDECAR,
     BadDataError,
 )
+from bids_wmh_uad.reading import read_text
 
 if TYPE_CHECKING:
     import ants
@@ -121,10 +122,12 @@ def read_transform(path: Path) -> NDArray[np.float64]:
         If the file is absent or says something else.
     """
     try:
-        lines = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+        lines = dict(line.split(":", 1) for line in read_text(path).splitlines() if ":" in line)
         numbers = np.array(lines["Parameters"].split(), dtype=np.float64)
         pull = np.eye(4)
         pull[:3] = np.column_stack([numbers[:9].reshape(3, 3), numbers[9:]])
+        if not np.isfinite(pull).all():
+            raise ValueError("its numbers are not finite")  # noqa: TRY301
         return np.asarray(LPS_TO_RAS @ np.linalg.inv(pull) @ LPS_TO_RAS, dtype=np.float64)
     except (OSError, ValueError, KeyError, np.linalg.LinAlgError) as error:
         raise BadDataError(UNREADABLE_SIDECAR.format(path=path, reason=error)) from error

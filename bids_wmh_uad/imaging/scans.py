@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from bids_wmh_uad.core.image.background import lift_background
 from bids_wmh_uad.core.image.volume import Volume
 from bids_wmh_uad.errors import (
     BAD_AFFINE,
     EMPTY_IMAGE,
-    NOT_3D_IMAGE,
+    FORMS_DISAGREE,
+    GUESSED_SIDES,
+    OTHER_UNIT,
     TINY_IMAGE,
-    TRUNCATED_IMAGE,
-    UNREADABLE_IMAGE,
     BadImageError,
+    SessionWarning,
+)
+from bids_wmh_uad.images import (
+    MAX_SHEAR,
+    UNIT_NAMES,
+    in_millimetres,
+    read_header,
+    read_image,
+    unit_code,
 )
 
 Array = NDArray[Any]
 """Array of any type."""
 
-
-MAX_SHEAR = 0.01
-"""Largest difference between an affine and its nearest one without shear, per millimetre: what rounding explains."""
-
 MIN_GRID = (16, 16, 4)
 """Smallest grid, voxels in any order of axes: less is no scan of a brain."""
 
+SAME_PLACE_MM = 0.5
+"""Distance between qform and sform, at the grid's corners, that counts as rounding, mm."""
+
 
 def read_scan(path: Path) -> nib.Nifti1Image:
-    """Read one 3D scan: canonical orientation, float32, NaN and infinity set to 0, qform = sform.
+    """Read one 3D scan: canonical orientation, float32, NaN and infinity set to 0, qform = sform, mm.
 
     Parameters
     ----------
@@ -48,42 +54,89 @@ def read_scan(path: Path) -> nib.Nifti1Image:
     BadImageError
         If the file cannot be read, ends early, is constant, is not 3D, is tiny, or has a bad affine.
     """
-    try:
-        _check_gzip(path)
-        image = nib.load(path)
-        data = np.asanyarray(image.dataobj)
-    except (EOFError, zlib.error) as error:
-        raise BadImageError(TRUNCATED_IMAGE.format(path=path, reason=error)) from error
-    except (OSError, ValueError, ImageFileError, HeaderDataError) as error:
-        if isinstance(error, HeaderDataError) and "affine" in str(error):
-            raise BadImageError(BAD_AFFINE.format(path=path, limit=MAX_SHEAR)) from error
-        text = TRUNCATED_IMAGE if "Expected" in str(error) and "bytes" in str(error) else UNREADABLE_IMAGE
-        raise BadImageError(text.format(path=path, reason=" ".join(str(error).split()))) from error
-    if data.dtype.kind not in "biuf":  # complex or colour
-        raise BadImageError(UNREADABLE_IMAGE.format(path=path, reason=f"data type {data.dtype}"))
-    _check_shape(path, data.shape)
-    data = data.reshape(data.shape[:3]).astype(np.float32)
-    data[~np.isfinite(data)] = 0
+    data, affine = _read(path)
+    return _canonical(path, np.where(np.isfinite(data), data, np.float32(0)), affine)
+
+
+def read_lifted_scan(path: Path) -> tuple[nib.Nifti1Image, float]:
+    """Read a scan as `read_scan`, with its background at 0 and below all else (`core.image.background`).
+
+    Returns
+    -------
+    image : Nifti1Image
+    shift : float
+        What was added to everything but the background; 0 if nothing was.
+
+    Raises
+    ------
+    BadImageError
+        As `read_scan`.
+    """
+    data, affine = _read(path)
+    lifted, shift = lift_background(data)
+    return _canonical(path, lifted, affine), shift
+
+
+def _read(path: Path) -> tuple[NDArray[np.float32], Array]:
+    """A scan's voxels, as they are stored, and its affine."""
+    image = read_image(path)
+    if any(n < minimum for n, minimum in zip(sorted(image.shape), sorted(MIN_GRID), strict=True)):
+        raise BadImageError(TINY_IMAGE.format(path=path, shape=image.shape))
+    with np.errstate(over="ignore"):  # too large for float32: infinite, and so background
+        data = np.asanyarray(image.dataobj).astype(np.float32)
+    _rigid_affine(path, image.affine)
+    return data, image.affine
+
+
+def _canonical(path: Path, data: NDArray[np.float32], affine: Array) -> nib.Nifti1Image:
     if data.min() == data.max():
         raise BadImageError(EMPTY_IMAGE.format(path=path, value=data.flat[0]))
-    _rigid_affine(path, image.affine)
-    canonical = nib.as_closest_canonical(nib.Nifti1Image(data, image.affine))
+    canonical = nib.as_closest_canonical(nib.Nifti1Image(data, affine))
     return as_image(np.asanyarray(canonical.dataobj), _rigid_affine(path, canonical.affine))
 
 
-def _check_gzip(path: Path) -> None:
-    """Read a ``.gz`` to its end, checksum included: nibabel stops at the last voxel."""
-    if path.suffix == ".gz":
-        with gzip.open(path) as stream:
-            while stream.read(1 << 22):
-                pass
+def geometry_doubts(path: Path, contrast: str) -> list[SessionWarning]:
+    """What there is to say of how a scan's header places it in the world.
+
+    The form that counts is nibabel's choice: the sform if it has a code, else the qform, else the voxel sizes. All steps
+    work on images that this program wrote with one form only, and so take the same one.
+
+    Parameters
+    ----------
+    path : Path
+    contrast : str
+        What to call it.
+
+    Raises
+    ------
+    BadImageError
+        If it cannot be read.
+    """
+    header = read_header(path)
+    doubts = []
+    if (unit := UNIT_NAMES.get(unit_code(header))) is not None:
+        doubts.append(OTHER_UNIT.format(contrast=contrast, unit=unit))
+    header = in_millimetres(header)
+    qform, sform = header.get_qform(coded=True)[0], header.get_sform(coded=True)[0]
+    if sform is None and qform is None:
+        return [*doubts, GUESSED_SIDES.format(contrast=contrast)]
+    if sform is None:  # the qform has no voxel sizes of its own
+        return doubts
+    if qform is not None:
+        other, distance = "qform", _distance(sform, qform, header.get_data_shape())
+    else:
+        sizes = np.linalg.norm(sform[:3, :3], axis=0)
+        stretched = sform @ np.diag([*(np.asarray(header.get_zooms()[:3]) / sizes), 1.0])
+        other, distance = "voxel sizes (pixdim)", _distance(sform, stretched, header.get_data_shape())
+    if not distance <= SAME_PLACE_MM:
+        doubts.append(FORMS_DISAGREE.format(contrast=contrast, value=distance, used="sform", other=other))
+    return doubts
 
 
-def _check_shape(path: Path, shape: tuple[int, ...]) -> None:
-    if len(shape) < 3 or int(np.prod(shape[3:])) != 1:
-        raise BadImageError(NOT_3D_IMAGE.format(path=path, shape=shape))
-    if any(n < minimum for n, minimum in zip(sorted(shape[:3]), sorted(MIN_GRID), strict=True)):
-        raise BadImageError(TINY_IMAGE.format(path=path, shape=shape[:3]))
+def _distance(first: Array, second: Array, shape: tuple[int, ...]) -> float:
+    """Largest distance between where two affines put a corner of the grid, mm."""
+    corners = np.array(np.meshgrid(*([0, n - 1] for n in shape[:3]), [1])).reshape(4, -1)
+    return float(np.linalg.norm(((first - second) @ corners)[:3], axis=0).max())
 
 
 def _rigid_affine(path: Path, affine: Array) -> Array:
@@ -116,14 +169,16 @@ def to_grid_of(data: Array, source: nib.Nifti1Image) -> nib.Nifti1Image:
     ----------
     data : ndarray, shape of the canonical grid
     source : Nifti1Image
-        The user's image: its shape, affine, qform and sform are the result's.
+        The user's image, lengths in mm: its shape, affine, qform and sform are the result's. A form without a code becomes
+        the other, code included, so that all programs agree; where neither has one, the result claims no more than the scan.
     """
     orientation = nib.io_orientation(source.affine)
     back = nib.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], orientation)
     image = nib.Nifti1Image(nib.apply_orientation(data, back), source.affine)
-    for kind in ("qform", "sform"):
-        form, code = getattr(source, f"get_{kind}")(coded=True)
-        getattr(image, f"set_{kind}")(form if code else source.affine, code=int(code) or 1)
+    forms = {kind: getattr(source, f"get_{kind}")(coded=True) for kind in ("qform", "sform")}
+    known = max(int(code) for _, code in forms.values())
+    for kind, (form, code) in forms.items():
+        getattr(image, f"set_{kind}")(form if code else source.affine, code=int(code) or known)
     image.header.set_xyzt_units("mm")
     return image
 
@@ -136,12 +191,5 @@ def read_volume(path: Path) -> Volume:
     BadImageError
         If it cannot be read, or is not 3D.
     """
-    try:
-        image = nib.load(path)
-        data = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, ImageFileError, HeaderDataError, zlib.error) as error:
-        reason = " ".join(str(error).split())
-        raise BadImageError(UNREADABLE_IMAGE.format(path=path, reason=reason)) from error
-    if data.ndim < 3 or data.size != np.prod(data.shape[:3]):
-        raise BadImageError(NOT_3D_IMAGE.format(path=path, shape=data.shape))
-    return Volume(data.reshape(data.shape[:3]), image.affine)
+    image = read_image(path)
+    return Volume(np.asanyarray(image.dataobj), image.affine)

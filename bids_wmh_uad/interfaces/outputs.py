@@ -13,8 +13,9 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, is
 
 from bids_wmh_uad import __version__
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.bids.sidecars import sidecars
+from bids_wmh_uad.bids.sidecars import SHIFTED_UNITS, sidecars
 from bids_wmh_uad.files import dump_json
+from bids_wmh_uad.images import read_grid
 from bids_wmh_uad.imaging import registration, scans
 from bids_wmh_uad.interfaces.base import Stage, load_data
 
@@ -72,7 +73,7 @@ class FinishImages(Stage):
     output_spec = _FinishOutput
 
     def _compute(self, directory: Path) -> None:
-        source = nib.load(self.inputs.source)
+        source = read_grid(Path(self.inputs.source))
         for name, dtype in derivatives.IMAGE_TYPES.items():
             data = (
                 load_data(self.inputs.lesions) > 0
@@ -104,6 +105,8 @@ class _DescribeInput(BaseInterfaceInputSpec):
     scaling = traits.Dict(mandatory=True)
     flair_stripped = traits.Bool(mandatory=True)
     t1w_stripped = traits.Bool(mandatory=True)
+    flair_shift = traits.Float(mandatory=True)
+    t1w_shift = traits.Float(mandatory=True)
     overlap = traits.Float(mandatory=True)
     warnings = traits.List(traits.Any, mandatory=True, desc="SessionWarning, of every step that has any")
     checks = traits.Dict(mandatory=True)
@@ -143,8 +146,11 @@ class Describe(Stage):
         inputs = self.inputs
         measures = {**inputs.measures, **_brain_measures(inputs.brain_mask, inputs.measures)}
         stripped = {"flair": inputs.flair_stripped, "t1w": inputs.t1w_stripped}
+        shift = {"flair": inputs.flair_shift, "t1w": inputs.t1w_shift}
         about = {
-            name: {"SkullStripped": stripped[name], "WhiteMatter": inputs.scaling[name]} for name in stripped
+            name: {"SkullStripped": stripped[name], "WhiteMatter": inputs.scaling[name]}
+            | ({"IntensityShift": shift[name], "Units": SHIFTED_UNITS} if shift[name] else {})
+            for name in stripped
         }
         self._results |= sidecars(
             inputs.session,

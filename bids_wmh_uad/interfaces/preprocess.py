@@ -35,6 +35,7 @@ class _ReadInput(BaseInterfaceInputSpec):
 
 class _ReadOutput(TraitedSpec):
     out_file = File(desc="canonical, float32, finite")
+    shift = traits.Float(desc="what was added to all but the background, which is 0; else 0")
 
 
 class ReadScan(Stage):
@@ -44,7 +45,8 @@ class ReadScan(Stage):
     output_spec = _ReadOutput
 
     def _compute(self, directory: Path) -> None:
-        self._save("out_file", directory, scans.read_scan(Path(self.inputs.in_file)))
+        image, self._results["shift"] = scans.read_lifted_scan(Path(self.inputs.in_file))
+        self._save("out_file", directory, image)
 
 
 class _BrainInput(BaseInterfaceInputSpec):
@@ -79,11 +81,15 @@ class _BiasInput(BaseInterfaceInputSpec):
     levels = traits.Int(3, usedefault=True, desc="resolutions of the field")
 
 
+class _BiasOutput(TraitedSpec):
+    out_file = File(desc="as in_file")
+
+
 class CorrectBias(Stage):
     """N4 inside the brain mask."""
 
     input_spec = _BiasInput
-    output_spec = _ReadOutput
+    output_spec = _BiasOutput
 
     def _compute(self, directory: Path) -> None:
         image = load(self.inputs.in_file)

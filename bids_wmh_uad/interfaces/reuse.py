@@ -25,6 +25,7 @@ class _ReuseInput(BaseInterfaceInputSpec):
     t1w_to_template = File(exists=True, mandatory=True)
     scaling = traits.Dict(mandatory=True)
     stripped = traits.Dict(mandatory=True)
+    shift = traits.Dict(mandatory=True)
     overlap = traits.Float(mandatory=True)
 
 
@@ -45,6 +46,8 @@ class _ReuseOutput(TraitedSpec):
     overlap = traits.Float()
     flair_stripped = traits.Bool()
     t1w_stripped = traits.Bool()
+    flair_shift = traits.Float()
+    t1w_shift = traits.Float()
 
 
 class ReusePreprocessed(Stage):
@@ -77,4 +80,6 @@ class ReusePreprocessed(Stage):
             "t1w_to_template": t1w_to_template.tolist(),
             "flair_stripped": i.stripped["flair"],
             "t1w_stripped": i.stripped["t1w"],
+            "flair_shift": i.shift["flair"],
+            "t1w_shift": i.shift["t1w"],
         }

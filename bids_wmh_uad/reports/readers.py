@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import re
+from io import StringIO
 from pathlib import Path
 from typing import Any
+
+from bids_wmh_uad.reading import MAX_TABLE_BYTES, read_text
 
 MAX_LESION_ROWS = 10
 """Largest number of rows of the page's lesion table; the file has all."""
@@ -14,8 +17,8 @@ MAX_LESION_ROWS = 10
 def read_table(path: Path) -> list[dict[str, str]]:
     """Rows of a tab-separated table; none if it cannot be read."""
     try:
-        with path.open(newline="", encoding="utf-8") as handle:
-            return list(csv.DictReader(handle, delimiter="\t"))
+        text = StringIO(read_text(path, MAX_TABLE_BYTES), newline="")
+        return list(csv.DictReader(text, delimiter="\t"))
     except (OSError, ValueError, csv.Error):
         return []
 
@@ -73,7 +76,7 @@ def read_card(model: dict[str, Any] | None, directory: Path | None) -> str:
     for candidate in (directory, model.get("name")):
         try:
             if candidate and model_digest(candidate) == model.get("digest"):
-                return (model_directory(candidate) / "README.md").read_text(encoding="utf-8").strip()
+                return read_text(model_directory(candidate) / "README.md").strip()
         except (WmhUadError, OSError, UnicodeDecodeError):
             continue
     return ""

@@ -8,7 +8,6 @@ sessions gets one page for each, as in fMRIPrep, and ``sub-X.html`` links them.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from bids_wmh_uad.core.lesion.regions import REGIONS
 from bids_wmh_uad.errors import CANNOT_CREATE, OLDER_RESULT, CannotCreateError
 from bids_wmh_uad.files import write_text
+from bids_wmh_uad.reading import read_object
 from bids_wmh_uad.reports.pages import MISSING, render, specs_directory
 from bids_wmh_uad.reports.readers import read_card, read_lesions, read_stages
 
@@ -102,11 +102,7 @@ def _read_session(path: Path, subject: str) -> SessionReport:
     prefix = path.name.removesuffix(SUMMARY_SUFFIX)
     label = prefix.removeprefix(f"sub-{subject}").strip("_").replace("_", " ") or prefix
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            content, reason = {}, "not a JSON object"
-        else:
-            reason = ""
+        content, reason = read_object(path), ""
     except (OSError, ValueError) as error:
         content, reason = {}, str(error)
     if reason:

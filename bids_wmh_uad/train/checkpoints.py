@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_wmh_uad.errors import BAD_CHECKPOINT, RESUME_DIFFERS, TrainingError
 from bids_wmh_uad.files import write_atomically
+from bids_wmh_uad.reading import require_small_header
 
 if TYPE_CHECKING:
     from bids_wmh_uad.core.network.training import State
@@ -56,11 +57,14 @@ def load_checkpoint(path: Path, settings: Mapping[str, Any]) -> State:
     from safetensors import SafetensorError, safe_open
 
     try:
+        require_small_header(path)
         with safe_open(path, "pt") as content:
             header = json.loads((content.metadata() or {})["training"])
+            if not isinstance(header, dict) or not isinstance(header["settings"], dict):
+                raise TypeError("it does not say what it belongs to")  # noqa: TRY301
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (no mapping)
         numbers, old = header["numbers"], header["settings"]
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise TrainingError(BAD_CHECKPOINT.format(path=path, reason=error)) from error
     if header.get("format_version") != FORMAT_VERSION:
         raise TrainingError(BAD_CHECKPOINT.format(path=path, reason="made by another version"))

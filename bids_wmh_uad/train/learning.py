@@ -25,6 +25,7 @@ from bids_wmh_uad.errors import BAD_CHECKPOINT, BAD_VALUE, TRAINING_REPORT_FAILE
 from bids_wmh_uad.imaging import templates
 from bids_wmh_uad.imaging.controls import open_control
 from bids_wmh_uad.models import DESCRIPTION_FILE, save_model
+from bids_wmh_uad.reading import read_object
 from bids_wmh_uad.train.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
 from bids_wmh_uad.train.launch import Meeting
 
@@ -156,7 +157,7 @@ def _settings_digest(settings: Mapping[str, Any]) -> str:
 def _finished(directory: Path, settings: Mapping[str, Any]) -> bool:
     """Whether a directory holds the model that these settings and controls make."""
     try:
-        description = json.loads((directory / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+        description = read_object(directory / DESCRIPTION_FILE)
         return bool(description["training"]["settings_sha256"] == _settings_digest(settings))
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from bids_wmh_uad.config import TEMPLATE, Method, TrainConfig
 from bids_wmh_uad.core.device import configure_torch, resolve_device
-from bids_wmh_uad.errors import FEW_CONTROLS
+from bids_wmh_uad.errors import BAD_CONTROL, FEW_CONTROLS, BadDataError
 from bids_wmh_uad.imaging import templates
 from bids_wmh_uad.imaging.controls import EXCLUDED, open_control
+from bids_wmh_uad.reading import read_text
 
 if TYPE_CHECKING:
     from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
@@ -155,8 +156,22 @@ def _settings(method: Method) -> dict[str, Any]:
 
 
 def read_excluded(controls: Sequence[Path]) -> Counter[str]:
-    """How many controls had which lesions left out."""
-    return Counter((path / EXCLUDED).read_text() for path in controls if (path / EXCLUDED).is_file())
+    """How many controls had which lesions left out.
+
+    Raises
+    ------
+    BadDataError
+        `errors.BAD_CONTROL`, when a file that says so cannot be read.
+    """
+    counted: Counter[str] = Counter()
+    for path in controls:
+        try:
+            counted[read_text(path / EXCLUDED)] += 1
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise BadDataError(BAD_CONTROL.format(path=path, reason=error)) from error
+    return counted
 
 
 def fit_pooled_controls(

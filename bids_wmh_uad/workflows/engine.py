@@ -17,6 +17,7 @@ from typing import Any
 from bids_wmh_uad import __version__, errors
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.reading import read_text
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 SESSIONS_PER_PROCESS = 4
@@ -143,9 +144,17 @@ def _read_plugin_file(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.safe_load(read_text(path))
         return {"plugin": settings["plugin"], "plugin_args": dict(settings.get("plugin_args") or {})}
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        yaml.YAMLError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         expected = f"expected a YAML mapping with 'plugin' and 'plugin_args' ({error})"
         raise errors.UsageError(
             errors.BAD_VALUE.format(option="--use-plugin", value=str(path), expected=expected)

@@ -32,7 +32,7 @@ INPUT_FIELDS = ("flair", "t1w")
 """The user's two files."""
 OUTPUT_FIELDS = (
     "flair", "t1w", "flair_z", "t1w_z", "scaling", "brain_mask", "wm", "gm", "template",
-    "flair_to_t1w", "t1w_to_template", "overlap", "flair_stripped", "t1w_stripped",
+    "flair_to_t1w", "t1w_to_template", "overlap", "flair_stripped", "t1w_stripped", "flair_shift", "t1w_shift",
 )  # fmt: skip
 """On the FLAIR's grid: both contrasts, as corrected and as z-scores, mask, priors; transforms; what is known of the scans."""
 
@@ -107,6 +107,8 @@ def init_preprocess_wf(config: RunConfig) -> Workflow:
         (n4_flair, outputnode, [("out_file", "flair")]),
         (brain_flair, outputnode, [("stripped", "flair_stripped")]),
         (brain_t1w, outputnode, [("stripped", "t1w_stripped")]),
+        (read_flair, outputnode, [("shift", "flair_shift")]),
+        (read_t1w, outputnode, [("shift", "t1w_shift")]),
         (coregister, outputnode, [("matrix", "flair_to_t1w")]),
         (normalise, outputnode, [("matrix", "t1w_to_template")]),
         (align, outputnode, [(name, name) for name in
@@ -134,6 +136,7 @@ def init_reuse_wf(earlier: Preprocessed) -> Workflow:
         ReusePreprocessed(
             scaling=earlier.scaling,
             stripped=earlier.stripped,
+            shift=earlier.shift,
             overlap=earlier.overlap,
             **{name: str(earlier.path(name)) for name in (*REUSED_IMAGES, *REUSED_TRANSFORMS)},
         ),

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.bids.references import find_reference
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.config import RunConfig
-from bids_wmh_uad.core.image.volume import check_same_grid
+from bids_wmh_uad.core.image.volume import Volume, check_same_grid
 from bids_wmh_uad.errors import (
     NO_SUCH_DIRECTORY,
     NOT_REUSED,
@@ -20,6 +22,7 @@ from bids_wmh_uad.errors import (
     BadDataError,
     MissingInputError,
 )
+from bids_wmh_uad.images import read_grid
 from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.imaging.scans import read_volume
 
@@ -45,6 +48,8 @@ class Preprocessed:
         White matter's ``mode`` and ``scale`` in the ``flair`` and the ``t1w``.
     stripped : dict
         Whether each was skull-stripped already.
+    shift : dict
+        What was added to each because its background was not its lowest value; 0 where nothing was.
     overlap : float
         Dice of the two brain masks after registration.
     """
@@ -52,6 +57,7 @@ class Preprocessed:
     summary: Path
     scaling: dict[str, dict[str, float]]
     stripped: dict[str, bool]
+    shift: dict[str, float]
     overlap: float
 
     def path(self, output: str) -> Path:
@@ -111,13 +117,14 @@ def _read(summary: Path, session: Session, seed: int) -> Preprocessed:
     for name in (*REUSED_IMAGES, *REUSED_TRANSFORMS):
         if not result_path(summary, name).is_file():
             raise BadDataError(ABSENT.format(path=result_path(summary, name)))
-    scan = read_volume(session.flair)
+    grid = read_grid(session.flair)
+    scan = Volume(np.asanyarray(grid.dataobj), grid.affine)
     for name in REUSED_IMAGES:
         path = result_path(summary, name)
         check_same_grid(scan, read_volume(path), (str(session.flair), str(path)))
     for name in REUSED_TRANSFORMS:
         read_transform(result_path(summary, name))
-    scaling, stripped = {}, {}
+    scaling, stripped, shift = {}, {}, {}
     for name in ("flair", "t1w"):
         path = derivatives.sidecar_path(result_path(summary, name))
         sidecar = derivatives.read_summary(path)
@@ -125,13 +132,14 @@ def _read(summary: Path, session: Session, seed: int) -> Preprocessed:
             white_matter = sidecar["WhiteMatter"]
             scaling[name] = {key: float(white_matter[key]) for key in ("mode", "scale")}
             stripped[name] = bool(sidecar["SkullStripped"])
+            shift[name] = float(sidecar.get("IntensityShift", 0.0))
         except (KeyError, TypeError, ValueError) as error:
             raise BadDataError(UNREADABLE_SIDECAR.format(path=path, reason=error)) from error
     try:
         overlap = float(content["registration_overlap"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadDataError(UNREADABLE_SIDECAR.format(path=summary, reason=error)) from error
-    return Preprocessed(summary, scaling, stripped, overlap)
+    return Preprocessed(summary, scaling, stripped, shift, overlap)
 
 
 def find_lesions(

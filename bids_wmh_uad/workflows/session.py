@@ -88,7 +88,8 @@ def init_session_wf(
         (n.inputnode, n.preprocess, _to("inputnode", "flair", "t1w")),
         # are these the right scans?
         (n.preprocess, n.checks, _from("outputnode", "flair", "t1w", "brain_mask", "gm", "wm", "template", "scaling", "overlap",
-                                          "flair_stripped", "t1w_stripped", "t1w_to_template")),
+                                          "flair_stripped", "t1w_stripped", "flair_shift", "t1w_shift", "t1w_to_template")),
+        (n.inputnode, n.checks, [("flair", "flair_scan"), ("t1w", "t1w_scan")]),
         # how unusual is each voxel?
         (n.preprocess, n.score, _from("outputnode", "brain_mask", "gm", "flair_to_t1w", "t1w_to_template", **Z_SCORES)),
         # where are the ventricles, and where the cortex?
@@ -104,7 +105,8 @@ def init_session_wf(
         (n.segment, n.finish, [("probability", "probability"), ("lesions", "lesions"), ("rejected", "rejected")]),
         (n.regions, n.finish, [("regions", "regions")]),
         # sidecars and the summary
-        (n.preprocess, n.describe, _from("outputnode", "scaling", "overlap", "brain_mask", "flair_stripped", "t1w_stripped")),
+        (n.preprocess, n.describe, _from("outputnode", "scaling", "overlap", "brain_mask", "flair_stripped", "t1w_stripped",
+                                            "flair_shift", "t1w_shift")),
         (n.checks, n.warnings, [("warnings", "in1")]),
         (n.regions, n.warnings, [("warnings", "in2")]),
         (n.score, n.warnings, [("warnings", "in3")]),

@@ -32,8 +32,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "__init__ errors",
-        "core files",
-        "config models",
+        "core files reading",
+        "config images models",
         "imaging bids reports phantom",
         "interfaces",
         "workflows",

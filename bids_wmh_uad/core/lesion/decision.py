@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,8 @@ REASONS = {
     "latent": "looks like normal tissue to the network",
 }
 """What a user reads of the evidence that speaks most against a candidate."""
+LARGEST_WEIGHT = 1e6
+"""Largest weight, log-odds: sums of several stay far from infinity."""
 HIGHEST_PEAK = 20.0
 """Peak beyond which more says nothing more, thresholds; it also stands for any at a threshold of 0."""
 
@@ -71,7 +74,7 @@ class LesionDecision:
     Raises
     ------
     ValueError
-        When `typical` has another length.
+        When `typical` has another length, or a weight is no number of at most `LARGEST_WEIGHT`.
     """
 
     intercept: float = -2.396
@@ -85,6 +88,10 @@ class LesionDecision:
     def __post_init__(self) -> None:
         if len(self.typical) != len(REASONS):
             raise ValueError(f"typical has {len(self.typical)} values instead of {len(REASONS)}")
+        weights = [self.intercept, *(getattr(self, name) for name in evidence_names())]
+        for value in (*weights, *self.latent, *self.typical):
+            if not isinstance(value, Real) or not abs(float(value)) <= LARGEST_WEIGHT:  # NaN too
+                raise ValueError(f"{value} is no weight")
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> LesionDecision:

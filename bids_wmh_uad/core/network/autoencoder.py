@@ -51,6 +51,10 @@ class EncoderPlan:
         return edge
 
 
+LARGEST_WEIGHT = 1e9
+"""Largest weight: those of a trained network are below 100."""
+MAX_CHANNELS = 8
+"""Largest number of contrasts that a description may ask for."""
 ENCODERS = {
     "compact": EncoderPlan(
         "siamese-patch-ae-15", (Layer(5, 1, 3), Layer(3, 1, 4), Layer(3, 3, 12), Layer(3, 1, 16)), False
@@ -209,12 +213,42 @@ def autoencoder_for(architecture: dict[str, Any]) -> SiamesePatchAutoEncoder:
     """
     names = {plan.architecture: name for name, plan in ENCODERS.items()}
     try:
+        if not 1 <= int(architecture["in_channels"]) <= MAX_CHANNELS:  # before memory is asked for
+            raise ValueError(f"unknown architecture {architecture}")
         model = build_autoencoder(0, int(architecture["in_channels"]), names[architecture["name"]])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"unknown architecture {architecture}") from error
     if model.architecture() != architecture:
         raise ValueError(f"unknown architecture {architecture}")
     return model
+
+
+def give_weights(model: SiamesePatchAutoEncoder, weights: dict[str, Tensor]) -> None:
+    """Give a network weights that others made, and put it into evaluation mode.
+
+    Raises
+    ------
+    RuntimeError
+        For missing and unknown names.
+    ValueError
+        For other types and shapes, which torch would cast, for numbers that are not finite or beyond
+        `LARGEST_WEIGHT`, and for weights that make such numbers of a grey patch, as a variance below 0 does.
+    """
+    expected = model.state_dict()
+    for name, weight in weights.items():
+        like = expected.get(name, weight)  # torch says which names are unknown
+        if (weight.dtype, weight.shape) != (like.dtype, like.shape):
+            raise ValueError(
+                f"{name} is {weight.dtype} {tuple(weight.shape)}, not {like.dtype} {tuple(like.shape)}"
+            )
+        if not weight.abs().max() <= LARGEST_WEIGHT:  # NaN too
+            raise ValueError(f"{name} holds NaN, infinite or absurdly large numbers")
+    model.load_state_dict(weights)
+    model.eval()
+    with torch.inference_mode():
+        patch = torch.full((1, model.in_channels, PATCH_SIZE, PATCH_SIZE), 0.5)
+        if not all(bool(torch.isfinite(result).all()) for result in model(patch)):
+            raise ValueError("they make NaN or infinite numbers of a grey patch")
 
 
 def focus_window(sigma: float, size: int = PATCH_SIZE) -> Tensor:

@@ -86,7 +86,7 @@ class VoxelwiseOneClassSVM:
     affine: Tensor
 
     def check(self) -> None:
-        """Check that a model from a file is one, without reading its support vectors.
+        """Check that a model from a file is one; its support vectors are read once, and not kept.
 
         Raises
         ------
@@ -101,6 +101,14 @@ class VoxelwiseOneClassSVM:
             raise ValueError("the shapes of its arrays do not fit")
         ordered = self.starts[0] == 0 and self.starts[-1] == total and bool((self.starts.diff() >= 0).all())
         if not (ordered and bool((self.gamma > 0).all()) and bool((self.scale > 0).all())):
+            raise ValueError("numbers are out of range")
+        types = {"starts": torch.int64, "mask": torch.bool, "affine": torch.float64}
+        for name, tensor in vars(self).items():
+            if tensor.dtype != types.get(name, torch.float32):
+                raise ValueError(f"{name} is {tensor.dtype}")
+            if not bool(torch.isfinite(tensor.sum(dtype=torch.float64))):  # NaN and infinity stay in a sum
+                raise ValueError(f"{name} holds NaN or infinite numbers")
+        if not (bool((self.dual_coef > 0).all()) and float(torch.linalg.det(self.affine).abs()) > 0):
             raise ValueError("numbers are out of range")
 
     def on(self, device: torch.device | str = "cpu") -> VoxelwiseOneClassSVM:

@@ -19,6 +19,7 @@ import numpy as np
 
 from bids_wmh_uad.errors import GRID_MISMATCH, GridMismatchError
 from bids_wmh_uad.files import write_text
+from bids_wmh_uad.images import read_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,7 +135,7 @@ def load_canonical(image: ImageLike) -> CanonicalVolume:
     import nibabel as nib
 
     name = "image" if hasattr(image, "affine") else str(image)
-    loaded = image if hasattr(image, "affine") else nib.load(image)
+    loaded = image if hasattr(image, "affine") else read_image(Path(image))
     volume = nib.funcs.squeeze_image(loaded)
     canonical: Any = nib.as_closest_canonical(volume)
     data = np.nan_to_num(np.asarray(canonical.dataobj, dtype=np.float32), posinf=0, neginf=0)

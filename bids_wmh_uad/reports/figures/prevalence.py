@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from base64 import b64encode
 from io import BytesIO
@@ -10,6 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from bids_wmh_uad.images import read_image
+from bids_wmh_uad.reading import read_object
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -63,9 +65,7 @@ def draw_prevalence(path: str | PathLike[str]) -> dict[str, Any]:
 def _counts(path: Path) -> dict[str, int | None]:
     """How many sessions and participants stand behind the map, from its sidecar."""
     try:
-        sidecar = json.loads(
-            path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json").read_text()
-        )
+        sidecar = read_object(path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json"))
     except (OSError, ValueError):
         sidecar = {}
     return {name: sidecar.get(name.capitalize()) for name in ("sessions", "participants")}
@@ -74,8 +74,7 @@ def _counts(path: Path) -> dict[str, int | None]:
 def _image(path: str | PathLike[str]) -> Any:
     import nibabel as nib
 
-    loaded: Any = nib.load(path)
-    image = nib.funcs.squeeze_image(loaded)
+    image: Any = read_image(Path(path))
     data = np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32))
     return nib.Nifti1Image(data, image.affine)
 

@@ -33,7 +33,9 @@ def session(tmp_path: Path) -> Session:
 def earlier(tmp_path: Path) -> Preprocessed:
     scaling = {name: {"mode": 1.0, "scale": 1.0} for name in INPUT_FIELDS}
     summary = tmp_path / f"sub-1_{OUTPUTS['summary']}"
-    found = Preprocessed(summary, scaling, dict.fromkeys(INPUT_FIELDS, False), 0.98)
+    found = Preprocessed(
+        summary, scaling, dict.fromkeys(INPUT_FIELDS, False), dict.fromkeys(INPUT_FIELDS, 0.0), 0.98
+    )
     for name in OUTPUTS:
         found.path(name).write_bytes(b"")
     return found

@@ -146,6 +146,11 @@ def failure_path(output_dir: Path, subject: str, session: str | None) -> Path:
     return session_directory(output_dir, subject, session) / name
 
 
+def lock_path(output_dir: Path, name: str) -> Path:
+    """The lock of what only one process may make at a time: ``sub-X``, ``sub-X/ses-Y``, ``group``, ``train``."""
+    return output_dir / "logs" / f"{name.replace('/', '_')}.lock"
+
+
 def signature(session: Session, method: Method, model_digest: str) -> str:
     """What the session's outputs depend on: the images' content, the method, the model, the version."""
     return _signature(session, {**asdict(method), "model": model_digest, "version": __version__})

@@ -9,6 +9,7 @@ from pathlib import Path
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import FailedSession, Session
 from bids_wmh_uad.bids.results import failed_summary
+from bids_wmh_uad.errors import BusyError
 from bids_wmh_uad.files import dump_json, write_atomically
 
 LOGGER = logging.getLogger("bids_wmh_uad")
@@ -18,7 +19,8 @@ FAILED = "%s: FAILED. %s"
 def record_failures(output_dir: Path, sessions: Sequence[Session], failed: Sequence[FailedSession]) -> None:
     """Say which sessions failed and why, and write it down; what an earlier failure left of the others goes.
 
-    A session that has a result from an earlier run keeps it untouched.
+    A session that has a result from an earlier run keeps it untouched; one that another process
+    works on is that one's to write of.
 
     Parameters
     ----------
@@ -34,13 +36,18 @@ def record_failures(output_dir: Path, sessions: Sequence[Session], failed: Seque
             path = derivatives.failure_path(output_dir, session.subject, session.session)
             path.unlink(missing_ok=True)
     for entry in failed:
+        if isinstance(entry.error, BusyError):
+            continue
         path = derivatives.failure_path(output_dir, entry.subject, entry.session)
         if not _has_result(path, entry.prefix):
             session_id = f"ses-{entry.session}" if entry.session else "n/a"
             content = failed_summary(f"sub-{entry.subject}", session_id, str(entry.error))
             write_atomically(path, dump_json(content))
     for entry in sorted(failed, key=lambda entry: entry.label):
-        LOGGER.error(FAILED, entry.label, entry.error)
+        if isinstance(entry.error, BusyError):  # its text names the session
+            LOGGER.warning("%s", entry.error)
+        else:
+            LOGGER.error(FAILED, entry.label, entry.error)
 
 
 def _has_result(failure: Path, prefix: str) -> bool:

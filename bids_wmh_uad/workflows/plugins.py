@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
@@ -12,16 +13,19 @@ from typing import Any
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer, run_node
 
 from bids_wmh_uad.errors import WORKER_KILLED
+from bids_wmh_uad.processes import die_with_parent
 
 
 class SessionsInOrder(MultiProcPlugin):
-    """nipype's ``MultiProc``, with two differences.
+    """nipype's ``MultiProc``, with three differences.
 
     An earlier session's steps go before a later one's: nipype submits whatever is ready in the
     order of the graph, so that all sessions would be begun before any is done.
 
     A worker that is killed (by the kernel, when memory runs out) fails the steps in flight and
     is replaced: nipype would wait for its answer for ever.
+
+    Workers end with this process, however it ends, and leave Ctrl-C to it.
 
     Parameters
     ----------
@@ -36,6 +40,15 @@ class SessionsInOrder(MultiProcPlugin):
     def __init__(self, sessions: Sequence[str], plugin_args: dict[str, Any]) -> None:
         super().__init__(plugin_args=plugin_args)
         self._order = {name: number for number, name in enumerate(sessions)}
+        self.pool = self._new_pool()  # nipype's has not started a process yet
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            max_workers=self.processors,
+            initializer=_start_worker,
+            initargs=(self._cwd, os.getpid()),
+            mp_context=multiprocessing.get_context(self.plugin_args.get("mp_context")),
+        )
 
     def _sort_jobs(self, jobids: Any, scheduler: str = "tsort") -> list[int]:  # noqa: ARG002
         return sorted(jobids, key=lambda job: (self._position(self.procs[job]), job))
@@ -47,12 +60,7 @@ class SessionsInOrder(MultiProcPlugin):
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
         if getattr(self.pool, "_broken", False):
-            self.pool = ProcessPoolExecutor(
-                max_workers=self.processors,
-                initializer=process_initializer,
-                initargs=(self._cwd,),
-                mp_context=multiprocessing.get_context(self.plugin_args.get("mp_context")),
-            )
+            self.pool = self._new_pool()
         self._taskid += 1
         future = self.pool.submit(run_node, node, updatehash, self._taskid)
         self._task_obj[self._taskid] = future
@@ -65,3 +73,8 @@ class SessionsInOrder(MultiProcPlugin):
         else:
             text = f"bids_wmh_uad.errors.WorkerKilledError: {WORKER_KILLED}"
             self._taskresult[taskid] = {"result": None, "traceback": [text], "taskid": taskid}
+
+
+def _start_worker(directory: str, parent: int) -> None:
+    die_with_parent(parent)
+    process_initializer(directory)

@@ -32,8 +32,9 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "__init__ errors",
+        "processes",
         "core files",
-        "config models",
+        "config models locks",
         "imaging bids reports phantom",
         "interfaces",
         "workflows",

@@ -75,7 +75,7 @@ def test_of_several_training_processes_only_the_first_has_a_log(
         patch.setenv("WORLD_SIZE", "2")
         patch.setenv("RANK", "1")
         prepare(config)
-        assert not (tmp_path / "out").exists()
+        assert not config.log_dir.parent.exists()
         patch.setenv("RANK", "0")
         prepare(config)
         assert (config.log_dir / "config.toml").is_file()

@@ -77,6 +77,7 @@ LOG_LOST = "bids-wmh-uad: the log cannot be written ({reason}); the run goes on 
 FOREIGN_DIRECTORY = "{path}: belongs to another user ({owner}), who could have put anything there to be run. Remove it, or choose another --work-dir, such as a directory that is not there yet."
 OPEN_DIRECTORY = "{path}: others may write there (mode {mode}), and put anything there to be run. Choose another --work-dir, such as a directory that is not there yet; or run 'chmod -R go-w {path}', if you trust all that is in it."
 LINK_OUTSIDE = "{path}: a link that leads out of the work directory (to {target}). Remove it, or choose another --work-dir."
+UNSIGNED_PICKLE = "{path}: not written by this program. Somebody writes into the work directory: choose another --work-dir, in a directory where only you can write."
 SESSION_CRASHED = "{node}: {reason}. The crash file is {crashfile}; please report it with the log."
 
 

@@ -147,7 +147,7 @@ def _run_graphs(
     write_citation(graphs[0], config.output_dir)
     error: Exception | None = None
     try:
-        init_participant_wf(graphs, config).run(**engine.plugin_settings(config, progress))
+        init_participant_wf(graphs, config).run(**engine.plugin_settings(config, progress, sessions))
     except WmhUadError:
         raise
     except Exception as raised:  # how nipype says that nodes failed depends on the plugin

@@ -117,7 +117,7 @@ def prepare_controls(sessions: Sequence[Session], config: TrainConfig, locks: Lo
         graphs.append(init_control_wf(session, config, lesions, earlier))
     progress = engine.Progress({session.workflow_name: session.label for session in sessions}, engine.PREPARE)
     try:
-        init_train_wf(graphs, config).run(**engine.plugin_settings(config, progress))
+        init_train_wf(graphs, config).run(**engine.plugin_settings(config, progress, sessions))
     except (RuntimeError, OSError):  # some nodes failed: said below
         LOGGER.debug("", exc_info=True)
     for crash in engine.read_crashes(config.log_dir):

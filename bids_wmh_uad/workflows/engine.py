@@ -20,7 +20,7 @@ from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.files import STORAGE_FULL, sweep
 from bids_wmh_uad.locks import Locks
-from bids_wmh_uad.workflows.workdir import open_directory, open_private
+from bids_wmh_uad.workflows.workdir import open_directory, open_private, read_key
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 SESSIONS_PER_PROCESS = 4
@@ -147,8 +147,8 @@ def configure_nipype(config: RunConfig) -> None:
         logging.getLogger(name).setLevel(level)
 
 
-def plugin_settings(config: RunConfig, progress: Progress) -> dict[str, Any]:
-    """The ``plugin`` and ``plugin_args`` of ``Workflow.run``.
+def plugin_settings(config: RunConfig, progress: Progress, sessions: Sequence[Session]) -> dict[str, Any]:
+    """The ``plugin`` and ``plugin_args`` of ``Workflow.run`` for the graphs of `sessions` (see `take_session`).
 
     Raises
     ------
@@ -168,7 +168,9 @@ def plugin_settings(config: RunConfig, progress: Progress) -> dict[str, Any]:
         "raise_insufficient": False,
         "status_callback": progress,
     }
-    return {"plugin": SessionsInOrder(list(progress.sessions), arguments)}
+    directories = [session_directory(session, config) for session in sessions]
+    keys = {directory: read_key(directory) for directory in directories}
+    return {"plugin": SessionsInOrder(list(progress.sessions), arguments, keys)}
 
 
 def batches(sessions: Sequence[Session], config: RunConfig) -> Iterator[Sequence[Session]]:

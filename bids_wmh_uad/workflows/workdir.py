@@ -3,13 +3,15 @@
 nipype keeps the result of every step as a pickle, and reading a pickle runs what is in it. So nothing is taken
 from a directory that others own or may write to, or that was unpacked or copied here: a directory made by this
 program, here, carries a *seal*, two files of which the second says inode and change time of the first. Nobody can
-choose these, so no archive brings a seal that fits; a tree without one is made anew.
+choose these, so no archive brings a seal that fits; a tree without one is made anew. The second file also holds a
+key, with which `pickles` signs.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import stat
 from contextlib import suppress
@@ -133,7 +135,9 @@ def _make_sealed(path: Path) -> None:
     temporary.mkdir(PRIVATE)
     seal = temporary / SEAL
     seal.touch(0o600)
-    (temporary / SEALED).write_text(_identity(seal))
+    sealed = temporary / SEALED
+    sealed.touch(0o600)
+    sealed.write_text(f"{_identity(seal)} {secrets.token_hex()}")
     try:
         temporary.rename(path)
     except OSError:
@@ -142,9 +146,23 @@ def _make_sealed(path: Path) -> None:
             raise
 
 
+def read_key(path: Path) -> str:
+    """The key of a directory that `open_private` opened: for this user alone, and only here (see `pickles`).
+
+    Raises
+    ------
+    StorageError, CannotCreateError
+        If it cannot be read any more.
+    """
+    try:
+        return (path / SEALED).read_text().rpartition(" ")[2]
+    except OSError as error:
+        raise not_written(path, error) from error
+
+
 def _has_seal(path: Path) -> bool:
     try:
-        return (path / SEALED).read_text() == _identity(path / SEAL)
+        return (path / SEALED).read_text().rpartition(" ")[0] == _identity(path / SEAL)
     except (OSError, ValueError):
         return False
 

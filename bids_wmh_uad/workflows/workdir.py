@@ -51,7 +51,8 @@ def open_directory(path: Path) -> None:
             path.mkdir(PRIVATE)
         if path.is_symlink():
             raise UntrustedDirectoryError(LINK_OUTSIDE.format(path=path, target=path.resolve()))
-        _check(path, path.stat(), _owner(path), OTHERS_WRITE)
+        owner = _owner(path) if os.access(path, os.W_OK) else os.geteuid()
+        _check(path, path.stat(), owner, OTHERS_WRITE)
     except OSError as error:
         raise not_written(path, error) from error
 

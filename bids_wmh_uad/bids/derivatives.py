@@ -91,6 +91,8 @@ IMAGE_TYPES = {
     "regions": "uint8",
 }
 """The images among the outputs, and the numpy type that each is stored in."""
+FAILURE = "desc-failed_summary.json"
+"""End of the name of what a failed session leaves."""
 TRANSFORMS = ("t1w_to_flair", "t1w_to_template", "flair_to_template")
 """The transforms among the outputs."""
 
@@ -142,7 +144,7 @@ def session_directory(root: Path, subject: str, session: str | None) -> Path:
 
 def failure_path(output_dir: Path, subject: str, session: str | None) -> Path:
     """Where a failed session leaves its reason, for the group table: there only while it has no result."""
-    name = f"sub-{subject}" + (f"_ses-{session}" if session else "") + "_desc-failed_summary.json"
+    name = f"sub-{subject}" + (f"_ses-{session}" if session else "") + f"_{FAILURE}"
     return session_directory(output_dir, subject, session) / name
 
 

@@ -32,7 +32,7 @@ def write_reports(config: RunConfig, subjects: Sequence[str], failed: Sequence[F
     from bids_wmh_uad.reports.subject import write_subject_report
 
     for subject in subjects:
-        failures = {
+        failures = _recorded(config.output_dir, subject) | {
             f"ses-{entry.session}" if entry.session else "": str(entry.error)
             for entry in failed
             if entry.subject == subject
@@ -48,6 +48,18 @@ def write_reports(config: RunConfig, subjects: Sequence[str], failed: Sequence[F
         except Exception as error:  # a page must not cost the others theirs
             LOGGER.warning(PAGE_FAILED, subject, error)
             LOGGER.debug("", exc_info=True)
+
+
+def _recorded(output_dir: Path, subject: str) -> dict[str, str]:
+    """Why sessions have no result, by ``ses-Y`` or nothing, as this run and others wrote it down."""
+    root = derivatives.session_directory(output_dir, subject, None).parent
+    reasons = {}
+    for start in ("anat", "ses-*/anat"):
+        for path in sorted(root.glob(f"{start}/*_{derivatives.FAILURE}")):
+            summary = derivatives.read_summary(path)
+            session = str(summary.get("session_id", "n/a"))
+            reasons["" if session == "n/a" else session] = str(summary.get("reason"))
+    return reasons
 
 
 def rebuild_reports(config: RunConfig) -> int:

@@ -89,6 +89,14 @@ TOO_FEW_VOXELS = "{what}: {n} usable voxels are too few (at least {needed} are n
 BAD_LATENTS = "Latents cannot be used: {reason}. Check the preprocessed images and the model."
 WORKER_KILLED = "A worker process was killed while it worked on this session, most likely because memory ran out. Give the job more memory, or use a smaller --nprocs, and run it again."
 NOT_STARTED = "Not started: --stop-on-first-crash, and an earlier session failed. Run it again."
+BUSY = "{where}: another process works on it ({pid} on {host}). Nothing was changed; run it again when that one has ended (where it was killed on another machine or in another container: {minutes:.0f} minutes later)."
+STOPPED = "Stopped by {signal}. What is finished is kept; the same command goes on from there."
+DISK_FULL = "{node}: could not be written ({reason}). Make room, or choose another --work-dir or output directory, and run it again."
+LOG_LOST = "bids-wmh-uad: the log cannot be written ({reason}); the run goes on without it.\n"
+FOREIGN_DIRECTORY = "{path}: belongs to another user ({owner}), who could have put anything there to be run. Remove it, or choose another --work-dir, such as a directory that is not there yet."
+OPEN_DIRECTORY = "{path}: others may write there (mode {mode}), and put anything there to be run. Choose another --work-dir, such as a directory that is not there yet; or run 'chmod -R go-w {path}', if you trust all that is in it."
+LINK_OUTSIDE = "{path}: a link that leads out of the work directory (to {target}). Remove it, or choose another --work-dir."
+UNSIGNED_PICKLE = "{path}: not written by this program. Somebody writes into the work directory: choose another --work-dir, in a directory where only you can write."
 SESSION_CRASHED = "{node}: {reason}. The crash file is {crashfile}; please report it with the log."
 
 
@@ -308,5 +316,28 @@ class TemporaryError(WmhUadError):
     exit_code = 75
 
 
+class BusyError(TemporaryError):
+    """Another process works on the same session, cohort or model."""
+
+
+class UntrustedDirectoryError(CannotCreateError):
+    """A work directory that others could have written to."""
+
+
 class WorkerKilledError(TemporaryError):
     """A worker process died before it answered."""
+
+
+class Stopped(BaseException):
+    """A signal asked the program to stop; no error, and not to be taken for one (exit code 128 and the signal's number).
+
+    Parameters
+    ----------
+    signum : int
+    name : str
+        Of the signal.
+    """
+
+    def __init__(self, signum: int, name: str) -> None:
+        super().__init__(STOPPED.format(signal=name))
+        self.exit_code = 128 + signum

@@ -7,12 +7,21 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError, StorageError
+from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError, StorageError, WmhUadError
+from bids_wmh_uad.processes import is_alive, read_process, this_process
+
+TEMPORARY = ".tmp-"
+"""How the names of files begin that are still being written; the process that writes comes next."""
+FORGOTTEN_SECONDS = 24 * 3600.0
+"""Temporary files of another machine's processes, of which nobody here can know, are removed after so long."""
+STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
+"""What the system says when a disk is full, broken or closed for writing."""
 
 
 def write_atomically(path: Path, content: bytes) -> bool:
@@ -64,20 +73,62 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-        os.close(handle)
-        temporary = Path(name)
+        temporary = temporary_file(path.parent)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         _readable(temporary)
         os.replace(temporary, path)  # noqa: PTH105 (Path.replace is the same call)
     except OSError as error:
-        kind = StorageError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else CannotCreateError
-        raise kind(CANNOT_CREATE.format(path=path, reason=error.strerror or error)) from error
+        raise not_written(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def not_written(path: Path | str, error: OSError) -> WmhUadError:
+    """What a failed attempt to write `path` means: a `StorageError` of a full disk, else a `CannotCreateError`."""
+    kind = StorageError if error.errno in STORAGE_FULL else CannotCreateError
+    return kind(CANNOT_CREATE.format(path=path, reason=error.strerror or error))
+
+
+def temporary_file(directory: Path) -> Path:
+    """Make an empty file, readable by this user only, whose name says which process it is of (see `sweep`)."""
+    handle, name = tempfile.mkstemp(dir=directory, prefix=f"{TEMPORARY}{this_process()}-")
+    os.close(handle)
+    return Path(name)
+
+
+def sweep(directories: Iterable[Path]) -> list[Path]:
+    """Remove temporary files that killed processes left.
+
+    Those of processes that run stay, and so do those of other machines, and of other containers, for
+    `FORGOTTEN_SECONDS`.
+
+    Parameters
+    ----------
+    directories : iterable of Path
+        Searched themselves, not what lies below them; absent ones are passed over.
+
+    Returns
+    -------
+    list of Path
+        The files removed.
+    """
+    removed = []
+    for directory in directories:
+        with suppress(OSError):
+            for path in directory.glob(f"{TEMPORARY}*"):
+                if _is_forgotten(path):
+                    path.unlink(missing_ok=True)
+                    removed.append(path)
+    return removed
+
+
+def _is_forgotten(path: Path) -> bool:
+    process = read_process(path.name.removeprefix(TEMPORARY).rpartition("-")[0])
+    alive = is_alive(process) if process else None
+    return time.time() - path.lstat().st_mtime > FORGOTTEN_SECONDS if alive is None else not alive
 
 
 def _readable(path: Path) -> None:

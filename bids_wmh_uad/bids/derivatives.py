@@ -73,6 +73,8 @@ IMAGE_TYPES = {
     "regions": "uint8",
 }
 """The images among the outputs, and the numpy type that each is stored in."""
+FAILURE = "desc-failed_summary.json"
+"""End of the name of what a failed session leaves."""
 TRANSFORMS = ("t1w_to_flair", "t1w_to_template", "flair_to_template")
 """The transforms among the outputs."""
 
@@ -129,8 +131,13 @@ def session_directory(root: Path, subject: str, session: str | None) -> Path:
 
 def failure_path(output_dir: Path, subject: str, session: str | None) -> Path:
     """Where a failed session leaves its reason, for the group table: there only while it has no result."""
-    name = f"sub-{subject}" + (f"_ses-{session}" if session else "") + "_desc-failed_summary.json"
+    name = f"sub-{subject}" + (f"_ses-{session}" if session else "") + f"_{FAILURE}"
     return session_directory(output_dir, subject, session) / name
+
+
+def lock_path(output_dir: Path, name: str) -> Path:
+    """The lock of what only one process may make at a time: ``sub-X``, ``sub-X/ses-Y``, ``group``, ``train``."""
+    return output_dir / "logs" / f"{name.replace('/', '_')}.lock"
 
 
 def signature(session: Session, method: Method, model_digest: str) -> str:

@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING
 
 from bids_wmh_uad import __version__
 from bids_wmh_uad.cli.parser import parse_args
+from bids_wmh_uad.cli.signals import stoppable
 from bids_wmh_uad.config import GroupConfig, RunConfig, TrainConfig
-from bids_wmh_uad.errors import CANNOT_CREATE, EXIT_OK, EXIT_SESSION_FAILED, CannotCreateError, WmhUadError
+from bids_wmh_uad.errors import (
+    CANNOT_CREATE,
+    EXIT_OK,
+    EXIT_SESSION_FAILED,
+    LOG_LOST,
+    CannotCreateError,
+    Stopped,
+    WmhUadError,
+)
+from bids_wmh_uad.files import STORAGE_FULL, not_written, sweep, write_text
 
 if TYPE_CHECKING:
     from bids_wmh_uad.bids.dataset import Session
@@ -33,16 +43,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code (see ``docs/usage.md``).
     """
+    with stoppable():
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        except Stopped as stopped:
+            _say_last(str(stopped))
+            return stopped.exit_code
+
+
+def _run(argv: Sequence[str]) -> int:
+    output_dir: Path | str = "the output"
     try:
-        config = parse_args(sys.argv[1:] if argv is None else argv)
+        config = parse_args(argv)
+        output_dir = config.output_dir
         if config.running.dry_run:
             return _dry_run(config)
         _prepare(config)
         return _dispatch(config)
     except WmhUadError as error:
-        LOGGER.debug("", exc_info=True)
-        sys.stderr.write(f"bids-wmh-uad: error: {error}\n")
-        return error.exit_code
+        return _failed(error)
+    except OSError as error:
+        if error.errno not in STORAGE_FULL:
+            raise
+        return _failed(not_written(error.filename or output_dir, error))
+
+
+def _failed(error: WmhUadError) -> int:
+    """Say why the run ended, once; the log has the traceback."""
+    LOGGER.debug("", exc_info=True)
+    _say_last(f"error: {error}")
+    return error.exit_code
+
+
+def _say_last(text: str) -> None:
+    """One line on the terminal and, where there is one, in the log."""
+    sys.stderr.write(f"bids-wmh-uad: {text}\n")
+    for handler in LOGGER.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(LOGGER.makeRecord(LOGGER.name, logging.CRITICAL, "", 0, text, (), None))
 
 
 def _dispatch(config: RunConfig) -> int:
@@ -69,19 +107,21 @@ def _prepare(config: RunConfig) -> None:
     Of the processes of one training only the first has directories and a log.
     """
     from bids_wmh_uad.train.launch import read_launch
-    from bids_wmh_uad.workflows.engine import set_environment
+    from bids_wmh_uad.workflows.engine import open_work_directory, set_environment
 
+    open_work_directory(config)
     if config.analysis_level == "train" and read_launch(os.environ).rank > 0:
         set_environment(config)
         return
-    for path in (config.output_dir, config.log_dir, config.running.work_dir):
+    for path in (config.output_dir, config.log_dir):
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CannotCreateError(CANNOT_CREATE.format(path=path, reason=error.strerror)) from error
     if not os.access(config.output_dir, os.W_OK):
         raise CannotCreateError(CANNOT_CREATE.format(path=config.output_dir, reason="not writable"))
-    (config.log_dir / "config.toml").write_text(config.to_toml())
+    sweep((config.output_dir, config.log_dir.parent, config.running.work_dir))
+    write_text(config.log_dir / "config.toml", config.to_toml())
     _start_logging(config)
     LOGGER.info("bids-wmh-uad %s, %s level, log in %s", __version__, config.analysis_level, config.log_dir)
     set_environment(config)
@@ -97,10 +137,24 @@ def _start_logging(config: RunConfig) -> None:
         old.close()
     console = logging.StreamHandler(sys.stderr)
     console.setLevel(logging.DEBUG if config.running.verbose > 1 else logging.INFO)
-    file = logging.FileHandler(config.log_dir / "bids-wmh-uad.log")
+    file = _LogFile(config.log_dir / "bids-wmh-uad.log")
     for handler in (console, file):
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         logger.addHandler(handler)
+
+
+class _LogFile(logging.FileHandler):
+    """A log file without which the run goes on, when the disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Say once that the log ends here; with the run's last line, which the terminal has, it ends anyway."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self.setLevel(logging.CRITICAL + 1)
+        if record.levelno < logging.CRITICAL:
+            sys.stderr.write(LOG_LOST.format(reason=error.strerror or error))
 
 
 def _dry_run(config: RunConfig) -> int:

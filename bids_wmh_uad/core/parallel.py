@@ -10,6 +10,7 @@ import torch
 from sklearn.utils.parallel import Parallel, delayed
 
 from bids_wmh_uad.errors import GPU_MEMORY, GPU_SLABS, SessionWarning
+from bids_wmh_uad.processes import die_with_parent, this_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -83,11 +84,13 @@ def process_map(
     """
     if n_jobs in (None, 1):
         return parallel_map(function, items)
-    results = Parallel(n_jobs=n_jobs)(delayed(_on_one_thread)(function, item) for item in items)
+    parent = this_process().pid
+    results = Parallel(n_jobs=n_jobs)(delayed(_on_one_thread)(function, item, parent) for item in items)
     return list(results)
 
 
-def _on_one_thread(function: Callable[[Item], Result], item: Item) -> Result:
+def _on_one_thread(function: Callable[[Item], Result], item: Item, parent: int) -> Result:
+    die_with_parent(parent)
     return parallel_map(function, [item], threads=1)[0]
 
 

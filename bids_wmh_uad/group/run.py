@@ -17,6 +17,7 @@ from bids_wmh_uad.config import GroupConfig
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.group.cohort import WMH_COLUMNS, cohort_table, site_columns
+from bids_wmh_uad.locks import Locks
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 
@@ -33,7 +34,15 @@ def run_group(config: GroupConfig) -> int:
     ------
     MissingInputError
         If there are no results, or no such reference dataset.
+    BusyError
+        If another process writes this output directory's tables.
     """
+    with Locks() as locks:
+        locks.take(derivatives.lock_path(config.output_dir, "group"), str(config.output_dir))
+        return _write_group(config)
+
+
+def _write_group(config: GroupConfig) -> int:
     from bids_wmh_uad.group.prevalence import write_prevalence
     from bids_wmh_uad.reports.group import write_group_report
 

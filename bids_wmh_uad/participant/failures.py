@@ -9,6 +9,7 @@ from pathlib import Path
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import FailedSession, Session
 from bids_wmh_uad.bids.results import failed_summary, make_current
+from bids_wmh_uad.errors import BusyError
 from bids_wmh_uad.files import dump_json, write_atomically
 
 LOGGER = logging.getLogger("bids_wmh_uad")
@@ -19,7 +20,8 @@ def record_failures(output_dir: Path, sessions: Sequence[Session], failed: Seque
     """Say which sessions failed and why, and write it down; what an earlier failure left of the others goes.
 
     A session that has a result from an earlier run keeps it untouched, but for the mark of one that is of another
-    FLAIR than this run's: what the newest run was asked for counts, be it done or failed.
+    FLAIR than this run's: what the newest run was asked for counts, be it done or failed. One that another process
+    works on is that one's to write of.
 
     Parameters
     ----------
@@ -36,6 +38,8 @@ def record_failures(output_dir: Path, sessions: Sequence[Session], failed: Seque
             path.unlink(missing_ok=True)
             make_current(derivatives.output_path(output_dir, session, "summary"))
     for entry in failed:
+        if isinstance(entry.error, BusyError):
+            continue
         path = derivatives.failure_path(output_dir, entry.subject, entry.session)
         result = _earlier_result(path, entry.prefix)
         if result is None:
@@ -45,7 +49,10 @@ def record_failures(output_dir: Path, sessions: Sequence[Session], failed: Seque
         if entry.prefix:  # this run chose a FLAIR
             make_current(result or path)
     for entry in sorted(failed, key=lambda entry: entry.label):
-        LOGGER.error(FAILED, entry.label, entry.error)
+        if isinstance(entry.error, BusyError):  # its text names the session
+            LOGGER.warning("%s", entry.error)
+        else:
+            LOGGER.error(FAILED, entry.label, entry.error)
 
 
 def _earlier_result(failure: Path, prefix: str) -> Path | None:

@@ -6,12 +6,16 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import FailedSession
 from bids_wmh_uad.bids.results import read_summaries
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.errors import EXIT_OK, SessionError
+from bids_wmh_uad.locks import Locks
 
 LOGGER = logging.getLogger("bids_wmh_uad")
+PAGE_WAIT = 60.0
+"""Seconds to wait for another process that writes the same page."""
 PAGE_FAILED = "sub-%s: the page could not be written (%s); the results are not affected."
 
 
@@ -28,18 +32,34 @@ def write_reports(config: RunConfig, subjects: Sequence[str], failed: Sequence[F
     from bids_wmh_uad.reports.subject import write_subject_report
 
     for subject in subjects:
-        failures = {
+        failures = _recorded(config.output_dir, subject) | {
             f"ses-{entry.session}" if entry.session else "": str(entry.error)
             for entry in failed
             if entry.subject == subject
         }
+        name = f"sub-{subject}_page"
         try:
-            write_subject_report(
-                config.output_dir, subject, failures=failures, model=Path(config.method.model)
-            )
+            # of two processes with a session each, the second to write must have seen the first's results
+            with Locks() as locks:
+                locks.take(derivatives.lock_path(config.output_dir, name), name, wait=PAGE_WAIT)
+                write_subject_report(
+                    config.output_dir, subject, failures=failures, model=Path(config.method.model)
+                )
         except Exception as error:  # a page must not cost the others theirs
             LOGGER.warning(PAGE_FAILED, subject, error)
             LOGGER.debug("", exc_info=True)
+
+
+def _recorded(output_dir: Path, subject: str) -> dict[str, str]:
+    """Why sessions have no result, by ``ses-Y`` or nothing, as this run and others wrote it down."""
+    root = derivatives.session_directory(output_dir, subject, None).parent
+    reasons = {}
+    for start in ("anat", "ses-*/anat"):
+        for path in sorted(root.glob(f"{start}/*_{derivatives.FAILURE}")):
+            summary = derivatives.read_summary(path)
+            session = str(summary.get("session_id", "n/a"))
+            reasons["" if session == "n/a" else session] = str(summary.get("reason"))
+    return reasons
 
 
 def rebuild_reports(config: RunConfig) -> int:

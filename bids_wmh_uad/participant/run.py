@@ -17,17 +17,24 @@ from bids_wmh_uad.errors import (
     EXIT_SESSION_FAILED,
     NOT_STARTED,
     SESSION_CRASHED,
+    BusyError,
     SessionError,
+    StorageError,
+    UntrustedDirectoryError,
     WmhUadError,
 )
-from bids_wmh_uad.files import write_atomically
+from bids_wmh_uad.files import STORAGE_FULL, write_atomically
 from bids_wmh_uad.models import model_digest
+from bids_wmh_uad.participant.claims import claim
 from bids_wmh_uad.participant.failures import record_failures
 from bids_wmh_uad.participant.reports import write_reports
 from bids_wmh_uad.workflows import engine
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 ALREADY_DONE = "%s: finished before, nothing to do"
+DONE_ELSEWHERE = "%s: finished meanwhile by another process"
+WHOLE_RUN = (BusyError, StorageError, UntrustedDirectoryError)
+"""What gives the run its exit code when no session failed for any other reason."""
 
 
 def run_participant(config: RunConfig) -> int:
@@ -41,7 +48,7 @@ def run_participant(config: RunConfig) -> int:
     -------
     int
         0 if every session is done; 1 if some failed; the one common exit code of
-        sessions none of which could be started.
+        sessions none of which could be started, or that all wait for another process or for room on the disk.
 
     Raises
     ------
@@ -67,7 +74,9 @@ def run_participant(config: RunConfig) -> int:
             LOGGER.info(ALREADY_DONE, session.label)
     failed = [*failed, *(run_sessions(todo, config, digest) if todo else ())]
     record_failures(config.output_dir, sessions, failed)
-    subjects = {session.subject for session in sessions} | {entry.subject for entry in failed}
+    busy = {entry.label for entry in failed if isinstance(entry.error, BusyError)}
+    known: list[Session | FailedSession] = [*sessions, *failed]
+    subjects = {item.subject for item in known if item.label not in busy}
     write_reports(config, sorted(subjects), failed)
     return _exit_code(sessions, failed)
 
@@ -76,6 +85,10 @@ def _exit_code(sessions: Sequence[Session], failed: Sequence[FailedSession]) -> 
     if not sessions:
         codes = {entry.error.exit_code for entry in failed}
         return codes.pop() if len(codes) == 1 else EXIT_SESSION_FAILED
+    kinds = {type(entry.error) for entry in failed}
+    for kind in WHOLE_RUN:
+        if kinds == {kind}:
+            return kind.exit_code
     return EXIT_SESSION_FAILED if failed else EXIT_OK
 
 
@@ -90,31 +103,58 @@ def run_sessions(sessions: Sequence[Session], config: RunConfig, digest: str) ->
     progress = engine.Progress(labels, engine.PUBLISH, terminal=sys.stderr.isatty())
     failed: list[FailedSession] = []
     for batch in engine.batches(sessions, config):
-        if failed and config.running.stop_on_first_crash:
+        broken = any(not isinstance(entry.error, BusyError) for entry in failed)
+        if broken and config.running.stop_on_first_crash:
             failed += [session.failed(SessionError(NOT_STARTED)) for session in batch]
         else:
             failed += _run_batch(batch, config, digest, progress)
+    failed = _without_done_elsewhere(failed, sessions, config, digest)
     done = len(sessions) - len(failed)
     LOGGER.info("%d of %d sessions done in %.0f s", done, len(sessions), time() - start)
     return failed
 
 
+def _without_done_elsewhere(
+    failed: Sequence[FailedSession], sessions: Sequence[Session], config: RunConfig, digest: str
+) -> list[FailedSession]:
+    """Leave out what another process worked on, and has finished."""
+    busy = {entry.label for entry in failed if isinstance(entry.error, BusyError)}
+    done = {item.label for item in sessions if item.label in busy and _is_finished(item, config, digest)}
+    for label in sorted(done):
+        LOGGER.info(DONE_ELSEWHERE, label)
+    return [entry for entry in failed if entry.label not in done]
+
+
 def _run_batch(
+    sessions: Sequence[Session], config: RunConfig, digest: str, progress: engine.Progress
+) -> list[FailedSession]:
+    with claim(sessions, config) as (mine, others):
+        todo = [session for session in mine if not _is_finished(session, config, digest)]
+        for session in mine:
+            if session not in todo:
+                LOGGER.info(DONE_ELSEWHERE, session.label)
+        return others + (_run_graphs(todo, config, digest, progress) if todo else [])
+
+
+def _run_graphs(
     sessions: Sequence[Session], config: RunConfig, digest: str, progress: engine.Progress
 ) -> list[FailedSession]:
     from bids_wmh_uad.workflows.session import init_participant_wf
 
     start = time()
     directories = [engine.session_directory(session, config) for session in sessions]
-    _prepare_directories(directories, clean=config.running.clean_workdir)
     graphs = _session_graphs(sessions, config, digest)
     write_citation(graphs[0], config.output_dir)
     error: Exception | None = None
     try:
-        init_participant_wf(graphs, config).run(**engine.plugin_settings(config, progress))
+        init_participant_wf(graphs, config).run(**engine.plugin_settings(config, progress, sessions))
     except WmhUadError:
         raise
-    except Exception as raised:  # noqa: BLE001 (how nipype says that nodes failed depends on the plugin)
+    except Exception as raised:  # how nipype says that nodes failed depends on the plugin
+        if (
+            isinstance(raised, OSError) and raised.errno in STORAGE_FULL
+        ):  # not even the crash could be written
+            raise
         error = raised
     engine.append_stages(config.log_dir / "stages.tsv", directories, start)
     failed = _failed(sessions, config, digest, error)
@@ -124,12 +164,6 @@ def _run_batch(
             if session.label not in broken:
                 derivatives.remove_tree(directory)
     return failed
-
-
-def _prepare_directories(directories: Sequence[Path], *, clean: bool) -> None:
-    """Remove what a killed run staged and, with ``--clean-workdir``, all that it left."""
-    for directory in directories:
-        derivatives.remove_tree(directory if clean else directory / engine.STAGING)
 
 
 def _session_graphs(sessions: Sequence[Session], config: RunConfig, digest: str) -> list[Any]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from bids_wmh_uad.config import TEMPLATE, Method, TrainConfig
 from bids_wmh_uad.core.device import configure_torch, resolve_device
 from bids_wmh_uad.errors import BAD_CONTROL, FEW_CONTROLS, BadDataError
+from bids_wmh_uad.files import temporary_file
 from bids_wmh_uad.imaging import templates
 from bids_wmh_uad.imaging.controls import EXCLUDED, open_control
 from bids_wmh_uad.reading import read_text
@@ -134,7 +135,7 @@ def _add_voxelwise(
         reason = FEW_CONTROLS.format(n=len(chosen), needed=MINIMUM_CONTROLS)
         LOGGER.warning("%s", reason)
         return {"skipped": reason}
-    table = config.running.work_dir / f"{config.run_uuid}_colocated.npy"
+    table = temporary_file(config.running.work_dir)
     try:
         some = [controls[index] for index in chosen]
         model = fit_voxelwise_controls(encoder, some, grid, config.method, table, device)

@@ -11,9 +11,11 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bids_wmh_uad.bids.dataset import Session, find_sessions
+from bids_wmh_uad.bids.derivatives import lock_path
 from bids_wmh_uad.config import TrainConfig
 from bids_wmh_uad.errors import (
     EXIT_OK,
@@ -23,8 +25,10 @@ from bids_wmh_uad.errors import (
     BadDataError,
     MissingInputError,
 )
+from bids_wmh_uad.files import sweep
 from bids_wmh_uad.imaging.controls import open_control
 from bids_wmh_uad.interfaces.controls import CONFIRMED, CONTROL
+from bids_wmh_uad.locks import Locks
 from bids_wmh_uad.train.launch import Meeting, own_device, read_launch
 from bids_wmh_uad.train.learning import learn
 from bids_wmh_uad.train.normality import fit_normality
@@ -32,6 +36,8 @@ from bids_wmh_uad.workflows import engine
 from bids_wmh_uad.workflows.reuse import datasets, find_lesions, find_preprocessed
 
 LOGGER = logging.getLogger("bids_wmh_uad")
+MODEL_LOCK = ".lock"
+"""Name of the lock in a model directory."""
 PREPARING = "%s: preprocessing %s; left out as lesion: %s"
 
 
@@ -52,30 +58,51 @@ def run_train(config: TrainConfig) -> int:
         If fewer than two participants can be used.
     TrainingError
         If training diverges, or cannot be resumed.
+    BusyError
+        If another process trains in the output or the model directory, or prepares the same controls.
     """
     launch = read_launch(os.environ)
     meeting = Meeting(launch)
     if launch.rank > 0:
         learn(meeting.await_controls(), config, meeting, own_device(config.performance.device, launch))
         return EXIT_OK
-    engine.require_device(config.performance.device)
-    controls: dict[Session, Path] = {}
     try:
-        controls, complete = _controls(config)
-    finally:
-        meeting.announce({session.label: path for session, path in controls.items()} or None)
-    device = own_device(config.performance.device, launch)  # now: workers are forked without it
-    learn({session.label: path for session, path in controls.items()}, config, meeting, device)
-    fit_normality(list(controls.values()), config)
+        return _train_first(config, meeting)
+    finally:  # nothing came of it: the lock made the directory
+        with suppress(OSError):
+            config.training.output_model.rmdir()
+
+
+def _train_first(config: TrainConfig, meeting: Meeting) -> int:
+    """What the first process does."""
+    controls: dict[Session, Path] = {}
+    with Locks() as locks:
+        try:
+            _take_directories(config, locks)
+            engine.require_device(config.performance.device)
+            controls, complete = _controls(config, locks)
+        finally:
+            meeting.announce({session.label: path for session, path in controls.items()} or None)
+        device = own_device(config.performance.device, meeting.launch)  # now: workers are forked without it
+        learn({session.label: path for session, path in controls.items()}, config, meeting, device)
+        fit_normality(list(controls.values()), config)
     LOGGER.info("Model: %s", config.training.output_model)
     return EXIT_OK if complete else EXIT_SESSION_FAILED
 
 
-def _controls(config: TrainConfig) -> tuple[dict[Session, Path], bool]:
+def _take_directories(config: TrainConfig, locks: Locks) -> None:
+    """Take the output and the model directory for this training; what killed ones left half written goes."""
+    model = config.training.output_model
+    locks.take(lock_path(config.output_dir, "train"), str(config.output_dir))
+    locks.take(model / MODEL_LOCK, str(model))
+    sweep([model])
+
+
+def _controls(config: TrainConfig, locks: Locks) -> tuple[dict[Session, Path], bool]:
     """Prepare the selected controls, the first session of each participant; whether none was left out."""
     sessions, unusable = find_sessions(config.bids_dir, config.selection)
     sessions = list({session.subject: session for session in reversed(sessions)}.values())[::-1]
-    prepared = prepare_controls(sessions, config)
+    prepared = prepare_controls(sessions, config, locks)
     for entry in unusable:
         LOGGER.error("%s: %s", entry.label, entry.error)
     if len(prepared) < 2:
@@ -83,11 +110,13 @@ def _controls(config: TrainConfig) -> tuple[dict[Session, Path], bool]:
     return prepared, not unusable and len(prepared) == len(sessions)
 
 
-def prepare_controls(sessions: Sequence[Session], config: TrainConfig) -> dict[Session, Path]:
+def prepare_controls(sessions: Sequence[Session], config: TrainConfig, locks: Locks) -> dict[Session, Path]:
     """Preprocess the controls, to directories for `controls.open_control`; those that fail are said and left out.
 
     What an earlier run prepared counts only if nothing that it was made of has changed.
     """
+    for session in sessions:
+        engine.take_session(session, config, locks)
     engine.configure_nipype(config)
     from bids_wmh_uad.workflows.control import init_control_wf, init_train_wf
 
@@ -103,7 +132,7 @@ def prepare_controls(sessions: Sequence[Session], config: TrainConfig) -> dict[S
         graphs.append(init_control_wf(session, config, lesions, earlier))
     progress = engine.Progress({session.workflow_name: session.label for session in sessions}, engine.CONFIRM)
     try:
-        init_train_wf(graphs, config).run(**engine.plugin_settings(config, progress))
+        init_train_wf(graphs, config).run(**engine.plugin_settings(config, progress, sessions))
     except (RuntimeError, OSError):  # some nodes failed: said below
         LOGGER.debug("", exc_info=True)
     for crash in engine.read_crashes(config.log_dir):

@@ -15,14 +15,24 @@ from time import monotonic
 from typing import Any
 
 from bids_wmh_uad import __version__, errors
+from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.files import STORAGE_FULL, sweep
+from bids_wmh_uad.locks import Locks
 from bids_wmh_uad.reading import read_text
+from bids_wmh_uad.workflows.workdir import open_directory, open_private, read_key
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 SESSIONS_PER_PROCESS = 4
+STATE = ".state"
+"""The directory in the work directory where libraries keep settings and caches."""
 _TYPED_ERROR = re.compile(r"^\s*bids_wmh_uad\.errors\.(\w+): (.+)$", re.MULTILINE)
 _LAST_ERROR = re.compile(r"^\s*((?!nipype)[\w.]+(?:Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
+_DISK_FULL = re.compile(
+    rf"\[Errno (?:{'|'.join(map(str, STORAGE_FULL))})\]|requested and \d+ written|database or disk is full"
+)
+"""How libraries say it: the system's numbers, numpy, SQLite."""
 
 
 def set_environment(config: RunConfig) -> None:
@@ -32,7 +42,7 @@ def set_environment(config: RunConfig) -> None:
     and ITK is reproducible only with a seed and a thread count from the environment.
     """
     threads = str(config.performance.omp_nthreads)
-    state = config.running.work_dir / ".state"
+    state = config.running.work_dir / STATE
     os.environ.setdefault("LOGNAME", os.environ.get("USER") or f"uid{os.getuid()}")  # names clusters' jobs
     os.environ |= {
         "NO_ET": "1",
@@ -79,6 +89,40 @@ def session_directory(session: Session, config: RunConfig) -> Path:
     return config.running.work_dir / workflow_name(config.analysis_level) / session.workflow_name
 
 
+def open_work_directory(config: RunConfig) -> None:
+    """Make the work directory and where libraries keep their settings, or check that only this user can write there.
+
+    Raises
+    ------
+    UntrustedDirectoryError
+        If another user can.
+    CannotCreateError, StorageError
+        If they cannot be made.
+    """
+    open_directory(config.running.work_dir)
+    open_private(config.running.work_dir / STATE, config.running.work_dir)
+
+
+def take_session(session: Session, config: RunConfig, locks: Locks) -> None:
+    """Make a session's working directory this process's own; that of an earlier run stays if only this user wrote there.
+
+    What a killed run staged is removed; with ``--clean-workdir``, all that it left.
+
+    Raises
+    ------
+    BusyError
+        If another process works there.
+    UntrustedDirectoryError
+        If it is another user's, or open to others.
+    """
+    directory = session_directory(session, config)
+    open_directory(directory.parent)
+    locks.take(directory.with_suffix(".lock"), session.label)
+    sweep([directory.parent])
+    derivatives.remove_tree(directory if config.running.clean_workdir else directory / STAGING)
+    open_private(directory, config.running.work_dir)
+
+
 def configure_nipype(config: RunConfig) -> None:
     """Set nipype's execution options; call after :func:`set_environment`."""
     from nipype import config as nipype_config
@@ -104,8 +148,8 @@ def configure_nipype(config: RunConfig) -> None:
         logging.getLogger(name).setLevel(level)
 
 
-def plugin_settings(config: RunConfig, progress: Progress) -> dict[str, Any]:
-    """The ``plugin`` and ``plugin_args`` of ``Workflow.run``.
+def plugin_settings(config: RunConfig, progress: Progress, sessions: Sequence[Session]) -> dict[str, Any]:
+    """The ``plugin`` and ``plugin_args`` of ``Workflow.run`` for the graphs of `sessions` (see `take_session`).
 
     Raises
     ------
@@ -125,7 +169,9 @@ def plugin_settings(config: RunConfig, progress: Progress) -> dict[str, Any]:
         "raise_insufficient": False,
         "status_callback": progress,
     }
-    return {"plugin": SessionsInOrder(list(progress.sessions), arguments)}
+    directories = [session_directory(session, config) for session in sessions]
+    keys = {directory: read_key(directory) for directory in directories}
+    return {"plugin": SessionsInOrder(list(progress.sessions), arguments, keys)}
 
 
 def batches(sessions: Sequence[Session], config: RunConfig) -> Iterator[Sequence[Session]]:
@@ -263,6 +309,8 @@ def _read_crash(path: Path) -> Crash:
             return Crash(node, kind(message), path)
     plain = _LAST_ERROR.findall(text)
     reason = plain[-1] if plain else "unknown error"
+    if _DISK_FULL.search(reason):
+        return Crash(node, errors.StorageError(errors.DISK_FULL.format(node=node, reason=reason)), path)
     return Crash(
         node,
         errors.SessionError(errors.SESSION_CRASHED.format(node=node, reason=reason, crashfile=path)),

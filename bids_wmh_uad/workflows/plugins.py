@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer, run_node
 
 from bids_wmh_uad.errors import WORKER_KILLED
+from bids_wmh_uad.processes import die_with_parent
+from bids_wmh_uad.workflows.pickles import signed
 
 
 class SessionsInOrder(MultiProcPlugin):
-    """nipype's ``MultiProc``, with two differences.
+    """nipype's ``MultiProc``, with four differences.
 
     An earlier session's steps go before a later one's: nipype submits whatever is ready in the
     order of the graph, so that all sessions would be begun before any is done.
@@ -23,19 +28,42 @@ class SessionsInOrder(MultiProcPlugin):
     A worker that is killed (by the kernel, when memory runs out) fails the steps in flight and
     is replaced: nipype would wait for its answer for ever.
 
+    Pickles are signed, and others are not read.
+
+    Workers end with this process, however it ends, and leave Ctrl-C to it.
+
     Parameters
     ----------
     sessions : sequence of str
         The sessions' workflow names, in order.
     plugin_args : dict
         As for ``MultiProc``.
+    keys : mapping
+        With what pickles are signed, by directory (`pickles.signed`).
     """
 
     pool: ProcessPoolExecutor
 
-    def __init__(self, sessions: Sequence[str], plugin_args: dict[str, Any]) -> None:
+    def __init__(
+        self, sessions: Sequence[str], plugin_args: dict[str, Any], keys: Mapping[Path, str]
+    ) -> None:
         super().__init__(plugin_args=plugin_args)
+        self._keys = keys
         self._order = {name: number for number, name in enumerate(sessions)}
+        self.pool = self._new_pool()  # nipype's has not started a process yet
+
+    def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
+        """Execute the graph; workers are forked in here, and sign too."""
+        with signed(self._keys):
+            super().run(graph, config, updatehash=updatehash)
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            max_workers=self.processors,
+            initializer=_start_worker,
+            initargs=(self._cwd, os.getpid()),
+            mp_context=multiprocessing.get_context(self.plugin_args.get("mp_context")),
+        )
 
     def _sort_jobs(self, jobids: Any, scheduler: str = "tsort") -> list[int]:  # noqa: ARG002
         return sorted(jobids, key=lambda job: (self._position(self.procs[job]), job))
@@ -47,12 +75,7 @@ class SessionsInOrder(MultiProcPlugin):
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
         if getattr(self.pool, "_broken", False):
-            self.pool = ProcessPoolExecutor(
-                max_workers=self.processors,
-                initializer=process_initializer,
-                initargs=(self._cwd,),
-                mp_context=multiprocessing.get_context(self.plugin_args.get("mp_context")),
-            )
+            self.pool = self._new_pool()
         self._taskid += 1
         future = self.pool.submit(run_node, node, updatehash, self._taskid)
         self._task_obj[self._taskid] = future
@@ -60,8 +83,16 @@ class SessionsInOrder(MultiProcPlugin):
         return int(self._taskid)
 
     def _collect(self, taskid: int, future: Future[dict[str, Any]]) -> None:
-        if future.exception() is None:
+        error = future.exception()
+        if error is None:
             self._taskresult[taskid] = future.result()
-        else:
-            text = f"bids_wmh_uad.errors.WorkerKilledError: {WORKER_KILLED}"
-            self._taskresult[taskid] = {"result": None, "traceback": [text], "taskid": taskid}
+            return
+        text = [f"bids_wmh_uad.errors.WorkerKilledError: {WORKER_KILLED}"]
+        if not isinstance(error, BrokenProcessPool):  # of a step that could not read its inputs
+            text = format_exception(error)
+        self._taskresult[taskid] = {"result": None, "traceback": text, "taskid": taskid}
+
+
+def _start_worker(directory: str, parent: int) -> None:
+    die_with_parent(parent)
+    process_initializer(directory)

@@ -32,8 +32,9 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "__init__ errors",
+        "processes",
         "core files reading",
-        "config images models",
+        "config images models locks",
         "imaging bids reports phantom",
         "interfaces",
         "workflows",

@@ -5,16 +5,25 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 from bids_wmh_uad.cli.parser import parse_args
 from bids_wmh_uad.cli.run import _prepare as prepare
 from bids_wmh_uad.cli.run import main
-from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, MISSING_T1W, MissingInputError
+from bids_wmh_uad.errors import (
+    EXIT_OK,
+    EXIT_SESSION_FAILED,
+    MISSING_T1W,
+    OPEN_DIRECTORY,
+    BusyError,
+    CannotCreateError,
+    MissingInputError,
+)
+from bids_wmh_uad.locks import Locks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import pytest
 
     Maker = Callable[..., Path]
 
@@ -66,6 +75,39 @@ def test_the_methods_text_alone_needs_a_usable_session(
     assert "Pinon" not in (out / "CITATION.md").read_text() + (out / "CITATION.bib").read_text()
 
 
+@pytest.mark.parametrize(
+    ("level", "lock"),
+    [("group", "out/logs/group.lock"), ("train", "out/logs/train.lock"), ("train", "model/.lock")],
+)
+def test_a_level_that_another_process_works_on_is_left_to_it(
+    tmp_path: Path, make_dataset: Maker, capsys: pytest.CaptureFixture[str], level: str, lock: str
+) -> None:
+    root = make_dataset(tmp_path / "ds", T1W, FLAIR)
+    options = ["--output-model", str(tmp_path / "model")] if level == "train" else []
+    with Locks() as locks:
+        locks.take(tmp_path / lock, "it")
+        before = sorted((tmp_path / lock).parent.iterdir())
+        assert main([str(root), str(tmp_path / "out"), level, *options]) == BusyError.exit_code
+        assert "another process works on it" in capsys.readouterr().err
+        assert [path for path in sorted((tmp_path / lock).parent.iterdir()) if path.is_file()] == before
+    assert main([str(root), str(tmp_path / "out"), level, *options]) == MissingInputError.exit_code
+    assert not list(tmp_path.rglob("*.lock"))
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("level", ["participant", "group", "train"])
+def test_a_work_directory_open_to_others_is_refused_before_anything_is_read(
+    tmp_path: Path, make_dataset: Maker, capsys: pytest.CaptureFixture[str], level: str
+) -> None:
+    root, work = make_dataset(tmp_path / "ds", T1W, FLAIR), tmp_path / "out" / "work"
+    work.mkdir(parents=True)
+    work.chmod(0o777)
+    options = ["--output-model", str(tmp_path / "model")] if level == "train" else []
+    assert main([str(root), str(tmp_path / "out"), level, *options]) == CannotCreateError.exit_code
+    assert OPEN_DIRECTORY.format(path=work, mode="777") in capsys.readouterr().err
+    assert list((tmp_path / "out").rglob("*")) == [work]
+
+
 def test_of_several_training_processes_only_the_first_has_a_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,7 +118,7 @@ def test_of_several_training_processes_only_the_first_has_a_log(
         patch.setenv("WORLD_SIZE", "2")
         patch.setenv("RANK", "1")
         prepare(config)
-        assert not (tmp_path / "out").exists()
+        assert not config.log_dir.parent.exists()
         patch.setenv("RANK", "0")
         prepare(config)
         assert (config.log_dir / "config.toml").is_file()

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from bids_wmh_uad.bids.dataset import FailedSession
 from bids_wmh_uad.cli.run import _dispatch
 from bids_wmh_uad.config import Running, Selection
-from bids_wmh_uad.errors import EXIT_OK
+from bids_wmh_uad.errors import EXIT_OK, SessionError
 from bids_wmh_uad.participant import reports
 from tests.unit.group.cohorts import config, summary, write_failure, write_session, write_summary
 
@@ -31,6 +32,16 @@ def test_reports_are_rebuilt_for_the_participants_asked_for(
     assert reports.rebuild_reports(plain) == EXIT_OK
     reports.rebuild_reports(replace(plain, selection=Selection(participant_label=("2", "none"))))
     assert asked == [(["1", "2"], {"sub-2/ses-9": "it broke"}), (["2"], {"sub-2/ses-9": "it broke"})]
+
+
+def test_a_page_names_the_failures_of_other_processes_too(tmp_path: Path) -> None:
+    write_failure(tmp_path, "2", "9", "it broke elsewhere")
+    own = FailedSession("2", "8", SessionError("it broke here"))
+    reports.write_reports(replace(config(tmp_path), analysis_level="participant"), ["2"], [own])
+    page = (tmp_path / "sub-2.html").read_text()
+    assert "it broke elsewhere" in page
+    assert "it broke here" in page
+    assert not list(tmp_path.rglob("*.lock"))
 
 
 def test_at_the_group_level_the_cohorts_page_is_rebuilt(tmp_path: Path) -> None:

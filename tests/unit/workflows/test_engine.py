@@ -117,7 +117,7 @@ def test_a_plugin_file_is_passed_on(tmp_path: Path) -> None:
     path = tmp_path / "plugin.yml"
     path.write_text("plugin: MultiProc\nplugin_args: {n_procs: 3, raise_insufficient: false}\n")
     progress = engine.Progress({}, "publish")
-    settings = engine.plugin_settings(run_config(performance=Performance(use_plugin=path)), progress)
+    settings = engine.plugin_settings(run_config(performance=Performance(use_plugin=path)), progress, [])
     assert settings["plugin"] == "MultiProc"
     assert settings["plugin_args"] == {
         "n_procs": 3, "raise_insufficient": False, "status_callback": progress,
@@ -132,20 +132,20 @@ def test_a_bad_plugin_file_is_a_usage_error(tmp_path: Path, content: str) -> Non
     path.write_text(content)
     performance = Performance(use_plugin=path)
     with pytest.raises(errors.UsageError, match="--use-plugin") as raised:
-        engine.plugin_settings(run_config(performance=performance), engine.Progress({}, "publish"))
+        engine.plugin_settings(run_config(performance=performance), engine.Progress({}, "publish"), [])
     assert str(path) in str(raised.value)
 
 
 def test_a_missing_plugin_file_is_a_usage_error(tmp_path: Path) -> None:
     performance = Performance(use_plugin=tmp_path / "none.yml")
     with pytest.raises(errors.UsageError, match=r"none\.yml"):
-        engine.plugin_settings(run_config(performance=performance), engine.Progress({}, "publish"))
+        engine.plugin_settings(run_config(performance=performance), engine.Progress({}, "publish"), [])
 
 
 def test_the_budget_reaches_the_scheduler() -> None:
     performance = Performance(nprocs=3, mem_gb=5.0)
     progress = engine.Progress({}, "publish")
-    plugin = engine.plugin_settings(run_config(performance=performance), progress)["plugin"]
+    plugin = engine.plugin_settings(run_config(performance=performance), progress, [])["plugin"]
     assert (plugin.processors, plugin.memory_gb) == (3, 5.0)
     assert plugin.plugin_args["status_callback"] is progress
 
@@ -164,7 +164,7 @@ def part(number: int, session: str) -> SimpleNamespace:
 
 def test_an_earlier_session_goes_first() -> None:
     progress = engine.Progress({"sub_01_wf": "sub-01", "sub_02_wf": "sub-02"}, "publish")
-    plugin = engine.plugin_settings(run_config(), progress)["plugin"]
+    plugin = engine.plugin_settings(run_config(), progress, [])["plugin"]
     plugin.procs = [
         node("b", "sub_02_wf"), node("a", "sub_02_wf"), node("y"), node("x"), node("x", "other"),
         part(0, "sub_02_wf"), part(1, "sub_01_wf"),

@@ -1,16 +1,40 @@
 """The nipype plugin: order of sessions, and what happens when a worker dies."""
 
+import gzip
+import pickle
 from pathlib import Path
 
 import pytest
 
-from bids_wmh_uad.errors import WORKER_KILLED, WorkerKilledError
+from bids_wmh_uad.errors import UNSIGNED_PICKLE, WORKER_KILLED, WorkerKilledError
 from bids_wmh_uad.workflows.engine import read_crashes
 
 
 def _note(path, label):
     with open(path, "a") as handle:  # noqa: PTH123 (nipype runs the source alone)
         handle.write(label + "\n")
+    return label
+
+
+def _note_inside(path, label):
+    with open(path + "/log", "a") as handle:  # noqa: PTH123
+        handle.write(label + "\n")
+    return label
+
+
+def _replace_result(path, label):
+    """Exchange the first step's result when nipype has written it, as somebody from outside could."""
+    import subprocess
+    import sys
+
+    code = """
+import pathlib, sys, time
+result = pathlib.Path(sys.argv[1], "work/top/two_wf/step0/result_step0.pklz")
+while not pathlib.Path(f"{result}.hmac").exists():
+    time.sleep(0.001)
+result.write_bytes(b"other")
+"""
+    subprocess.Popen([sys.executable, "-c", code, path])
     return label
 
 
@@ -67,7 +91,8 @@ def _run(tmp_path, sessions, n_procs):
     top = pe.Workflow(name="top", base_dir=str(tmp_path / "work"))
     top.add_nodes(sessions)
     names = [session.name for session in sessions]
-    top.run(plugin=SessionsInOrder(names, {"n_procs": n_procs, "memory_gb": 4, "raise_insufficient": False}))
+    settings = {"n_procs": n_procs, "memory_gb": 4, "raise_insufficient": False}
+    top.run(plugin=SessionsInOrder(names, settings, {tmp_path / "work" / "top": "key"}))
 
 
 def test_an_earlier_session_is_finished_before_a_later_one_is_begun(tmp_path: Path) -> None:
@@ -85,3 +110,40 @@ def test_a_killed_worker_fails_its_session_and_no_other(tmp_path: Path) -> None:
     (crash,) = read_crashes(tmp_path / "crash")
     assert "one_wf" in crash.node.split(".")
     assert (type(crash.error), str(crash.error)) == (WorkerKilledError, WORKER_KILLED)
+
+
+def test_a_result_that_another_put_there_is_not_read(tmp_path: Path) -> None:
+    log, marker = tmp_path / "log", tmp_path / "run by a pickle"  # of a directory nipype hashes the name only
+    _run(tmp_path, [_session("one_wf", _note_inside, tmp_path, steps=2)], n_procs=1)
+    before = log.read_text().split()
+    _run(tmp_path, [_session("one_wf", _note_inside, tmp_path, steps=2)], n_procs=1)
+    assert log.read_text().split() == before  # all of it from the cache
+    pickles = sorted((tmp_path / "work" / "top" / "one_wf").rglob("*.pklz"))
+    assert len(pickles) >= 3
+    content = gzip.compress(pickle.dumps(_Malicious(marker)))
+    for path in pickles:
+        path.write_bytes(content)
+    _run(tmp_path, [_session("one_wf", _note_inside, tmp_path, steps=2)], n_procs=1)
+    assert log.read_text().split() == 2 * before
+    first = tmp_path / "work" / "top" / "one_wf" / "step0" / "result_step0.pklz"
+    other = first.parents[1] / "step1" / "result_step1.pklz"
+    for end in ("", ".hmac"):  # well signed, but another step's
+        Path(f"{first}{end}").write_bytes(Path(f"{other}{end}").read_bytes())
+    _run(tmp_path, [_session("one_wf", _note_inside, tmp_path, steps=2)], n_procs=1)
+    assert log.read_text().split() == [*2 * before, before[0]]
+    with pytest.raises(RuntimeError):
+        _run(tmp_path, [_session("two_wf", _replace_result, tmp_path, steps=2)], n_procs=1)
+    (crash,) = read_crashes(tmp_path / "crash")
+    replaced = tmp_path / "work" / "top" / "two_wf" / "step0" / "result_step0.pklz"
+    assert str(crash.error) == UNSIGNED_PICKLE.format(path=replaced)
+    assert not marker.exists()
+
+
+class _Malicious:
+    """A pickle that makes a file when it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)

@@ -32,6 +32,9 @@ BROKEN_LINK = "{path}: the file's content is not here (broken link). Run 'datala
 NOT_BIDS = (
     "{path}: not a BIDS dataset ({reason}). Add dataset_description.json or pass --skip-bids-validation."
 )
+BAD_DESCRIPTION = (
+    "{path}: holds no JSON object, which pybids needs even with --skip-bids-validation. Mend or remove it."
+)
 NO_SUCH_DIRECTORY = "{path}: no such directory. Check the path, and that it is mounted in the container."
 UNKNOWN_LABELS = "Not in {path}: {labels}. Participants there: {known}."
 EMPTY_SELECTION = "Nothing to do in {path}: no T1w or FLAIR matches the selection ({filters})."
@@ -68,8 +71,12 @@ TRAINING_REPORT_FAILED = "The training report could not be written ({reason}); t
 TRAINING_DIVERGED = "Training diverged in epoch {epoch}: the loss is {loss}. Check the controls' preprocessing, or try another --random-seed."
 TOO_FEW_VOXELS = "{what}: {n} usable voxels are too few (at least {needed} are needed). Check the brain mask."
 BAD_LATENTS = "Latents cannot be used: {reason}. Check the preprocessed images and the model."
+TOO_LITTLE_MEMORY = "{where}: needs about {need:.1f} GiB ({voxels:.1f} million voxels), and {limit:.1f} GiB {source}. Give the job more memory, or run it where there is more."
 WORKER_KILLED = "A worker process was killed while it worked on this session, most likely because memory ran out. Give the job more memory, or use a smaller --nprocs, and run it again."
 NOT_STARTED = "Not started: --stop-on-first-crash, and an earlier session failed. Run it again."
+NOT_FINISHED = (
+    "{where}: not finished, and no step of it failed ({reason}). The log is in {log_dir}; please report it."
+)
 SESSION_CRASHED = "{node}: {reason}. The crash file is {crashfile}; please report it with the log."
 
 
@@ -271,3 +278,7 @@ class TemporaryError(WmhUadError):
 
 class WorkerKilledError(TemporaryError):
     """A worker process died before it answered."""
+
+
+class MemoryExhaustedError(TemporaryError):
+    """Memory ran out, or would."""

@@ -24,6 +24,7 @@ from typing import Any
 
 from bids_wmh_uad.config import Selection
 from bids_wmh_uad.errors import (
+    BAD_DESCRIPTION,
     BAD_FILTER_FILE,
     BROKEN_LINK,
     EMPTY_SELECTION,
@@ -129,13 +130,16 @@ def check_dataset(bids_dir: Path, *, skip_validation: bool = False) -> None:
     MissingInputError
         If there is no such directory, or the description's content was not fetched.
     InvalidBIDSError
-        If the description is absent, is not JSON or lacks ``Name`` or ``BIDSVersion``.
+        If the description is absent, is not JSON or lacks ``Name`` or ``BIDSVersion``; with `skip_validation`,
+        only if it is JSON of another kind than an object.
     """
     if not bids_dir.is_dir():
         raise MissingInputError(NO_SUCH_DIRECTORY.format(path=bids_dir))
-    if skip_validation:
-        return
     path = bids_dir / "dataset_description.json"
+    if skip_validation:
+        if not _is_object_or_no_json(path):
+            raise InvalidBIDSError(BAD_DESCRIPTION.format(path=path))
+        return
     _require_content([path], bids_dir)
     try:
         description = json.loads(path.read_text())
@@ -149,6 +153,16 @@ def check_dataset(bids_dir: Path, *, skip_validation: bool = False) -> None:
     if missing:
         reason = f"dataset_description.json lacks {' and '.join(missing)}"
         raise InvalidBIDSError(NOT_BIDS.format(path=bids_dir, reason=reason))
+
+
+def _is_object_or_no_json(path: Path) -> bool:
+    """Whether pybids can take a description that need not be valid: it reads all that is JSON as an object."""
+    try:
+        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError):
+        return not path.is_dir()
+    except RecursionError:
+        return False
 
 
 def find_sessions(bids_dir: Path, selection: Selection) -> tuple[list[Session], list[FailedSession]]:

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 from bids_wmh_uad import __version__
 from bids_wmh_uad.cli.parser import parse_args
 from bids_wmh_uad.config import GroupConfig, RunConfig, TrainConfig
+from bids_wmh_uad.environment import choose_home, leave_lost_directory, occupy_standard_streams, refusal, tell
 from bids_wmh_uad.errors import CANNOT_CREATE, EXIT_OK, EXIT_SESSION_FAILED, CannotCreateError, WmhUadError
 
 if TYPE_CHECKING:
     from bids_wmh_uad.bids.dataset import Session
 
 LOGGER = logging.getLogger("bids_wmh_uad")
+STOPPED = "The run was stopped"
+"""What the environment refused, where no single step or session was concerned."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,16 +36,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code (see ``docs/usage.md``).
     """
+    occupy_standard_streams()
     try:
-        config = parse_args(sys.argv[1:] if argv is None else argv)
-        if config.running.dry_run:
-            return _dry_run(config)
-        _prepare(config)
-        return _dispatch(config)
-    except WmhUadError as error:
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        finally:
+            tell("")  # argparse leaves --help and --version in the stream
+    except Exception as raised:
+        error = raised if isinstance(raised, WmhUadError) else refusal(raised, STOPPED)
+        if error is None:
+            raise
         LOGGER.debug("", exc_info=True)
-        sys.stderr.write(f"bids-wmh-uad: error: {error}\n")
+        tell(f"bids-wmh-uad: error: {error}\n", error=True)
         return error.exit_code
+
+
+def _run(argv: Sequence[str]) -> int:
+    config = parse_args(argv)
+    choose_home()
+    if config.running.dry_run:
+        return _dry_run(config)
+    _prepare(config)
+    return _dispatch(config)
 
 
 def _dispatch(config: RunConfig) -> int:
@@ -81,7 +96,8 @@ def _prepare(config: RunConfig) -> None:
             raise CannotCreateError(CANNOT_CREATE.format(path=path, reason=error.strerror)) from error
     if not os.access(config.output_dir, os.W_OK):
         raise CannotCreateError(CANNOT_CREATE.format(path=config.output_dir, reason="not writable"))
-    (config.log_dir / "config.toml").write_text(config.to_toml())
+    leave_lost_directory(config.running.work_dir)  # nipype starts its workers where the program runs
+    (config.log_dir / "config.toml").write_text(config.to_toml(), encoding="utf-8")
     _start_logging(config)
     LOGGER.info("bids-wmh-uad %s, %s level, log in %s", __version__, config.analysis_level, config.log_dir)
     set_environment(config)
@@ -97,7 +113,9 @@ def _start_logging(config: RunConfig) -> None:
         old.close()
     console = logging.StreamHandler(sys.stderr)
     console.setLevel(logging.DEBUG if config.running.verbose > 1 else logging.INFO)
-    file = logging.FileHandler(config.log_dir / "bids-wmh-uad.log")
+    file = logging.FileHandler(
+        config.log_dir / "bids-wmh-uad.log", encoding="utf-8", errors="backslashreplace"
+    )
     for handler in (console, file):
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         logger.addHandler(handler)
@@ -111,7 +129,7 @@ def _dry_run(config: RunConfig) -> int:
         from bids_wmh_uad.bids.results import find_summaries
 
         found = find_summaries(config.output_dir)
-        sys.stdout.write("\n".join([*map(str, found), f"{len(found)} sessions would be collected."]) + "\n")
+        tell("\n".join([*map(str, found), f"{len(found)} sessions would be collected."]) + "\n")
         return EXIT_OK
     sessions, unusable = find_sessions(config.bids_dir, config.selection)
     lines = []
@@ -121,7 +139,7 @@ def _dry_run(config: RunConfig) -> int:
         lines += [f"  reused    {path}" for path in _reused(session, config)]
     lines += [f"{entry.label}\n  UNUSABLE  {entry.error}" for entry in unusable]
     lines.append(f"{len(sessions)} sessions would be processed, {len(unusable)} cannot be.")
-    sys.stdout.write("\n".join(lines) + "\n")
+    tell("\n".join(lines) + "\n")
     return EXIT_SESSION_FAILED if unusable else EXIT_OK
 
 

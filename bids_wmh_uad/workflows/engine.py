@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 from bids_wmh_uad import __version__, errors
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.environment import NO_SHARED_MEMORY, choose_temporary_directory, refusal
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 SESSIONS_PER_PROCESS = 4
@@ -32,6 +33,7 @@ def set_environment(config: RunConfig) -> None:
     """
     threads = str(config.performance.omp_nthreads)
     state = config.running.work_dir / ".state"
+    choose_temporary_directory(state / "tmp")
     os.environ.setdefault("LOGNAME", os.environ.get("USER") or f"uid{os.getuid()}")  # names clusters' jobs
     os.environ |= {
         "NO_ET": "1",
@@ -67,6 +69,15 @@ def workflow_name(level: str) -> str:
     return f"bids_wmh_uad_{level}_{re.sub(r'[^0-9A-Za-z]', '_', __version__)}_wf"
 
 
+def top_workflow(config: RunConfig) -> Any:
+    """Make the empty graph that holds those of all sessions; its crash files go to the run's log directory."""
+    from niworkflows.engine.workflows import LiterateWorkflow
+
+    graph = LiterateWorkflow(name=workflow_name(config.analysis_level), base_dir=str(config.running.work_dir))
+    graph.config["execution"]["crashdump_dir"] = str(config.log_dir)  # nipype's own settings refuse '%'
+    return graph
+
+
 PUBLISH, PREPARE = "publish", "prepare"
 """The nodes that end a session of the participant and of the train level."""
 STAGING = "staging"
@@ -85,7 +96,6 @@ def configure_nipype(config: RunConfig) -> None:
 
     nipype_config.update_config({
         "execution": {
-            "crashdump_dir": str(config.log_dir),
             "crashfile_format": "txt",
             "hash_method": "content",
             "poll_sleep_duration": "0.1",
@@ -110,6 +120,8 @@ def plugin_settings(config: RunConfig, progress: Progress) -> dict[str, Any]:
     ------
     UsageError
         If the ``--use-plugin`` file is not a mapping with ``plugin``.
+    TemporaryError
+        If processes cannot work together here: there is no shared memory.
     """
     performance = config.performance
     if performance.use_plugin is not None:
@@ -124,7 +136,10 @@ def plugin_settings(config: RunConfig, progress: Progress) -> dict[str, Any]:
         "raise_insufficient": False,
         "status_callback": progress,
     }
-    return {"plugin": SessionsInOrder(list(progress.sessions), arguments)}
+    try:
+        return {"plugin": SessionsInOrder(list(progress.sessions), arguments)}
+    except (OSError, ImportError, NotImplementedError) as error:  # semaphores are files there
+        raise errors.TemporaryError(NO_SHARED_MEMORY.format(reason=error)) from error
 
 
 def batches(sessions: Sequence[Session], config: RunConfig) -> Iterator[Sequence[Session]]:
@@ -173,10 +188,20 @@ class Progress:
         The node that ends a session.
     terminal : bool
         Whether somebody watches.
+    ended : callable, optional
+        Called with a session's label when it ends, and the node that failed, or nothing.
     """
 
-    def __init__(self, sessions: dict[str, str], last_node: str, *, terminal: bool = False) -> None:
+    def __init__(
+        self,
+        sessions: dict[str, str],
+        last_node: str,
+        *,
+        terminal: bool = False,
+        ended: Callable[[str, str], None] | None = None,
+    ) -> None:
         self.sessions = sessions
+        self._tell_end = ended
         self._last_node = last_node
         self._level = logging.INFO if terminal else logging.DEBUG
         self._first: float | None = None
@@ -201,6 +226,8 @@ class Progress:
             if status == "exception":  # what it will not do any more is not left to do
                 self._steps |= {(name, step) for step in STAGE_SECONDS}
             LOGGER.info("[%d/%d] %s: %s after %.0f s", len(self._ended), len(self.sessions), self.sessions[name], result, seconds)  # fmt: skip
+            if self._tell_end:
+                self._tell_end(self.sessions[name], node.name if status == "exception" else "")
         elif status == "end" and node.name in STAGE_SECONDS:
             self._steps.add((name, node.name))
             LOGGER.log(self._level, "%s: %s done, %s", self.sessions[name], node.name, self._left())
@@ -246,7 +273,7 @@ def read_crashes(log_dir: Path) -> list[Crash]:
 
 
 def _read_crash(path: Path) -> Crash:
-    text = path.read_text(errors="replace")
+    text = path.read_text(encoding="utf-8", errors="replace")
     node = next((line[6:].strip() for line in text.splitlines() if line.startswith("Node: ")), path.name)
     typed = [(getattr(errors, name, None), message) for name, message in _TYPED_ERROR.findall(text)]
     for kind, message in reversed(typed):
@@ -254,11 +281,8 @@ def _read_crash(path: Path) -> Crash:
             return Crash(node, kind(message), path)
     plain = _LAST_ERROR.findall(text)
     reason = plain[-1] if plain else "unknown error"
-    return Crash(
-        node,
-        errors.SessionError(errors.SESSION_CRASHED.format(node=node, reason=reason, crashfile=path)),
-        path,
-    )
+    crashed = errors.SessionError(errors.SESSION_CRASHED.format(node=node, reason=reason, crashfile=path))
+    return Crash(node, refusal(reason, node) or crashed, path)
 
 
 def append_stages(path: Path, directories: Iterable[Path], since: float) -> None:

@@ -32,7 +32,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "__init__ errors",
-        "core files",
+        "core files environment",
         "config models",
         "imaging bids reports phantom",
         "interfaces",

@@ -4,8 +4,7 @@
 same version number: the demo phantom (participants, group and evaluation), and, where the real scans are there
 (``../shared/data`` beside the repository, or ``BIDS_WMH_UAD_TEST_DATA``), one raw and one template-space participant
 with their groups. Then it compares the SHA-256 of every file but those of ``logs/`` and the working directories, and
-prints one JSON line: files, how many are the same, which differ (of JSON files the keys), which only one has. Run time
-and memory of the steps, which participants' pages quote, are left out of the comparison.
+prints one JSON line: files, how many are the same, which differ (of JSON files the keys), which only one has.
 
 The exit status is 1 if anything differs that no ``--expected`` pattern names; about 6 minutes a revision on two cores,
 2 with ``--skip-real``.
@@ -18,7 +17,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -33,8 +31,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "bids_wmh_uad"
 VERSION = "__version__ = version = '0.0.0'\n__version_tuple__ = version_tuple = (0, 0, 0)\n"
 LEFT_OUT = {"logs", "work"}
-RUN_TIME = re.compile(r"<summary>Run time .*?</details>", re.DOTALL)
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def extract(revision: str | None, target: Path) -> None:
@@ -97,17 +93,9 @@ def outputs(folder: Path) -> dict[str, Path]:
     return {str(path): folder / path for path in found if not LEFT_OUT & set(path.parts)}
 
 
-def _without_run_time(found: re.Match[str]) -> str:
-    """Steps by name, not in the order in which they happened to end, and no numbers."""
-    return "\n".join(sorted(NUMBER.sub("#", found[0]).splitlines()))
-
-
 def digest(path: Path) -> str:
-    """SHA-256 of a file; of a page without its run times and memory."""
-    content = path.read_bytes()
-    if path.suffix == ".html":
-        content = RUN_TIME.sub(_without_run_time, content.decode()).encode()
-    return hashlib.sha256(content).hexdigest()
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:

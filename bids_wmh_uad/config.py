@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -231,12 +232,49 @@ def available_cpus() -> int:
     return cpus
 
 
-def available_memory_gb() -> float:
-    """Memory this process may use in GiB: physical, or the cgroup's limit where that is smaller."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            memory = min(memory, int(Path(limit).read_text()))
-        except (OSError, ValueError):
-            continue
-    return memory / 2**30
+def available_memory_gb(root: Path = Path("/")) -> float:
+    """Memory that is free for this process in GiB: the machine's, or what its control groups leave, whichever is smaller.
+
+    Parameters
+    ----------
+    root : Path
+        Where ``proc`` and ``sys`` are: another place in tests.
+    """
+    free = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_cgroup_bytes(root)]
+    free += [1024 * value for value in _numbers(root / "proc/meminfo", "MemAvailable:")]
+    return max(0, min(free)) / 2**30
+
+
+def _cgroup_bytes(root: Path) -> Iterator[int]:
+    """What the limit of this process's control group, and of each around it, leaves: version 2, then version 1."""
+    top = root / "sys/fs/cgroup"
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, name = line.split(":", 2)
+        if controllers in ("", "memory"):
+            base, limit, usage = (
+                (top, "memory.max", "memory.current")
+                if not controllers
+                else (top / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+            )
+            group = base / name.strip("/")
+            for place in (group, *group.parents):  # a container sees its own group as the top one
+                used = sum(_numbers(place / usage))
+                cached = sum(_numbers(place / "memory.stat", "inactive_file", "active_file"))
+                yield from (number - used + cached for number in _numbers(place / limit))
+                if place == base:
+                    break
+
+
+def _numbers(path: Path, *names: str) -> list[int]:
+    """The numbers after `names` in a file of the kernel, or the only one; none if it is absent, or says "max"."""
+    words = [line.split() for line in _lines(path)]
+    if names:
+        words = [row[1:2] for row in words if row and row[0] in names]
+    return [int(word) for row in words for word in row if word.isdigit()]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []

@@ -39,6 +39,9 @@ BAD_NAME = "{path}: the name is not UTF-8. Rename it."
 NOT_BIDS = (
     "{path}: not a BIDS dataset ({reason}). Add dataset_description.json or pass --skip-bids-validation."
 )
+BAD_DESCRIPTION = (
+    "{path}: holds no JSON object, which pybids needs even with --skip-bids-validation. Mend or remove it."
+)
 NO_SUCH_DIRECTORY = "{path}: no such directory. Check the path, and that it is mounted in the container."
 UNKNOWN_LABELS = "Not in {path}: {labels}. Participants there: {known}."
 EMPTY_SELECTION = "Nothing to do in {path}: no T1w or FLAIR matches the selection ({filters})."
@@ -87,16 +90,19 @@ TRAINING_REPORT_FAILED = "The training report could not be written ({reason}); t
 TRAINING_DIVERGED = "Training diverged in epoch {epoch}: the loss is {loss}. Check the controls' preprocessing, or try another --random-seed."
 TOO_FEW_VOXELS = "{what}: {n} usable voxels are too few (at least {needed} are needed). Check the brain mask."
 BAD_LATENTS = "Latents cannot be used: {reason}. Check the preprocessed images and the model."
+TOO_LITTLE_MEMORY = "{where}: needs about {need:.1f} GiB ({voxels:.1f} million voxels), and {limit:.1f} GiB {source}. Give the job more memory, or run it where there is more."
 WORKER_KILLED = "A worker process was killed while it worked on this session, most likely because memory ran out. Give the job more memory, or use a smaller --nprocs, and run it again."
 NOT_STARTED = "Not started: --stop-on-first-crash, and an earlier session failed. Run it again."
 BUSY = "{where}: another process works on it ({pid} on {host}). Nothing was changed; run it again when that one has ended (where it was killed on another machine or in another container: {minutes:.0f} minutes later)."
 STOPPED = "Stopped by {signal}. What is finished is kept; the same command goes on from there."
-DISK_FULL = "{node}: could not be written ({reason}). Make room, or choose another --work-dir or output directory, and run it again."
 LOG_LOST = "bids-wmh-uad: the log cannot be written ({reason}); the run goes on without it.\n"
 FOREIGN_DIRECTORY = "{path}: belongs to another user ({owner}), who could have put anything there to be run. Remove it, or choose another --work-dir, such as a directory that is not there yet."
 OPEN_DIRECTORY = "{path}: others may write there (mode {mode}), and put anything there to be run. Choose another --work-dir, such as a directory that is not there yet; or run 'chmod -R go-w {path}', if you trust all that is in it."
 LINK_OUTSIDE = "{path}: a link that leads out of the work directory (to {target}). Remove it, or choose another --work-dir."
 UNSIGNED_PICKLE = "{path}: not written by this program. Somebody writes into the work directory: choose another --work-dir, in a directory where only you can write."
+NOT_FINISHED = (
+    "{where}: not finished, and no step of it failed ({reason}). The log is in {log_dir}; please report it."
+)
 SESSION_CRASHED = "{node}: {reason}. The crash file is {crashfile}; please report it with the log."
 
 
@@ -341,3 +347,7 @@ class Stopped(BaseException):
     def __init__(self, signum: int, name: str) -> None:
         super().__init__(STOPPED.format(signal=name))
         self.exit_code = 128 + signum
+
+
+class MemoryExhaustedError(TemporaryError):
+    """Memory ran out, or would."""

@@ -144,7 +144,8 @@ def check_dataset(bids_dir: Path, *, skip_validation: bool = False) -> None:
     MissingInputError
         If there is no such directory, or the description's content was not fetched.
     InvalidBIDSError
-        If the description is absent, is not JSON or lacks ``Name`` or ``BIDSVersion``.
+        If the description is absent, is not JSON or lacks ``Name`` or ``BIDSVersion``; with `skip_validation`,
+        only if it is JSON of another kind than an object.
     """
     if not bids_dir.is_dir():
         raise MissingInputError(NO_SUCH_DIRECTORY.format(path=bids_dir))

@@ -6,6 +6,7 @@ The usage page of the documentation is generated from :func:`build_parser`.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +40,15 @@ A siamese patch auto-encoder embeds every voxel's patch, and a One-Class SVM in 
 scores how unusual it is (following Pinon, Trombetta and Lartizien, MIDL 2023)."""
 
 
+PRINTABLE = (
+    "expected a path of printable characters in this locale's encoding ({encoding}). Rename the directory, give a link to it,"
+    " or set LC_ALL=C.UTF-8"
+)
+"""What is wrong with a path that cannot be quoted."""
+WHOLE_PATH = "give the whole path, from /"
+"""What to do where a path depends on a working directory or a home that is not there."""
+
+
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are typed (exit code 64, not argparse's 2)."""
 
@@ -62,7 +72,22 @@ def _level(value: str) -> str:
 
 
 def _path(value: str) -> Path:
-    return Path(value).expanduser().absolute()
+    """An absolute path. Crash files, tables and sidecars quote it, a line each, in UTF-8."""
+    if any(
+        not sign.isprintable() for sign in value
+    ):  # line breaks, control characters, bytes that are no text
+        shown = value.encode("utf-8", "backslashreplace").decode()
+        raise UsageError(
+            BAD_VALUE.format(
+                option="path", value=shown, expected=PRINTABLE.format(encoding=sys.getfilesystemencoding())
+            )
+        )
+    try:
+        return Path(value).expanduser().absolute()
+    except (OSError, RuntimeError) as error:  # the working directory is gone; there is no home
+        raise UsageError(
+            BAD_VALUE.format(option="path", value=value, expected=f"{WHOLE_PATH} ({error})")
+        ) from error
 
 
 def _label(prefix: str) -> Callable[[str], str]:
@@ -167,7 +192,7 @@ def _add_performance(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--omp-nthreads", type=int, default=1, metavar="N",
                        help="threads per process; more than 1 makes registration differ by up to 0.1 mm between runs")  # fmt: skip
     group.add_argument("--mem-gb", type=float, metavar="GIB",
-                       help="memory the run may plan with; if not given, what this process may use")  # fmt: skip
+                       help="memory the run may plan with; if not given, what is free for this process")  # fmt: skip
     group.add_argument("--use-plugin", type=_path, metavar="FILE", help="nipype plugin settings (YAML)")
 
 

@@ -13,6 +13,7 @@ from bids_wmh_uad import __version__
 from bids_wmh_uad.cli.parser import parse_args
 from bids_wmh_uad.cli.signals import stoppable
 from bids_wmh_uad.config import GroupConfig, RunConfig, TrainConfig
+from bids_wmh_uad.environment import choose_home, leave_lost_directory, occupy_standard_streams, refusal, tell
 from bids_wmh_uad.errors import (
     CANNOT_CREATE,
     EXIT_OK,
@@ -22,12 +23,14 @@ from bids_wmh_uad.errors import (
     Stopped,
     WmhUadError,
 )
-from bids_wmh_uad.files import STORAGE_FULL, not_written, sweep, write_text
+from bids_wmh_uad.files import sweep, write_text
 
 if TYPE_CHECKING:
     from bids_wmh_uad.bids.dataset import Session
 
 LOGGER = logging.getLogger("bids_wmh_uad")
+STOPPED = "The run was stopped"
+"""What the environment refused, where no single step or session was concerned."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,44 +46,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code (see ``docs/usage.md``).
     """
+    occupy_standard_streams()
     with stoppable():
         try:
-            return _run(sys.argv[1:] if argv is None else argv)
+            try:
+                return _run(sys.argv[1:] if argv is None else argv)
+            finally:
+                tell("")  # argparse leaves --help and --version in the stream
         except Stopped as stopped:
             _say_last(str(stopped))
             return stopped.exit_code
-
-
-def _run(argv: Sequence[str]) -> int:
-    output_dir: Path | str = "the output"
-    try:
-        config = parse_args(argv)
-        output_dir = config.output_dir
-        if config.running.dry_run:
-            return _dry_run(config)
-        _prepare(config)
-        return _dispatch(config)
-    except WmhUadError as error:
-        return _failed(error)
-    except OSError as error:
-        if error.errno not in STORAGE_FULL:
-            raise
-        return _failed(not_written(error.filename or output_dir, error))
-
-
-def _failed(error: WmhUadError) -> int:
-    """Say why the run ended, once; the log has the traceback."""
-    LOGGER.debug("", exc_info=True)
-    _say_last(f"error: {error}")
-    return error.exit_code
+        except Exception as raised:
+            error = raised if isinstance(raised, WmhUadError) else refusal(raised, STOPPED)
+            if error is None:
+                raise
+            LOGGER.debug("", exc_info=True)
+            _say_last(f"error: {error}")
+            return error.exit_code
 
 
 def _say_last(text: str) -> None:
     """One line on the terminal and, where there is one, in the log."""
-    sys.stderr.write(f"bids-wmh-uad: {text}\n")
+    tell(f"bids-wmh-uad: {text}\n", error=True)
     for handler in LOGGER.handlers:
         if isinstance(handler, logging.FileHandler):
             handler.handle(LOGGER.makeRecord(LOGGER.name, logging.CRITICAL, "", 0, text, (), None))
+
+
+def _run(argv: Sequence[str]) -> int:
+    config = parse_args(argv)
+    choose_home()
+    if config.running.dry_run:
+        return _dry_run(config)
+    _prepare(config)
+    return _dispatch(config)
 
 
 def _dispatch(config: RunConfig) -> int:
@@ -120,6 +119,7 @@ def _prepare(config: RunConfig) -> None:
             raise CannotCreateError(CANNOT_CREATE.format(path=path, reason=error.strerror)) from error
     if not os.access(config.output_dir, os.W_OK):
         raise CannotCreateError(CANNOT_CREATE.format(path=config.output_dir, reason="not writable"))
+    leave_lost_directory(config.running.work_dir)  # nipype starts its workers where the program runs
     sweep((config.output_dir, config.log_dir.parent, config.running.work_dir))
     write_text(config.log_dir / "config.toml", config.to_toml())
     _start_logging(config)
@@ -137,7 +137,7 @@ def _start_logging(config: RunConfig) -> None:
         old.close()
     console = logging.StreamHandler(sys.stderr)
     console.setLevel(logging.DEBUG if config.running.verbose > 1 else logging.INFO)
-    file = _LogFile(config.log_dir / "bids-wmh-uad.log")
+    file = _LogFile(config.log_dir / "bids-wmh-uad.log", encoding="utf-8", errors="backslashreplace")
     for handler in (console, file):
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         logger.addHandler(handler)
@@ -165,7 +165,7 @@ def _dry_run(config: RunConfig) -> int:
         from bids_wmh_uad.bids.results import current_summaries
 
         found = current_summaries(config.output_dir)
-        sys.stdout.write("\n".join([*map(str, found), f"{len(found)} sessions would be collected."]) + "\n")
+        tell("\n".join([*map(str, found), f"{len(found)} sessions would be collected."]) + "\n")
         return EXIT_OK
     sessions, unusable = find_sessions(config.bids_dir, config.selection)
     lines = []
@@ -176,7 +176,7 @@ def _dry_run(config: RunConfig) -> int:
         lines += [f"  warning   {warning.text}" for warning in session.warnings]
     lines += [f"{entry.label}\n  UNUSABLE  {entry.error}" for entry in unusable]
     lines.append(f"{len(sessions)} sessions would be processed, {len(unusable)} cannot be.")
-    sys.stdout.write("\n".join(lines) + "\n")
+    tell("\n".join(lines) + "\n")
     return EXIT_SESSION_FAILED if unusable else EXIT_OK
 
 

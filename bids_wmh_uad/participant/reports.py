@@ -72,8 +72,9 @@ def rebuild_reports(config: RunConfig) -> int:
     """
     selected = config.selection.participant_label
     subjects, failed = set(), []
-    for summary in read_summaries(config.output_dir).values():
-        subject = str(summary["participant_id"]).removeprefix("sub-")
+    for path, summary in read_summaries(config.output_dir).items():
+        # where it lies, not what it says: that may name a place outside of the dataset
+        subject = path.relative_to(config.output_dir).parts[0].removeprefix("sub-")
         session = str(summary["session_id"])
         subjects.add(subject)
         if summary.get("status") == "failed":

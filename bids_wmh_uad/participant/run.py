@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import FailedSession, Session, find_sessions
+from bids_wmh_uad.bids.status import ALREADY_DONE as ALREADY
+from bids_wmh_uad.bids.status import DONE, FAILED, StatusTable
 from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.environment import refusal
 from bids_wmh_uad.errors import (
     EXIT_OK,
     EXIT_SESSION_FAILED,
+    NOT_FINISHED,
     NOT_STARTED,
-    SESSION_CRASHED,
     BusyError,
     SessionError,
     StorageError,
@@ -28,11 +31,12 @@ from bids_wmh_uad.models import model_digest
 from bids_wmh_uad.participant.claims import claim
 from bids_wmh_uad.participant.failures import record_failures
 from bids_wmh_uad.participant.reports import write_reports
-from bids_wmh_uad.workflows import engine
+from bids_wmh_uad.workflows import engine, memory
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 ALREADY_DONE = "%s: finished before, nothing to do"
 DONE_ELSEWHERE = "%s: finished meanwhile by another process"
+STEP_FAILED = "The step {node} failed: a crash file beside this table says why."
 WHOLE_RUN = (BusyError, StorageError, UntrustedDirectoryError)
 """What gives the run its exit code when no session failed for any other reason."""
 
@@ -68,17 +72,34 @@ def run_participant(config: RunConfig) -> int:
         write_citation(_session_graphs(sessions[:1], config, digest)[0], config.output_dir)
         return EXIT_OK
     derivatives.write_dataset_files(config.output_dir, config.bids_dir)
-    todo = [session for session in sessions if not _is_finished(session, config, digest)]
-    for session in sessions:
-        if session not in todo:
-            LOGGER.info(ALREADY_DONE, session.label)
-    failed = [*failed, *(run_sessions(todo, config, digest) if todo else ())]
+    table = StatusTable(config.log_dir / "status.tsv", sessions, failed)
+    try:
+        failed = [*failed, *_run_unfinished(sessions, config, digest, table)]
+    finally:  # Ctrl-C, a full disk: what has not ended never will
+        table.interrupt()
+        LOGGER.info("Sessions (%s):\n%s", table.path, "\n".join(table.summary()))
     record_failures(config.output_dir, sessions, failed)
     busy = {entry.label for entry in failed if isinstance(entry.error, BusyError)}
     known: list[Session | FailedSession] = [*sessions, *failed]
     subjects = {item.subject for item in known if item.label not in busy}
     write_reports(config, sorted(subjects), failed)
     return _exit_code(sessions, failed)
+
+
+def _run_unfinished(
+    sessions: Sequence[Session], config: RunConfig, digest: str, table: StatusTable
+) -> list[FailedSession]:
+    """Run what an earlier run did not finish, if it fits into memory; what failed."""
+    todo = [session for session in sessions if not _is_finished(session, config, digest)]
+    done = [session.label for session in sessions if session not in todo]
+    for label in done:
+        LOGGER.info(ALREADY_DONE, label)
+    table.end(dict.fromkeys(done, ALREADY))
+    too_large = [failed for session in todo if (failed := memory.refuse_too_large(session, config))]
+    table.fail(too_large)
+    refused = {entry.label for entry in too_large}
+    todo = [session for session in todo if session.label not in refused]
+    return [*too_large, *(run_sessions(todo, config, digest, table) if todo else ())]
 
 
 def _exit_code(sessions: Sequence[Session], failed: Sequence[FailedSession]) -> int:
@@ -96,33 +117,51 @@ def _is_finished(session: Session, config: RunConfig, digest: str) -> bool:
     return derivatives.is_finished(config.output_dir, session, config.method, digest)
 
 
-def run_sessions(sessions: Sequence[Session], config: RunConfig, digest: str) -> list[FailedSession]:
-    """Run the graphs of `sessions`; those that failed, and why."""
-    start = time()
+def run_sessions(
+    sessions: Sequence[Session], config: RunConfig, digest: str, table: StatusTable
+) -> list[FailedSession]:
+    """Run the graphs of `sessions`; those that failed, and why. The table follows each as it ends."""
+    start = monotonic()
     labels = {session.workflow_name: session.label for session in sessions}
-    progress = engine.Progress(labels, engine.PUBLISH, terminal=sys.stderr.isatty())
+    watched = sys.stderr is not None and sys.stderr.isatty()
+    progress = engine.Progress(labels, engine.PUBLISH, terminal=watched, ended=_follow(table))
     failed: list[FailedSession] = []
     for batch in engine.batches(sessions, config):
         broken = any(not isinstance(entry.error, BusyError) for entry in failed)
         if broken and config.running.stop_on_first_crash:
-            failed += [session.failed(SessionError(NOT_STARTED)) for session in batch]
+            ended = [session.failed(SessionError(NOT_STARTED)) for session in batch]
         else:
-            failed += _run_batch(batch, config, digest, progress)
-    failed = _without_done_elsewhere(failed, sessions, config, digest)
+            ended = _run_batch(batch, config, digest, progress)
+        left = {entry.label for entry in ended}
+        table.end({session.label: DONE for session in batch if session.label not in left})
+        table.fail(ended)
+        failed += ended
+    elsewhere = _done_elsewhere(failed, sessions, config, digest)
+    table.end(dict.fromkeys(elsewhere, ALREADY))
+    failed = [entry for entry in failed if entry.label not in elsewhere]
     done = len(sessions) - len(failed)
-    LOGGER.info("%d of %d sessions done in %.0f s", done, len(sessions), time() - start)
+    LOGGER.info("%d of %d sessions done in %.0f s", done, len(sessions), monotonic() - start)
     return failed
 
 
-def _without_done_elsewhere(
+def _done_elsewhere(
     failed: Sequence[FailedSession], sessions: Sequence[Session], config: RunConfig, digest: str
-) -> list[FailedSession]:
-    """Leave out what another process worked on, and has finished."""
+) -> set[str]:
+    """Labels of what another process worked on, and has finished."""
     busy = {entry.label for entry in failed if isinstance(entry.error, BusyError)}
     done = {item.label for item in sessions if item.label in busy and _is_finished(item, config, digest)}
     for label in sorted(done):
         LOGGER.info(DONE_ELSEWHERE, label)
-    return [entry for entry in failed if entry.label not in done]
+    return done
+
+
+def _follow(table: StatusTable) -> Callable[[str, str], None]:
+    """What a run tells of a session that ends: the crash file, and with it the reason, comes later."""
+
+    def ended(label: str, broken: str) -> None:
+        table.end({label: FAILED if broken else DONE}, STEP_FAILED.format(node=broken) if broken else "n/a")
+
+    return ended
 
 
 def _run_batch(
@@ -151,10 +190,9 @@ def _run_graphs(
     except WmhUadError:
         raise
     except Exception as raised:  # how nipype says that nodes failed depends on the plugin
-        if (
-            isinstance(raised, OSError) and raised.errno in STORAGE_FULL
-        ):  # not even the crash could be written
-            raise
+        if isinstance(raised, OSError) and raised.errno in STORAGE_FULL:
+            raise  # not even the crash could be written
+        LOGGER.debug("", exc_info=True)
         error = raised
     engine.append_stages(config.log_dir / "stages.tsv", directories, start)
     failed = _failed(sessions, config, digest, error)
@@ -174,8 +212,12 @@ def _session_graphs(sessions: Sequence[Session], config: RunConfig, digest: str)
 
     earlier = datasets(config)
     return [
-        init_session_wf(
-            session, config, digest, find_preprocessed(session, earlier, config.method.random_seed)
+        memory.reserve(
+            init_session_wf(
+                session, config, digest, find_preprocessed(session, earlier, config.method.random_seed)
+            ),
+            session,
+            config.performance.omp_nthreads,
         )
         for session in sessions
     ]
@@ -191,9 +233,10 @@ def _failed(
         if _is_finished(session, config, digest):
             continue
         of_session = [crash.error for crash in crashes if session.workflow_name in crash.node.split(".")]
-        reason = error or "unknown error"
-        text = SESSION_CRASHED.format(node=session.label, reason=reason, crashfile=config.log_dir)
-        failed.append(session.failed(of_session[0] if of_session else SessionError(text)))
+        reason = error or "no error was said"
+        text = NOT_FINISHED.format(where=session.label, reason=reason, log_dir=config.log_dir)
+        other = refusal(reason, session.label) or SessionError(text)
+        failed.append(session.failed(of_session[0] if of_session else other))
     return failed
 
 

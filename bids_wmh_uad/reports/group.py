@@ -7,6 +7,7 @@ from the JSON that the page carries. Nothing is fetched: the page opens from dis
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,7 +17,7 @@ import numpy as np
 from bids_wmh_uad.files import write_text
 from bids_wmh_uad.reports.evaluation import evaluation_context
 from bids_wmh_uad.reports.figures.prevalence import draw_prevalence
-from bids_wmh_uad.reports.pages import as_number, is_missing, render
+from bids_wmh_uad.reports.pages import as_number, is_missing, render, specs_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,6 +84,8 @@ MAX_GROUPS = 12
 """Largest number of groups that a column may split the plots into: more colours cannot be told apart."""
 SIGNIFICANT_DIGITS = 6
 """Number of significant digits of what the page carries for the scripts."""
+SCRIPTS = ("group_charts.js", "group.js")
+"""Names of the page's scripts, in their order."""
 
 
 def _records(table: Records | None) -> list[dict[str, Any]]:
@@ -137,7 +140,7 @@ def _page(row: Mapping[str, Any], root: Path) -> str:
     participant = str(row.get("participant_id") or "").removeprefix("sub-")
     name = f"sub-{participant}.html"
     plain = participant and "/" not in participant and (root / name).is_file()
-    return quote(name) if plain else ""
+    return quote(os.fsencode(name)) if plain else ""
 
 
 def _table(name: str, label: str, records: Records, root: Path) -> dict[str, Any]:
@@ -201,6 +204,12 @@ def _embed(data: object) -> str:
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text
+
+
+def _script() -> str:
+    """The page's script element's content."""
+    with specs_directory() as directory:
+        return "\n".join((directory / name).read_text(encoding="utf-8") for name in SCRIPTS)
 
 
 def _finite(value: Any) -> Any:
@@ -272,6 +281,7 @@ def write_group_report(
         "failures": [row for row in records if _failed(row)],
         "evaluation": None,
         "map": draw_prevalence(prevalence) if prevalence is not None else None,
+        "script": _script(),
     }
     scores = _table("evaluation", "Evaluation per session", scored, root) if scored else None
     results: dict[str, Any] = {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from base64 import b64encode
 from contextlib import contextmanager
+from hashlib import sha256
 from importlib.resources import as_file, files
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,22 @@ if TYPE_CHECKING:
 
 MISSING = "n/a"
 """Text of a missing value, as BIDS writes it in tables."""
+
+
+def content_policy(script: str = "") -> str:
+    """Content-Security-Policy of a page: it asks for nothing, and runs no script but this one.
+
+    Parameters
+    ----------
+    script : str
+        All that stands between the tags of the page's script element.
+    """
+    digest = b64encode(sha256(script.encode()).digest()).decode("ascii")
+    allowed = f"'sha256-{digest}'" if script else "'none'"
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:;"
+        " base-uri 'none'; form-action 'none'"
+    )
 
 
 @contextmanager
@@ -55,7 +73,7 @@ def show(value: object, digits: int = 2) -> str:
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
-    """Fill one of our templates; everything inserted is escaped."""
+    """Fill one of our templates; everything inserted is escaped, and what is no text (bytes of file names) is marked."""
     from jinja2 import Environment, FileSystemLoader
 
     with specs_directory() as directory:
@@ -63,4 +81,6 @@ def render(template: str, context: Mapping[str, Any]) -> str:
             loader=FileSystemLoader(directory), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
         environment.filters.update(show=show, number=as_number)
-        return environment.get_template(template).render(**context)
+        environment.globals["content_policy"] = content_policy
+        text = environment.get_template(template).render(**context)
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,9 +1,8 @@
-"""Readers of what a session's page shows besides its summary: lesion table, run times, model card."""
+"""Readers of what a session's page shows besides its summary: lesion table, model card."""
 
 from __future__ import annotations
 
 import csv
-import re
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -30,34 +29,6 @@ def read_lesions(summary: Path, suffix: str) -> tuple[list[dict[str, str]], int]
     return rows[:MAX_LESION_ROWS], len(rows)
 
 
-def read_stages(logs: Path, prefix: str) -> list[dict[str, Any]]:
-    """Wall time and peak memory of each step of a session, from the last run that did it.
-
-    Parameters
-    ----------
-    logs : Path
-        With one directory per run, named by its date.
-    prefix : str
-        Start of the session's file names, such as ``sub-1_ses-2``.
-    """
-    name = re.sub(r"\W", "_", prefix)
-    stages: dict[str, dict[str, Any]] = {}
-    for path in sorted(logs.glob("*/stages.tsv")):
-        for row in read_table(path):
-            if row.get("session") == name:
-                stages[row["stage"]] = {
-                    "stage": row["stage"], "seconds": _number(row.get("seconds")), "peak_gb": _number(row.get("peak_gb")),
-                }  # fmt: skip
-    return list(stages.values())
-
-
-def _number(text: str | None) -> float:
-    try:
-        return float(text or 0)
-    except ValueError:
-        return 0.0
-
-
 def read_card(model: dict[str, Any] | None, directory: Path | None) -> str:
     """Model card of a session's model, if it is at hand: the same weights, under this directory or shipped.
 
@@ -75,7 +46,11 @@ def read_card(model: dict[str, Any] | None, directory: Path | None) -> str:
         return ""
     for candidate in (directory, model.get("name")):
         try:
-            if candidate and model_digest(candidate) == model.get("digest"):
+            if (
+                isinstance(candidate, str | Path)
+                and candidate
+                and model_digest(candidate) == model.get("digest")
+            ):
                 return read_text(model_directory(candidate) / "README.md").strip()
         except (WmhUadError, OSError, UnicodeDecodeError):
             continue

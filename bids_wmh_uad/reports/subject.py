@@ -11,17 +11,19 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
-from shutil import copyfile
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from bids_wmh_uad.core.lesion.regions import REGIONS
 from bids_wmh_uad.errors import CANNOT_CREATE, OLDER_RESULT, CannotCreateError
 from bids_wmh_uad.files import write_text
 from bids_wmh_uad.reading import read_object
-from bids_wmh_uad.reports.pages import MISSING, render, specs_directory
-from bids_wmh_uad.reports.readers import read_card, read_lesions, read_stages
+from bids_wmh_uad.reports.inlining import MAX_FIGURE_BYTES, UnsafeDrawing, drawing_of
+from bids_wmh_uad.reports.pages import MISSING, content_policy, render, specs_directory
+from bids_wmh_uad.reports.readers import read_card, read_lesions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +39,10 @@ FIGURE_REFERENCE = re.compile(r'(?:src|data)="\./([^"]+\.svg)"')
 """Pattern of nireports' references to figure files, which are replaced by the figures."""
 ENTITY_IN_PATH = re.compile(r"[_/\\][A-Za-z]+-[A-Za-z0-9]|[/\\](func|anat|fmap|dwi|meg|eeg|figures)[/\\]")
 """Pattern of paths in which pybids would see entities or data types."""
+ODD_IN_LABEL, ODD_IN_NAME = re.compile(r"[^0-9A-Za-z+]"), re.compile(r"[^0-9A-Za-z_+-]")
+"""Patterns of characters that no label, and no name of a figure, has in BIDS: pages are assembled without them."""
+FIGURE_REFUSED = "The figure {name} is not shown: it was changed, or is not of this program ({reason}). Remove it and run the session again."
+"""Notice in place of a figure that is not inlined."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,6 @@ class SessionReport:
         Rows of the lesion table, the largest.
     lesion_rows : int
         How many the table has.
-    stages : tuple of dict
-        Run time and peak memory of each step.
     page : str
         File name of the session's own page, where it has one.
     """
@@ -69,7 +73,6 @@ class SessionReport:
     prefix: str = ""
     lesions: tuple[dict[str, str], ...] = ()
     lesion_rows: int = 0
-    stages: tuple[dict[str, Any], ...] = ()
     page: str = ""
 
     @property
@@ -82,7 +85,7 @@ class SessionReport:
 
     @property
     def facts(self) -> list[tuple[str, str]]:
-        """Score, paradigm, model, versions, run times and sources, as pairs of texts."""
+        """Score, paradigm, model, versions and sources, as pairs of texts."""
         return [
             (key.replace("_", " "), _plain(self.summary[key]))
             for key in ("score", "paradigm", "model", "versions", "Sources")
@@ -137,9 +140,7 @@ def read_sessions(output_dir: str | PathLike[str], subject: str) -> list[Session
     """
     root = Path(output_dir) / f"sub-{subject}"
     paths = [*root.glob(f"anat/*{SUMMARY_SUFFIX}"), *root.glob(f"ses-*/anat/*{SUMMARY_SUFFIX}")]
-    logs = Path(output_dir) / "logs"
-    rows = [_read_session(path, subject) for path in sorted(paths)]
-    return [replace(row, stages=tuple(read_stages(logs, row.prefix))) for row in rows]
+    return [_read_session(path, subject) for path in sorted(paths)]
 
 
 def _methods_text(output_dir: Path) -> str:
@@ -150,16 +151,27 @@ def _methods_text(output_dir: Path) -> str:
 
 
 def _inline(content: str, staging: Path) -> str:
-    """Replace nireports' reference to a figure file by the figure itself."""
+    """Replace nireports' reference to a figure file by the figure itself, or by why it is not shown."""
     reference = FIGURE_REFERENCE.search(content)
     if reference is None:
         return content
-    svg = (staging / reference[1]).read_text(encoding="utf-8")
-    name = Path(reference[1]).name
+    path = staging / reference[1]
+    name = path.name
+    try:
+        svg = drawing_of(path.read_text(encoding="utf-8", errors="replace"))
+    except UnsafeDrawing as error:
+        return f'<p class="warning">{escape(FIGURE_REFUSED.format(name=name, reason=error))}</p>'
     attributes = (
         f'class="figure" data-figure="{name}" role="region" tabindex="0" aria-label="{_figure_label(name)}"'
     )
-    return f"<div {attributes}>{svg[svg.index('<svg') :].strip()}</div>"
+    return f"<div {attributes}>{svg}</div>"
+
+
+def _figure_text(figure: Path) -> str:
+    """Content of a figure file; none if it is far larger than ours are."""
+    if figure.stat().st_size > MAX_FIGURE_BYTES:
+        return ""
+    return figure.read_text(encoding="utf-8", errors="replace")
 
 
 def _figure_label(figure: str) -> str:
@@ -179,8 +191,8 @@ def _stage() -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix="wmhreport")
 
 
-def _assemble(staging: Path, subject: str) -> str:
-    """Let nireports collect and order the reportlets; return the page."""
+def _assemble(staging: Path, subject: str, title: str) -> str:
+    """Let nireports collect and order the reportlets of a staged subject; return the page."""
     from nireports.assembler.report import Report
 
     with specs_directory() as specs:
@@ -192,6 +204,8 @@ def _assemble(staging: Path, subject: str) -> str:
             metadata={"template_path": str(specs / "report.tpl").replace("'", "''")},
             subject=subject,
         )
+        report.title = title.encode("utf-8", "replace").decode("utf-8")
+        report.header = [escape(content_policy())]
         for section in report.sections:
             for item in section.reportlets:
                 item.components = [(_inline(text, staging), caption) for text, caption in item.components]
@@ -249,7 +263,7 @@ def write_subject_report(
         return _write_page(root, f"sub-{label}", context, rows)
     for row in rows:
         _write_page(root, row.prefix, context | {"rows": [row], "failures": {}, "split": False}, [row])
-    linked = [replace(row, page=f"{row.prefix}.html", stages=()) for row in rows]
+    linked = [replace(row, page=quote(os.fsencode(f"{row.prefix}.html"))) for row in rows]
     return _write_page(root, f"sub-{label}", context | {"rows": linked, "cards": {}}, [])
 
 
@@ -266,20 +280,22 @@ def _cards(rows: Sequence[SessionReport], directory: Path | None) -> dict[str, s
 
 def _write_page(root: Path, name: str, context: Mapping[str, Any], shown: Sequence[SessionReport]) -> Path:
     """Write one page with the figures of the sessions shown."""
-    page, label = root / f"{name}.html", context["name"].removeprefix("sub-")
+    page, subject = root / f"{name}.html", context["name"]
+    label = ODD_IN_LABEL.sub("", subject.removeprefix("sub-")) or "x"
     starts = tuple(f"{row.prefix}_desc-" for row in shown)
     try:
         with _stage() as directory:
             staging = Path(directory)
             figures = staging / f"sub-{label}" / "figures"
             figures.mkdir(parents=True)
-            for figure in sorted((root / f"sub-{label}" / "figures").glob("*.svg")):
-                if figure.name.startswith(starts):
-                    copyfile(figure, figures / figure.name)
+            for figure in sorted((root / subject / "figures").glob("*.svg")):
+                if figure.name.startswith(starts) and figure.is_file():
+                    plain = ODD_IN_NAME.sub("", figure.stem.removeprefix(subject))
+                    (figures / f"sub-{label}{plain}.svg").write_text(_figure_text(figure), encoding="utf-8")
             for desc in ("summary", "about"):
                 write_text(
                     figures / f"sub-{label}_desc-{desc}_FLAIR.html", render(f"{desc}.html.j2", context)
                 )
-            return write_text(page, _assemble(staging, label))
+            return write_text(page, _assemble(staging, label, f"WMH report: {subject}"))
     except OSError as error:
         raise CannotCreateError(CANNOT_CREATE.format(path=page, reason=error)) from error

@@ -32,7 +32,7 @@ from bids_wmh_uad.locks import Locks
 from bids_wmh_uad.train.launch import Meeting, own_device, read_launch
 from bids_wmh_uad.train.learning import learn
 from bids_wmh_uad.train.normality import fit_normality
-from bids_wmh_uad.workflows import engine
+from bids_wmh_uad.workflows import engine, memory
 from bids_wmh_uad.workflows.reuse import datasets, find_lesions, find_preprocessed
 
 LOGGER = logging.getLogger("bids_wmh_uad")
@@ -129,7 +129,8 @@ def prepare_controls(sessions: Sequence[Session], config: TrainConfig, locks: Lo
         LOGGER.info(PREPARING, session.label, "made anew" if earlier is None else "reused", lesions[0])
         for warning in session.warnings:
             LOGGER.warning("%s: %s", session.label, warning.text)
-        graphs.append(init_control_wf(session, config, lesions, earlier))
+        graph = init_control_wf(session, config, lesions, earlier)
+        graphs.append(memory.reserve(graph, session, config.performance.omp_nthreads))
     progress = engine.Progress({session.workflow_name: session.label for session in sessions}, engine.CONFIRM)
     try:
         init_train_wf(graphs, config).run(**engine.plugin_settings(config, progress, sessions))

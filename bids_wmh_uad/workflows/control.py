@@ -26,7 +26,7 @@ def init_train_wf(graphs: Sequence[Workflow], config: RunConfig) -> Workflow:
         Of :func:`init_control_wf`.
     config : RunConfig
     """
-    workflow = Workflow(name=engine.workflow_name("train"), base_dir=str(config.running.work_dir))
+    workflow = engine.top_workflow(config)
     workflow.add_nodes(graphs)
     return workflow
 
@@ -63,7 +63,6 @@ def init_control_wf(
     prepare = pe.Node(
         PrepareControl(lesions_kind=kind, resample=config.selection.resample_reference),
         name=engine.PREPARE,
-        mem_gb=1.0,
     )
     confirm = pe.Node(ConfirmControl(run=config.run_uuid), name=engine.CONFIRM, mem_gb=0.1)
     if mask is not None:

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +18,8 @@ from bids_wmh_uad import __version__, errors
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import RunConfig
-from bids_wmh_uad.files import STORAGE_FULL, sweep
+from bids_wmh_uad.environment import NO_SHARED_MEMORY, choose_temporary_directory, refusal
+from bids_wmh_uad.files import sweep
 from bids_wmh_uad.locks import Locks
 from bids_wmh_uad.reading import read_text
 from bids_wmh_uad.workflows.workdir import open_directory, open_private, read_key
@@ -29,10 +30,6 @@ STATE = ".state"
 """The directory in the work directory where libraries keep settings and caches."""
 _TYPED_ERROR = re.compile(r"^\s*bids_wmh_uad\.errors\.(\w+): (.+)$", re.MULTILINE)
 _LAST_ERROR = re.compile(r"^\s*((?!nipype)[\w.]+(?:Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
-_DISK_FULL = re.compile(
-    rf"\[Errno (?:{'|'.join(map(str, STORAGE_FULL))})\]|requested and \d+ written|database or disk is full"
-)
-"""How libraries say it: the system's numbers, numpy, SQLite."""
 
 
 def set_environment(config: RunConfig) -> None:
@@ -43,6 +40,7 @@ def set_environment(config: RunConfig) -> None:
     """
     threads = str(config.performance.omp_nthreads)
     state = config.running.work_dir / STATE
+    choose_temporary_directory(state / "tmp")
     os.environ.setdefault("LOGNAME", os.environ.get("USER") or f"uid{os.getuid()}")  # names clusters' jobs
     os.environ |= {
         "NO_ET": "1",
@@ -76,6 +74,15 @@ def require_device(name: str) -> None:
 def workflow_name(level: str) -> str:
     """The working directory's name: one per version, so that no step is taken from another's cache."""
     return f"bids_wmh_uad_{level}_{re.sub(r'[^0-9A-Za-z]', '_', __version__)}_wf"
+
+
+def top_workflow(config: RunConfig) -> Any:
+    """Make the empty graph that holds those of all sessions; its crash files go to the run's log directory."""
+    from niworkflows.engine.workflows import LiterateWorkflow
+
+    graph = LiterateWorkflow(name=workflow_name(config.analysis_level), base_dir=str(config.running.work_dir))
+    graph.config["execution"]["crashdump_dir"] = str(config.log_dir)  # nipype's own settings refuse '%'
+    return graph
 
 
 PUBLISH, PREPARE, CONFIRM = "publish", "prepare", "confirm"
@@ -130,7 +137,6 @@ def configure_nipype(config: RunConfig) -> None:
 
     nipype_config.update_config({
         "execution": {
-            "crashdump_dir": str(config.log_dir),
             "crashfile_format": "txt",
             "hash_method": "content",
             "poll_sleep_duration": "0.1",
@@ -155,6 +161,8 @@ def plugin_settings(config: RunConfig, progress: Progress, sessions: Sequence[Se
     ------
     UsageError
         If the ``--use-plugin`` file is not a mapping with ``plugin``.
+    TemporaryError
+        If processes cannot work together here: there is no shared memory.
     """
     performance = config.performance
     if performance.use_plugin is not None:
@@ -171,7 +179,10 @@ def plugin_settings(config: RunConfig, progress: Progress, sessions: Sequence[Se
     }
     directories = [session_directory(session, config) for session in sessions]
     keys = {directory: read_key(directory) for directory in directories}
-    return {"plugin": SessionsInOrder(list(progress.sessions), arguments, keys)}
+    try:
+        return {"plugin": SessionsInOrder(list(progress.sessions), arguments, keys)}
+    except (OSError, ImportError, NotImplementedError) as error:  # semaphores are files there
+        raise errors.TemporaryError(NO_SHARED_MEMORY.format(reason=error)) from error
 
 
 def batches(sessions: Sequence[Session], config: RunConfig) -> Iterator[Sequence[Session]]:
@@ -228,10 +239,20 @@ class Progress:
         The node that ends a session.
     terminal : bool
         Whether somebody watches.
+    ended : callable, optional
+        Called with a session's label when it ends, and the node that failed, or nothing.
     """
 
-    def __init__(self, sessions: dict[str, str], last_node: str, *, terminal: bool = False) -> None:
+    def __init__(
+        self,
+        sessions: dict[str, str],
+        last_node: str,
+        *,
+        terminal: bool = False,
+        ended: Callable[[str, str], None] | None = None,
+    ) -> None:
         self.sessions = sessions
+        self._tell_end = ended
         self._last_node = last_node
         self._level = logging.INFO if terminal else logging.DEBUG
         self._first: float | None = None
@@ -256,6 +277,8 @@ class Progress:
             if status == "exception":  # what it will not do any more is not left to do
                 self._steps |= {(name, step) for step in STAGE_SECONDS}
             LOGGER.info("[%d/%d] %s: %s after %.0f s", len(self._ended), len(self.sessions), self.sessions[name], result, seconds)  # fmt: skip
+            if self._tell_end:
+                self._tell_end(self.sessions[name], node.name if status == "exception" else "")
         elif status == "end" and node.name in STAGE_SECONDS:
             self._steps.add((name, node.name))
             LOGGER.log(self._level, "%s: %s done, %s", self.sessions[name], node.name, self._left())
@@ -301,7 +324,7 @@ def read_crashes(log_dir: Path) -> list[Crash]:
 
 
 def _read_crash(path: Path) -> Crash:
-    text = path.read_text(errors="replace")
+    text = path.read_text(encoding="utf-8", errors="replace")
     node = next((line[6:].strip() for line in text.splitlines() if line.startswith("Node: ")), path.name)
     typed = [(getattr(errors, name, None), message) for name, message in _TYPED_ERROR.findall(text)]
     for kind, message in reversed(typed):
@@ -309,13 +332,8 @@ def _read_crash(path: Path) -> Crash:
             return Crash(node, kind(message), path)
     plain = _LAST_ERROR.findall(text)
     reason = plain[-1] if plain else "unknown error"
-    if _DISK_FULL.search(reason):
-        return Crash(node, errors.StorageError(errors.DISK_FULL.format(node=node, reason=reason)), path)
-    return Crash(
-        node,
-        errors.SessionError(errors.SESSION_CRASHED.format(node=node, reason=reason, crashfile=path)),
-        path,
-    )
+    crashed = errors.SessionError(errors.SESSION_CRASHED.format(node=node, reason=reason, crashfile=path))
+    return Crash(node, refusal(reason, node) or crashed, path)
 
 
 def append_stages(path: Path, directories: Iterable[Path], since: float) -> None:

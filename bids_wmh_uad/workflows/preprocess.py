@@ -76,8 +76,8 @@ def init_preprocess_wf(config: RunConfig) -> Workflow:
         _register_node("coregister", "Rigid", config),
         _register_node("normalise", "Affine", config),
     )
-    align = pe.Node(AlignToFLAIR(), name="align", mem_gb=1.5)
-    zscore = pe.Node(NormaliseIntensity(), name="zscore", mem_gb=0.5)
+    align = pe.Node(AlignToFLAIR(), name="align")
+    zscore = pe.Node(NormaliseIntensity(), name="zscore")
     workflow.connect([
         (inputnode, read_flair, [("flair", "in_file")]),
         (inputnode, read_t1w, [("t1w", "in_file")]),
@@ -141,7 +141,6 @@ def init_reuse_wf(earlier: Preprocessed) -> Workflow:
             **{name: str(earlier.path(name)) for name in (*REUSED_IMAGES, *REUSED_TRANSFORMS)},
         ),
         name="reuse",
-        mem_gb=1.0,
     )
     workflow.connect([(reuse, outputnode, [(name, name) for name in OUTPUT_FIELDS])])
     return workflow
@@ -161,18 +160,17 @@ def _contrast_nodes(contrast: str, config: RunConfig) -> tuple[pe.Node, pe.Node,
     """One contrast's steps: read, brain mask, N4."""
     threads = config.performance.omp_nthreads
     return (
-        pe.Node(ReadScan(), name=f"read_{contrast}", mem_gb=0.5),
+        pe.Node(ReadScan(), name=f"read_{contrast}"),
         pe.Node(
             ExtractBrain(threads=threads, device=config.performance.device),
             name=f"brain_{contrast}",
-            mem_gb=1.2,
             n_procs=threads,
         ),
-        pe.Node(CorrectBias(), name=f"n4_{contrast}", mem_gb=0.8, n_procs=threads),
+        pe.Node(CorrectBias(), name=f"n4_{contrast}", n_procs=threads),
     )
 
 
 def _register_node(name: str, transform: str, config: RunConfig) -> pe.Node:
     threads = config.performance.omp_nthreads
     interface: Any = Register(transform=transform, seed=config.method.random_seed + 1, threads=threads)
-    return pe.Node(interface, name=name, mem_gb=1.0, n_procs=threads)
+    return pe.Node(interface, name=name, n_procs=threads)

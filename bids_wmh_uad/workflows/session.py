@@ -47,7 +47,7 @@ def init_participant_wf(graphs: Sequence[Workflow], config: RunConfig) -> Workfl
         Of :func:`init_session_wf`.
     config : RunConfig
     """
-    workflow = Workflow(name=engine.workflow_name("participant"), base_dir=str(config.running.work_dir))
+    workflow = engine.top_workflow(config)
     workflow.add_nodes(graphs)
     return workflow
 
@@ -164,15 +164,15 @@ def _make_nodes(session: Session, config: RunConfig, digest: str, earlier: Prepr
     return _Nodes(
         inputnode=inputnode,
         preprocess=init_preprocess_wf(config) if earlier is None else init_reuse_wf(earlier),
-        checks=pe.Node(CheckScans(), name="checks", mem_gb=1.0),
+        checks=pe.Node(CheckScans(), name="checks"),
         score=_score_node(config, digest),
-        regions=pe.Node(FindRegions(), name="regions", mem_gb=1.0),
+        regions=pe.Node(FindRegions(), name="regions"),
         segment=_segment_node(config),
         explain=_explain_node(config, digest),
-        finish=pe.Node(FinishImages(), name="finish", mem_gb=1.0),
+        finish=pe.Node(FinishImages(), name="finish"),
         warnings=pe.Node(niu.Merge(4), name="warnings", run_without_submitting=True),
         describe=_describe_node(session, config, digest),
-        draw=pe.Node(DrawFigures(label=session.label), name="draw", mem_gb=1.0),
+        draw=pe.Node(DrawFigures(label=session.label), name="draw"),
         sinks=init_sinks_wf(session, staging, config.output_dir),
         outputnode=pe.Node(niu.IdentityInterface(fields=["published"]), name="outputnode"),
     )
@@ -200,7 +200,7 @@ def _score_node(config: RunConfig, digest: str) -> pe.Node:
             parameters=method.parameters.of_score(), seed=method.random_seed,
             device=performance.device, threads=performance.omp_nthreads,
         ),
-        name="score", mem_gb=2.0, n_procs=performance.omp_nthreads,
+        name="score", n_procs=performance.omp_nthreads,
     )  # fmt: skip
 
 
@@ -210,7 +210,6 @@ def _segment_node(config: RunConfig) -> pe.Node:
     return pe.Node(
         SegmentLesions(parameters=method.parameters.of_mask(), decision=asdict(decision)),
         name="segment",
-        mem_gb=1.0,
     )
 
 
@@ -222,7 +221,6 @@ def _explain_node(config: RunConfig, digest: str) -> pe.Node | None:
     return pe.Node(
         ExplainModel(model=method.model, model_digest=digest, seed=method.random_seed),
         name="explain",
-        mem_gb=1.0,
     )
 
 
@@ -237,5 +235,4 @@ def _describe_node(session: Session, config: RunConfig, digest: str) -> pe.Node:
             one_class=sidecar_one_class(method),
         ),
         name="describe",
-        mem_gb=0.2,
     )

@@ -59,9 +59,7 @@ def init_sinks_wf(session: Session, staging: Path, output_dir: Path) -> Workflow
         run_without_submitting=True,
     )
     staged = pe.Node(niu.Merge(len(OUTPUTS) + 1), name="files", run_without_submitting=True)
-    publish = pe.Node(
-        Publish(staging=str(staging), output_dir=str(output_dir)), name=engine.PUBLISH, mem_gb=0.2
-    )
+    publish = pe.Node(Publish(staging=str(staging), output_dir=str(output_dir)), name=engine.PUBLISH)
     for number, (name, sink) in enumerate(sinks.items(), start=1):
         workflow.connect([
             (inputnode, sink, [(name, "in_file")]),

@@ -33,7 +33,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     for names in (
         "__init__ errors",
         "processes",
-        "core files reading",
+        "core files reading environment",
         "config images models locks",
         "imaging bids reports phantom",
         "interfaces",

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bids_wmh_uad import errors
-from bids_wmh_uad.cli.parser import build_parser, normalise_argv
+from bids_wmh_uad import environment, errors
+from bids_wmh_uad.bids.status import NOT_UPDATED
+from bids_wmh_uad.cli.parser import PRINTABLE, WHOLE_PATH, build_parser, normalise_argv
+from bids_wmh_uad.reports.subject import FIGURE_REFUSED
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -102,7 +104,9 @@ def test_exit_codes_are_those_of_the_table():
 
 
 def test_messages_in_the_faq_are_the_programs():
-    constants = [value for name, value in vars(errors).items() if name.isupper()]
+    named = {**vars(errors), **vars(environment)}
+    constants = [value for name, value in named.items() if name.isupper()]
+    constants += [FIGURE_REFUSED, NOT_UPDATED, PRINTABLE, WHOLE_PATH]
     messages = [value for value in constants if isinstance(value, str)]
     messages += [value.template for value in constants if isinstance(value, errors.WarningText)]
     text = read("docs/faq.md")

@@ -2,16 +2,17 @@
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{{ header[0] }}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="generator" content="bids-wmh-uad, with NiReports">
-<title>{{ title }}</title>
+<title>{{ title | e }}</title>
 <style>
 {% include "style.css" %}
 </style>
 </head>
 <body>
 <nav>
-<span class="subject">{{ title }}</span>
+<span class="subject">{{ title | e }}</span>
 {% for section in sections %}
 <a href="#{{ section.name }}">{{ section.name }}</a>
 {% if section.isnested %}

@@ -204,23 +204,6 @@ def test_numbers_in_tables(value: object, text: str) -> None:
     assert show(value) == text
 
 
-def test_run_times_come_from_the_last_run_that_did_the_step(tmp_path: Path) -> None:
-    from bids_wmh_uad.reports.readers import read_stages
-
-    for run, seconds in (("2026_a", 5), ("2026_b", 7)):
-        (tmp_path / run).mkdir()
-        rows = [
-            f"sub_01_ses_a\tscore\t{seconds}\t1.5",
-            f"sub_02\tscore\t{seconds}\t1",
-            "sub_01_ses_a\tread\t\t",
-        ]
-        (tmp_path / run / "stages.tsv").write_text("session\tstage\tseconds\tpeak_gb\n" + "\n".join(rows))
-    (tmp_path / "2026_c").mkdir()
-    assert read_stages(tmp_path, "sub-01_ses-a") == [
-        {"stage": "score", "seconds": 7.0, "peak_gb": 1.5}, {"stage": "read", "seconds": 0.0, "peak_gb": 0.0},
-    ]  # fmt: skip
-
-
 def test_the_model_card_is_that_of_the_same_weights(tmp_path: Path) -> None:
     from bids_wmh_uad.models import model_digest
     from bids_wmh_uad.reports.readers import read_card

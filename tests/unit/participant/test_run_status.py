@@ -1,0 +1,72 @@
+"""The status table of real runs: one that ends, one that is stopped, one that is killed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bids_wmh_uad.bids.status import FAILED, INTERRUPTED, UNFINISHED, WAITING
+from bids_wmh_uad.cli.run import main
+from bids_wmh_uad.errors import EXIT_SESSION_FAILED
+
+ROOT = Path(__file__).parents[3]
+SECONDS = 120.0
+
+
+def scans(subject: str) -> list[str]:
+    return [f"sub-{subject}/anat/sub-{subject}_{contrast}.nii.gz" for contrast in ("T1w", "FLAIR")]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, make_dataset) -> Path:
+    """Two sessions too small to be done, one without a T1w, one whose FLAIR was not fetched."""
+    names = [*scans("01"), *scans("02"), "sub-03/anat/sub-03_FLAIR.nii.gz", scans("04")[0]]
+    return make_dataset(tmp_path / "ds", *names, links={scans("04")[1]: "../../.git/annex/objects/none"})
+
+
+def statuses(out: Path) -> dict[str, str]:
+    (path,) = out.glob("logs/*/status.tsv")
+    with path.open(newline="", encoding="utf-8") as handle:
+        return {row["participant_id"]: row["status"] for row in csv.DictReader(handle, delimiter="\t")}
+
+
+def test_a_run_that_ends(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main([str(dataset), str(out), "participant", "--score", "brightness"]) == EXIT_SESSION_FAILED
+    assert statuses(out) == {"sub-01": FAILED, "sub-02": FAILED, "sub-03": WAITING, "sub-04": WAITING}
+    (log,) = out.glob("logs/*/bids-wmh-uad.log")
+    assert f"{FAILED:<16}     2  sub-01, sub-02\n{WAITING:<16}     2  sub-03, sub-04" in log.read_text()
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, INTERRUPTED), (signal.SIGKILL, UNFINISHED)])
+def test_a_run_that_does_not_end(
+    number: signal.Signals, expected: str, dataset: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "bids_wmh_uad",
+        str(dataset),
+        str(out),
+        "participant",
+        "--score",
+        "brightness",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as running:
+        deadline = time.monotonic() + SECONDS
+        while not list(out.glob("logs/*/status.tsv")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        running.send_signal(number)
+    assert running.returncode != 0
+    assert statuses(out) == {"sub-01": expected, "sub-02": expected, "sub-03": WAITING, "sub-04": WAITING}

@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code (see ``docs/usage.md``).
     """
+    _require_home()
     try:
         config = parse_args(sys.argv[1:] if argv is None else argv)
         if config.running.dry_run:
@@ -43,6 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         LOGGER.debug("", exc_info=True)
         sys.stderr.write(f"bids-wmh-uad: error: {error}\n")
         return error.exit_code
+
+
+def _require_home() -> None:
+    """Give a process without a home directory (a container's uid that nobody knows) the one that Docker would: ``/``.
+
+    Libraries look for their settings there, and stop with a traceback where there is no such place.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"
 
 
 def _dispatch(config: RunConfig) -> int:

@@ -30,7 +30,7 @@ FLAIR, T1W = ANAT / "sub-02_FLAIR.nii.gz", ANAT / "sub-02_T1w.nii.gz"
 
 
 def chosen(flair: Path | str = FLAIR, t1w: Path | str = T1W) -> State:
-    """``--dry-run`` names these two scans of participant 02, and writes nothing."""
+    """``--dry-run`` names these two scans of participant 02, and as not used only others beside them."""
 
     def check(tried: Tried) -> None:
         UNTOUCHED.check(tried)
@@ -38,6 +38,8 @@ def chosen(flair: Path | str = FLAIR, t1w: Path | str = T1W) -> State:
         for kind, path in (("FLAIR", flair), ("T1w", t1w)):
             line = next(line for line in part.splitlines() if re.match(rf"  {kind} ", line))
             assert line.endswith(str(tried.ground.bids / path)), part
+        others = [line.split()[-1] for line in part.splitlines() if line.startswith("  not used")]
+        assert all(Path(other).parent == tried.ground.bids / ANAT for other in others), part
 
     return State("the right scans are chosen", check)
 

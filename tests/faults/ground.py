@@ -40,7 +40,8 @@ TIMEOUT = 900
 
 def environment(**changes: str | None) -> dict[str, str]:
     """The environment of a run: this one's, and the repository importable; None takes a variable away."""
-    path = os.pathsep.join([str(REPOSITORY), *sys.path])
+    # a relative path would be looked for in a working directory that may not be there
+    path = os.pathsep.join([str(REPOSITORY), *(part for part in sys.path if Path(part).is_absolute())])
     whole = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **changes}
     return {name: value for name, value in whole.items() if value is not None}
 

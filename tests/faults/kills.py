@@ -128,7 +128,7 @@ def undisturbed(level: Level, log: Path) -> tuple[dict[str, bytes], float]:
 
 def campaign(level: Level, kills: int, seed: int, log: Path) -> Findings:
     """Kill a level's runs `kills` times, and let the last of each directory end."""
-    found, chance = Findings(level.name), random.Random(seed)  # noqa: S311 (no secret)
+    found, chance = Findings(level.name), random.Random(seed)
     expected, seconds = undisturbed(level, log)
     while found.kills + found.ended_first < kills:
         level.begin()

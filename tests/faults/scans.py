@@ -47,6 +47,13 @@ class Scan:
     survives: bool = False
     family: str = "input"
 
+    @property
+    def full(self) -> bool:
+        return self.survives
+
+    def needs(self) -> str:
+        return ""
+
 
 def image(change: Change, *, both: bool = False) -> Callable[[Path, Path], None]:
     """Spoil the FLAIR's image, or both scans'."""

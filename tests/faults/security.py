@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CANARY = "executed.txt"
 MUCH_GIB = 1.5
+NOT_OURS = re.compile("belongs to another user|others may write there|a link that leads out")
 SCAN = Path("sub-02", "anat", "sub-02_FLAIR.nii.gz")
 
 
@@ -243,9 +244,9 @@ DEEP = "[" * 100_000 + "]" * 100_000
 
 
 FAULTS = (
-    Fault("work directory that others may write, with pickles", "security", foreign_work(0o777, 0), REFUSED, re.compile("work.*(writ|own|trust)"), NOT_EXECUTED),
-    Fault("work directory of somebody else, with pickles", "security", foreign_work(0o755, 54321), REFUSED, re.compile("work.*(writ|own|trust)"), NOT_EXECUTED, needs=not_root),
-    Fault("work directory that is a link to such a one", "security", foreign_work(0o777, 54321, link=True), REFUSED, re.compile("work.*(writ|own|trust|link)"), NOT_EXECUTED, needs=not_root),
+    Fault("work directory that others may write, with pickles", "security", foreign_work(0o777, 0), REFUSED, NOT_OURS, NOT_EXECUTED),
+    Fault("work directory of somebody else, with pickles", "security", foreign_work(0o755, 54321), REFUSED, NOT_OURS, NOT_EXECUTED, needs=not_root),
+    Fault("work directory that is a link to such a one", "security", foreign_work(0o777, 54321, link=True), REFUSED, NOT_OURS, NOT_EXECUTED, needs=not_root),
     Fault("header of 1,100 cubed, no data", "security", header((1100, 1100, 1100)), 1, re.compile("sub-02: FAILED"), REFUSED_SMALL),
     Fault("header of 2,000 cubed, no data", "security", header((2000, 2000, 2000)), 1, re.compile("sub-02: FAILED"), REFUSED_SMALL),
     Fault("header of 32,767 cubed, no data", "security", header((32767, 32767, 32767)), 1, re.compile("sub-02: FAILED"), REFUSED_SMALL),

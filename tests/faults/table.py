@@ -6,11 +6,12 @@ faults that are no longer in the matrix go.
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING
 
 from faults.ground import REPOSITORY
-from faults.harness import Outcome, read_record
+from faults.harness import REPORTS, Outcome, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +22,13 @@ HEADINGS = {
 }  # fmt: skip
 COLUMNS = "| fault | exit code | message | state afterwards |\n|---|---|---|---|\n"
 BEGIN, END = "<!-- begin of what tests/faults/table.py writes -->\n", "<!-- end -->\n"
-LONGEST = 160
+LONGEST = 240
+KILLS_BEGIN, KILLS_END = "<!-- begin of the campaigns -->\n", "<!-- end of the campaigns -->\n"
+KILLS_COLUMNS = {
+    "level": "level", "kills": "killed", "while_publishing": "of these while publishing", "ended_first": "ended before", "lost": "results lost",
+    "different": "results that differ", "orphans": "processes left", "leftovers": "files left", "codes": "other exit codes",
+}  # fmt: skip
+"""Columns of the campaigns' table, by the names of `kills.Findings`."""
 
 
 def row(outcome: Outcome) -> str:
@@ -62,11 +69,26 @@ def renew(outcomes: Iterable[Outcome], names: Iterable[tuple[str, str]]) -> str:
     return f"{before}{BEGIN}\n{tables(rows)}\n{END}{after}"
 
 
+def campaigns() -> str:
+    """The table of the kills, as the last ``make test-faults`` found them; the page's own if there was none."""
+    path = REPORTS / "kills.jsonl"
+    if not path.is_file():
+        return PAGE.read_text(encoding="utf-8").split(KILLS_BEGIN)[1].split(KILLS_END)[0]
+    lines = [f"| {' | '.join(KILLS_COLUMNS.values())} |", "|" + "---|" * len(KILLS_COLUMNS)]
+    for text in path.read_text().splitlines():
+        found = json.loads(text)
+        cells = [len(found[key]) if isinstance(found[key], list) else found[key] for key in KILLS_COLUMNS]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n" + "\n".join(lines) + "\n\n"
+
+
 def main() -> int:
     """Write the page."""
     from faults.matrix import NAMES
 
-    PAGE.write_text(renew(read_record(), NAMES), encoding="utf-8")
+    text = renew(read_record(), NAMES)
+    before, after = text.split(KILLS_BEGIN)[0], text.split(KILLS_END)[1]
+    PAGE.write_text(f"{before}{KILLS_BEGIN}{campaigns()}{KILLS_END}{after}", encoding="utf-8")
     return 0
 
 

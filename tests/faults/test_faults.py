@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from faults import ground as grounds
 from faults import harness, table
-from faults.matrix import FAULTS, NAMES, PENDING
+from faults.matrix import FAULTS, NAMES, WHOLE, skipped
 from faults.scans import SCANS, USABLE, Scan, add_scans, judge_scan
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from concurrent.futures import Future
 
     from bids_wmh_uad.phantom import PhantomSubject
     from faults.ground import Ground
     from faults.harness import Fault, Outcome, Tried
 
 pytestmark = pytest.mark.slow
-WHOLE = os.environ.get("FAULTS") == "all"
-ONLY_WHOLE = "takes a whole session: 'make test-faults' tries it"
-ELSEWHERE = "is being mended elsewhere"
 
 
 def accept(outcome: Outcome, tried: list[Outcome]) -> None:
-    """Keep it for the record, and compare it with the page."""
+    """Keep it for the record, and compare it with the page, which ``make test-faults`` writes anew."""
     tried.append(outcome)
+    if WHOLE:
+        return
     key = (outcome.family, outcome.name.replace("|", "/"))
     assert table.documented().get(key) == table.row(outcome), (
         "docs/reliability.md says otherwise: 'make test-faults' writes it anew"
@@ -35,14 +33,12 @@ def accept(outcome: Outcome, tried: list[Outcome]) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "_"))
-def test_the_fault_does_no_harm(fault: Fault, ground: Ground, root: Path, outcomes: list[Outcome]) -> None:
-    if fault.name in PENDING:
-        pytest.skip(ELSEWHERE)
-    if fault.full and not WHOLE:
-        pytest.skip(ONLY_WHOLE)
-    if reason := fault.needs():
+def test_the_fault_does_no_harm(
+    fault: Fault, tried: dict[str, Future[Tried]], outcomes: list[Outcome]
+) -> None:
+    if reason := skipped(fault):
         pytest.skip(reason)
-    accept(harness.judge(fault, harness.try_fault(fault, ground, root)), outcomes)
+    accept(harness.judge(fault, tried[fault.name].result()), outcomes)
 
 
 @pytest.fixture(scope="module")
@@ -73,25 +69,12 @@ def usable(
     return labels, harness.run_command(run, here, grounds.files_below(here.out), {}, seconds=7200)
 
 
-@pytest.mark.parametrize("scan", SCANS, ids=lambda scan: scan.name.replace(" ", "_"))
-def test_a_scan_that_cannot_be_used_is_named(
-    scan: Scan, broken: tuple[dict[str, str], Tried], outcomes: list[Outcome]
-) -> None:
-    labels, tried = broken
-    if scan.name in PENDING:
-        pytest.skip(ELSEWHERE)
-    accept(judge_scan(scan, labels[scan.name], tried), outcomes)
-
-
-@pytest.mark.skipif(not WHOLE, reason=ONLY_WHOLE)
-@pytest.mark.parametrize("scan", USABLE, ids=lambda scan: scan.name.replace(" ", "_"))
-def test_an_odd_scan_is_used(
-    scan: Scan, usable: tuple[dict[str, str], Tried], outcomes: list[Outcome]
-) -> None:
-    labels, tried = usable
-    if scan.name in PENDING:
-        pytest.skip(ELSEWHERE)
-    accept(judge_scan(scan, labels[scan.name], tried), outcomes)
+@pytest.mark.parametrize("scan", (*SCANS, *USABLE), ids=lambda scan: scan.name.replace(" ", "_"))
+def test_a_scan_is_used_or_named(scan: Scan, request: pytest.FixtureRequest, outcomes: list[Outcome]) -> None:
+    if reason := skipped(scan):
+        pytest.skip(reason)
+    labels, run = request.getfixturevalue("usable" if scan in USABLE else "broken")
+    accept(judge_scan(scan, labels[scan.name], run), outcomes)
 
 
 def test_the_page_has_no_other_faults() -> None:

@@ -17,7 +17,7 @@ import pytest
 from faults import ground as grounds
 from faults import kills
 from faults.harness import REPORTS
-from faults.matrix import PENDING
+from faults.matrix import PENDING, WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +66,8 @@ def campaigns(
             for level in levels
         }
         yield running
+    if not WHOLE:  # the page tells of whole campaigns
+        return
     done = [asdict(one.result()) for one in running.values() if one.exception() is None]
     REPORTS.mkdir(parents=True, exist_ok=True)
     (REPORTS / "kills.jsonl").write_text("".join(json.dumps(one) + "\n" for one in done))
@@ -84,7 +86,7 @@ def test_a_killed_run_costs_nothing(campaigns: dict[str, Future[Findings]], leve
 def test_runs_at_the_same_time_make_what_one_makes(ground: Ground, tmp_path: Path) -> None:
     if "crowd" in PENDING:
         pytest.skip("is being mended elsewhere")
-    expected = {name: content for name, content in grounds.files_below(ground.out).items()}
+    expected = grounds.files_below(ground.out)
     for _ in range(ROUNDS):
         codes, files = kills.crowd(ground, tmp_path / "crowd", CROWD, tmp_path / "log.txt")
         assert set(codes) <= {0, 75}, (codes, (tmp_path / "log.txt").read_text()[-3000:])

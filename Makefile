@@ -38,7 +38,7 @@ test: venv
 KILLS ?= 200
 test-faults: export FAULTS := all
 test-faults: venv
-	KILLS=$(KILLS) ROUNDS=20 LOOPS=200 $(BIN)/python -m pytest tests/faults; code=$$?; \
+	KILLS=$(KILLS) CROWD=8 ROUNDS=20 LOOPS=200 $(BIN)/python -m pytest tests/faults; code=$$?; \
 	  PYTHONPATH=tests $(BIN)/python -m faults.table && exit $$code
 
 # Docker, Apptainer, Boutiques, Brainlife and Slurm, each one really run; installs what it needs (root and apt-get)

@@ -184,7 +184,7 @@ FAULTS = (
     Fault("T1w named UNIT1", "input", named(renamed("sub-02_FLAIR.nii.gz", "sub-02_UNIT1.nii.gz", filters={"t1w": {"suffix": "UNIT1"}})), SURVIVED, "", RERUN, full=True),
     Fault("entities out of order", "input", named(renamed("sub-02_run-1_acq-3D_FLAIR.nii.gz")), SURVIVED, "", RERUN, full=True),
     Fault("ses-1/anat without ses-1 in the name", "input", renamed("sub-02_FLAIR.nii.gz", folder="sub-02/ses-1/anat"), frozenset({0, 1, 18, 66}), re.compile("ses-1"), INTACT, full=True),
-    Fault("participants.tsv without sub-", "input", participants("participant_id\tsite\n01\tGenève\n".encode()), SURVIVED, "", SITE),
-    Fault("participants.tsv in Latin-1", "input", participants("participant_id\tsite\nsub-01\tGenève\n".encode("latin-1")), SURVIVED, re.compile("participants.tsv"), SITE),
+    Fault("participants.tsv without sub-", "input", participants("participant_id\tsite\n01\tGenève\n".encode()), SURVIVED, "", SITE, full=True),
+    Fault("participants.tsv in Latin-1", "input", participants("participant_id\tsite\nsub-01\tGenève\n".encode("latin-1")), SURVIVED, re.compile("participants.tsv"), SITE, full=True),
     Fault("participants.tsv in UTF-16", "input", participants("participant_id\tsite\nsub-01\tGenève\n".encode("utf-16")), SURVIVED, re.compile("participants.tsv"), SITE),
 )  # fmt: skip

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 SLICES = slice(9, 19)
 """Through the ventricles: lesions are there."""
-METHOD = ("--score", "brightness", "--nprocs", "2", "--omp-nthreads", "1")
+METHOD = ("--score", "brightness", "--nprocs", "1", "--omp-nthreads", "1")
 TRAINING = ("--epochs", "2", "--patches-per-epoch", "128", "--batch-size", "32", "--paradigm", "patient")
 TIMEOUT = 900
 

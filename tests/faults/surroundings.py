@@ -156,7 +156,7 @@ PROCESS = (
     Fault("stdout closed", "process", dry, SURVIVED, "", INTACT, wrap=shell('exec "$@" >&-')),
     Fault("broken pipe (--dry-run | true)", "process", dry, frozenset({0, 74, 141}), "", INTACT,
           wrap=shell('"$@" | true; exit ${{PIPESTATUS[0]}}')),
-    Fault("no memory by the headers", "process", lambda here: [*session(here), "--mem-gb", "0.01"], frozenset({0, 1, 75}), re.compile("(?i)memory|sessions done"), INTACT),
+    Fault("no memory by the headers", "process", lambda here: [*session(here), "--mem-gb", "0.01"], frozenset({0, 1, 75}), re.compile("(?i)memory|sessions done"), INTACT, full=True),
 )  # fmt: skip
 
 FAULTS = (*ENVIRONMENT, *PROCESS)

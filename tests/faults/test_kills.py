@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("KILLS", "3"))
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
-CROWD = int(os.environ.get("CROWD", "8"))
+CROWD = int(os.environ.get("CROWD", "4"))
 LOOPS = int(os.environ.get("LOOPS", "10"))
 SEED = int(os.environ.get("KILLS_SEED", "20"))
 LEVELS = ("participant", "group", "train")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_wmh_uad import errors
+from faults import ground as grounds
 from faults.harness import (
     INTACT,
     REFUSED,
@@ -139,8 +141,6 @@ SITE = State("the site is in the table", _has_site)
 
 def _reruns(tried: Tried) -> None:
     """The session is done, under one name, and a second run finds nothing to do."""
-    from faults import ground as grounds
-
     INTACT.check(tried)
     summaries = list(tried.ground.out.glob("sub-02/**/*_summary.json"))
     assert [path.name.endswith("_desc-wmh_summary.json") for path in summaries] == [True], summaries
@@ -163,6 +163,33 @@ def named(make: Callable[[Ground], Sequence[str | Path]]) -> Callable[[Ground], 
 RERUN = State("done; a second run has nothing to do", _reruns)
 UNUSABLE = State("said before anything is written", UNTOUCHED.check)
 
+
+def broken_control(here: Ground) -> Sequence[str | Path]:
+    """A control whose FLAIR was cut off after a first training in the same OUT."""
+    arguments = ("train", "-d", here.earlier, "--output-model", here.bids.parent / "model", *grounds.TRAINING)
+    grounds.call(here.bids, here.out, *map(str, arguments))
+    flair = here.bids / FLAIR
+    flair.write_bytes(flair.read_bytes()[:5000])
+    return arguments
+
+
+def two_choices(here: Ground) -> Sequence[str | Path]:
+    """Results of another FLAIR of participant 01, older than those there are."""
+    for path in [*(here.out / "sub-01").rglob("sub-01_*")]:
+        other = path.with_name(path.name.replace("sub-01_", "sub-01_acq-3D_", 1))
+        shutil.copy(path, other)
+        os.utime(other, (1e9, 1e9))
+    return ("group",)
+
+
+def _one_row(tried: Tried) -> None:
+    INTACT.check(tried)
+    rows = (tried.ground.out / "group_wmh.tsv").read_text().splitlines()[1:]
+    assert [row.split("\t")[0] for row in rows] == ["sub-01"], rows
+
+
+ONE_ROW = State("one row for the session", _one_row)
+
 FAULTS = (
     Fault(".nii beside .nii.gz", "input", with_file("sub-02/anat/sub-02_FLAIR.nii", FLAIR), SURVIVED, re.compile("not used .*FLAIR"), chosen("sub-02/anat/sub-02_FLAIR.nii")),
     Fault("link that leads to itself", "input", instead(FLAIR)(lambda path: path.symlink_to(path.name)), 1, errors.BROKEN_LINK, UNUSABLE),
@@ -184,6 +211,8 @@ FAULTS = (
     Fault("T1w named UNIT1", "input", named(renamed("sub-02_FLAIR.nii.gz", "sub-02_UNIT1.nii.gz", filters={"t1w": {"suffix": "UNIT1"}})), SURVIVED, "", RERUN, full=True),
     Fault("entities out of order", "input", named(renamed("sub-02_run-1_acq-3D_FLAIR.nii.gz")), SURVIVED, "", RERUN, full=True),
     Fault("ses-1/anat without ses-1 in the name", "input", renamed("sub-02_FLAIR.nii.gz", folder="sub-02/ses-1/anat"), frozenset({0, 1, 18, 66}), re.compile("ses-1"), INTACT, full=True),
+    Fault("control whose FLAIR broke after a first training", "input", broken_control, 66, errors.NOT_ENOUGH_CONTROLS, INTACT, full=True),
+    Fault("results of two FLAIR of one session", "input", two_choices, SURVIVED, re.compile("left out"), ONE_ROW, full=True),
     Fault("participants.tsv without sub-", "input", participants("participant_id\tsite\n01\tGenève\n".encode()), SURVIVED, "", SITE, full=True),
     Fault("participants.tsv in Latin-1", "input", participants("participant_id\tsite\nsub-01\tGenève\n".encode("latin-1")), SURVIVED, re.compile("participants.tsv"), SITE, full=True),
     Fault("participants.tsv in UTF-16", "input", participants("participant_id\tsite\nsub-01\tGenève\n".encode("utf-16")), SURVIVED, re.compile("participants.tsv"), SITE),

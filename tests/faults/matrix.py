@@ -33,7 +33,8 @@ PENDING = frozenset(
         # work directories, locks, signals, disk full
         "work directory that others may write, with pickles", "work directory of somebody else, with pickles",
         "work directory that is a link to such a one", "disk full from the start", "disk full in the work directory",
-        "crowd", "orphans", "leftovers", "codes",
+        "crowd", "SIGTERM in the middle", "Ctrl-C in the middle",
+        "control whose FLAIR broke after a first training", "results of two FLAIR of one session", "orphans", "leftovers", "codes",
         # environment, pages, memory
         "OUT named like markup", "figure with a script", "TMPDIR full", "/dev/shm may not be written", "ulimit -v of 500 MB",
         "OUT with % in its name", "working directory that was deleted", "stdout closed", "broken pipe (--dry-run | true)",

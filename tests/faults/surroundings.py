@@ -73,6 +73,12 @@ def shell(script: str) -> tuple[str, ...]:
     return ("bash", "-c", script, "bash")
 
 
+def signalled(name: str) -> tuple[str, ...]:
+    """Send a signal to the program when its session has started."""
+    started = "until grep -q started {root}/said.txt || ! kill -0 $pid; do sleep 0.2; done"
+    return shell(f'set -m; "$@" & pid=$!; {started}; sleep 1; kill -{name} $pid; wait $pid')
+
+
 def _no_halves(tried: Tried) -> None:
     listed = (tried.ground.bids.parent / "halves").read_text().split()
     assert listed == [], listed
@@ -156,6 +162,8 @@ PROCESS = (
     Fault("stdout closed", "process", dry, SURVIVED, "", INTACT, wrap=shell('exec "$@" >&-')),
     Fault("broken pipe (--dry-run | true)", "process", dry, frozenset({0, 74, 141}), "", INTACT,
           wrap=shell('"$@" | true; exit ${{PIPESTATUS[0]}}')),
+    Fault("SIGTERM in the middle", "process", session, 143, re.compile("Stopped by SIGTERM"), INTACT, wrap=signalled("TERM")),
+    Fault("Ctrl-C in the middle", "process", session, 130, re.compile("Stopped by SIGINT"), INTACT, wrap=signalled("INT")),
     Fault("no memory by the headers", "process", lambda here: [*session(here), "--mem-gb", "0.01"], frozenset({0, 1, 75}), re.compile("(?i)memory|sessions done"), INTACT, full=True),
 )  # fmt: skip
 

@@ -16,6 +16,7 @@ Only the requested participants are opened, and of those only ``anat/``.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from bids_wmh_uad.errors import (
     MISSING_T1W,
     NO_SUCH_DIRECTORY,
     NOT_BIDS,
+    NOT_READABLE,
     UNKNOWN_LABELS,
     EmptySelectionError,
     InvalidBIDSError,
@@ -311,7 +313,7 @@ def _preference(image: Any) -> tuple[int, str]:
 
 
 def _require_content(paths: Iterable[Path], bids_dir: Path) -> None:
-    """Raise if DataLad or git-annex has not fetched a file: a link that leads nowhere, or the text of one.
+    """Raise if DataLad or git-annex has not fetched a file (a link that leads nowhere, or the text of one), or it may not be read.
 
     A file that is not there at all is not this function's business.
 
@@ -322,6 +324,8 @@ def _require_content(paths: Iterable[Path], bids_dir: Path) -> None:
     for path in paths:
         if (path.is_symlink() and not path.exists()) or _is_annex_pointer(path):
             raise MissingInputError(BROKEN_LINK.format(path=path, name=path.relative_to(bids_dir)))
+        if path.exists() and not os.access(path, os.R_OK):
+            raise MissingInputError(NOT_READABLE.format(path=path))
 
 
 def _is_annex_pointer(path: Path) -> bool:

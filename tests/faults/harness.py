@@ -34,6 +34,7 @@ REFUSED = frozenset({1, 16, 18, 64, 65, 66, 73, 74, 75})
 """Any typed failure: of no code a traceback's, a signal's or a shell's."""
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (?:INFO|WARNING|ERROR) |^bids-wmh-uad: error: ")
 _RUN = re.compile(r"\d{8}-\d{6}_[0-9a-f-]{36}")
+_CHECKSUM = re.compile(r"0x[0-9a-f]{4,}")
 _TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -200,7 +201,7 @@ def anonymous(line: str, here: Ground) -> str:
     ):
         line = line.replace(str(path), role)
     line = line.replace(here.bids.parent.name, "DIR")
-    return _RUN.sub("RUN", line)
+    return _CHECKSUM.sub("0x...", _RUN.sub("RUN", line))
 
 
 def judge(fault: Fault, tried: Tried) -> Outcome:

@@ -31,8 +31,8 @@ PUBLISHING_SECONDS = 0.5
 """How long a publication takes, roughly: kills within it come this soon after its first file."""
 PATIENCE = 60.0
 """Seconds until a process that does not end is an orphan, or hangs."""
-RUN_TIME = re.compile(rb"<summary>Run time .*?</details>", re.DOTALL)
-"""A participant's page quotes what the steps took: the known exception."""
+RUN_TIME = re.compile(rb"<details>\s*<summary>Run time .*?</details>\s*", re.DOTALL)
+"""A participant's page quotes what the steps took, if this run computed them: the known exception."""
 MARK = "BIDS_WMH_UAD_FAULT"
 TERMINATED = 128 + signal.SIGTERM
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import pickle
@@ -196,6 +197,10 @@ def tensors(change: Callable[[object], object]) -> Callable[[Path], None]:
             metadata = content.metadata()
             loaded = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (no mapping)
         save_file({name: change(tensor) for name, tensor in loaded.items()}, path, metadata)
+        description = path.with_name("model.json")
+        about = json.loads(description.read_text())
+        about["weights_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()  # as its author would
+        description.write_text(json.dumps(about))
 
     return rewrite
 

@@ -104,6 +104,11 @@ def accented(here: Ground) -> Sequence[str | Path]:
     return dry(here)
 
 
+def unreadable(here: Ground) -> Sequence[str | Path]:
+    (here.bids / "sub-02" / "anat" / "sub-02_FLAIR.nii.gz").chmod(0)
+    return session(here)
+
+
 def without_rights(name: str) -> object:
     def make(here: Ground) -> Sequence[str | Path]:
         path = here.bids.parent / name
@@ -141,7 +146,7 @@ ENVIRONMENT = (
           INTACT, wrap=STRANGER, needs=no_users),
     Fault("work directory may not be written", "environment", lambda here: [*without_rights("w")(here), "-w", here.bids.parent / "w" / "work"], 73, errors.CANNOT_CREATE,
           INTACT, wrap=STRANGER, needs=no_users),
-    Fault("unreadable scan", "environment", lambda here: [(here.bids / "sub-02/anat/sub-02_FLAIR.nii.gz").chmod(0), *session(here)][1:], 1, re.compile("sub-02.*FAILED|sub-02_FLAIR"),
+    Fault("unreadable scan", "environment", unreadable, 66, errors.NOT_READABLE,
           INTACT, wrap=STRANGER, needs=no_users),
 )  # fmt: skip
 

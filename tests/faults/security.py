@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,25 +58,18 @@ REFUSED_SMALL = both(REASON_LEFT, SMALL)
 
 
 def foreign_work(mode: int, owner: int, *, link: bool = False) -> Make:
-    """A work directory that somebody else has filled with pickles at the places where nipype looks."""
+    """A work directory of a run with the same inputs, whose pickles somebody else replaced: nipype takes its steps for done."""
 
     def make(here: Ground) -> Sequence[str | Path]:
         work = here.bids.parent / "elsewhere" if link else here.work
-        original = here.earlier.parent / "work"
-        for directory in [
-            work,
-            *(work / path.relative_to(original) for path in original.rglob("*") if path.is_dir()),
-        ]:
-            directory.mkdir(parents=True, exist_ok=True)
-            directory.chmod(mode)
-            os.chown(directory, owner, owner)
+        shutil.copytree(here.earlier.parent / "work", work)
         evil = gzip.compress(pickle.dumps(Evil(here.bids.parent / CANARY)))
-        for path in (path for path in original.rglob("*.pklz") if path.is_file()):
-            target = work / path.relative_to(original)
-            target.write_bytes(evil)
-            os.chown(target, owner, owner)
+        for path in (work, *work.rglob("*")):
+            if path.suffix == ".pklz":
+                path.write_bytes(evil)
+            path.chmod(mode)
+            os.chown(path, owner, owner)
         if link:
-            here.work.parent.mkdir(exist_ok=True)
             here.work.symlink_to(work)
         return session(here)
 

@@ -61,11 +61,9 @@ STRANGER = ("unshare", "--user", "--map-user=54321", "--map-group=54321", "--")
 
 def mounted(options: str, place: str) -> tuple[str, ...]:
     """Run with another file system at `place`; what is half-written there is listed in ``{root}/halves``."""
-    script = (
-        f'mount -t tmpfs {options} none "{place}" && "$@"; code=$?; '
-        f'find "{place}" -type f ( -size 0 -o -name ".tmp-*" ) > {{root}}/halves; exit $code'
-    )
-    script = script.replace("( -size", r"\( -size").replace('*" )', r'*" \)')
+    run = f'mount -t tmpfs {options} none "{place}" && "$@"; code=$?'
+    halves = r'\( -size 0 -name "*.toml" -o -name ".tmp-*" \)'
+    script = f'{run}; find "{place}" -type f {halves} > {{root}}/halves; exit $code'
     return ("unshare", "--mount", "sh", "-c", script, "sh")
 
 
@@ -154,7 +152,7 @@ PROCESS = (
     Fault("disk full from the start", "process", session, frozenset({73, 74}), re.compile("error: .*(space|full)"), NO_HALVES,
           wrap=mounted("-o size=4k", "{out}"), needs=no_mounts),
     Fault("disk full in the work directory", "process", lambda here: [*folder("w")(here)[:1], *session(here)[1:], "-w", here.bids.parent / "w"],
-          frozenset({1, 74}), re.compile("(?i)space left|disk is full"), INTACT, wrap=mounted("-o size=1m", "{root}/w"), needs=no_mounts),
+          frozenset({1, 73, 74}), re.compile("(?i)space left|disk is full"), INTACT, wrap=mounted("-o size=1m,mode=700", "{root}/w"), needs=no_mounts),
     Fault("TMPDIR full", "process", folder("temp"), frozenset({0, 1, 74}), re.compile("(?i)space left|TMPDIR|nothing to do"), INTACT,
           wrap=mounted("-o size=4k", "{root}/temp"), environ={"TMPDIR": "{root}/temp"}, needs=no_mounts),
     Fault("/dev/shm may not be written", "process", session, frozenset({0, 1, 75}), re.compile("/dev/shm|sessions done"), INTACT,
@@ -168,7 +166,7 @@ PROCESS = (
     Fault("broken pipe (--dry-run | true)", "process", dry, frozenset({0, 74, 141}), "", INTACT,
           wrap=shell('"$@" | true; exit ${{PIPESTATUS[0]}}')),
     Fault("SIGTERM in the middle", "process", session, 143, re.compile("Stopped by SIGTERM"), INTACT, wrap=signalled("TERM")),
-    Fault("Ctrl-C in the middle", "process", session, 130, re.compile("Stopped by SIGINT"), INTACT, wrap=signalled("INT")),
+    Fault("Ctrl-C in the middle", "process", session, 130, re.compile("Stopped by Ctrl-C"), INTACT, wrap=signalled("INT")),
     Fault("no memory by the headers", "process", lambda here: [*session(here), "--mem-gb", "0.01"], frozenset({0, 1, 75}), re.compile("(?i)memory|sessions done"), INTACT, full=True),
 )  # fmt: skip
 

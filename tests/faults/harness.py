@@ -73,6 +73,8 @@ class Fault:
         Why it cannot be tried here; empty if it can.
     out_name : str
         Name of the output directory.
+    alike : bool
+        Both scans of the participant are wrong; which is named first is chance.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Fault:
     done: tuple[str, ...] = ("01",)
     needs: Callable[[], str] = lambda: ""
     out_name: str = "out"
+    alike: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,14 @@ def find_message(fault: Fault, tried: Tried) -> str | None:
         return NOTHING
     pattern = pattern_of(fault.message)
     line = next((line for line in tried.said.splitlines() if pattern.search(line)), None)
-    return None if line is None else anonymous(line, tried.ground)
+    if line is None:
+        return None
+    return without_contrast(anonymous(line, tried.ground)) if fault.alike else anonymous(line, tried.ground)
+
+
+def without_contrast(message: str) -> str:
+    """A message about either of two scans that are wrong alike: which is read first is not the same in every run."""
+    return message.replace("_T1w.nii", "_FLAIR.nii")
 
 
 def anonymous(line: str, here: Ground) -> str:

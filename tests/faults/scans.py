@@ -14,7 +14,7 @@ import numpy as np
 
 from bids_wmh_uad import errors
 from faults import ground as grounds
-from faults.harness import REASON_LEFT, Outcome, Tried, anonymous, pattern_of
+from faults.harness import REASON_LEFT, Outcome, Tried, anonymous, pattern_of, without_contrast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -285,10 +285,9 @@ def judge_scan(scan: Scan, label: str, tried: Tried) -> Outcome:
     found = [text for text in said if pattern.search(text)]
     assert found, f"not said: {pattern.pattern}\n{said}"
     return Outcome(
-        scan.name, scan.family, code, _without_names(anonymous(found[0], tried.ground), label), words
+        scan.name,
+        scan.family,
+        code,
+        without_contrast(anonymous(found[0], tried.ground)).replace(label, "X"),
+        words,
     )
-
-
-def _without_names(message: str, label: str) -> str:
-    """Which of the two scans is read first is not the same in every run."""
-    return message.replace(label, "X").replace("_T1w.nii", "_FLAIR.nii")

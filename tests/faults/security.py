@@ -81,7 +81,7 @@ def not_root() -> str:
 
 
 def header(shape: tuple[int, int, int], *, data: int = 0) -> Make:
-    """A FLAIR that claims a grid and brings `data` bytes of zeros."""
+    """Scans that claim a grid and bring `data` bytes of zeros."""
 
     def make(here: Ground) -> Sequence[str | Path]:
         claimed = nib.Nifti1Header()
@@ -99,6 +99,9 @@ def header(shape: tuple[int, int, int], *, data: int = 0) -> Make:
             stream.write(claimed.binaryblock + b"\0" * 4)
             for _ in range(data >> 24):
                 stream.write(bytes(1 << 24))
+        shutil.copy(
+            here.bids / SCAN, here.bids / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
+        )  # or its brain is extracted
         return session(here)
 
     return make
@@ -246,10 +249,10 @@ FAULTS = (
     Fault("work directory that others may write, with pickles", "security", foreign_work(0o777, 0), REFUSED, NOT_OURS, NOT_EXECUTED),
     Fault("work directory of somebody else, with pickles", "security", foreign_work(0o755, 54321), REFUSED, NOT_OURS, NOT_EXECUTED, needs=not_root),
     Fault("work directory that is a link to such a one", "security", foreign_work(0o777, 54321, link=True), REFUSED, NOT_OURS, NOT_EXECUTED, needs=not_root),
-    Fault("header of 1,100 cubed, no data", "security", header((1100, 1100, 1100)), 1, re.compile("sub-02: FAILED"), REFUSED_SMALL),
-    Fault("header of 2,000 cubed, no data", "security", header((2000, 2000, 2000)), 1, re.compile("sub-02: FAILED"), REFUSED_SMALL),
-    Fault("header of 32,767 cubed, no data", "security", header((32767, 32767, 32767)), 1, re.compile("sub-02: FAILED"), REFUSED_SMALL),
-    Fault("1 MB of gzip that becomes 1 GB", "security", header((800, 800, 800), data=1 << 30), 1, re.compile("sub-02: FAILED"), REFUSED_SMALL),
+    Fault("header of 1,100 cubed, no data", "security", header((1100, 1100, 1100)), 1, re.compile("sub-02: FAILED"), REFUSED_SMALL, alike=True),
+    Fault("header of 2,000 cubed, no data", "security", header((2000, 2000, 2000)), 1, re.compile("sub-02: FAILED"), REFUSED_SMALL, alike=True),
+    Fault("header of 32,767 cubed, no data", "security", header((32767, 32767, 32767)), 1, re.compile("sub-02: FAILED"), REFUSED_SMALL, alike=True),
+    Fault("1 MB of gzip that becomes 1 GB", "security", header((800, 800, 800), data=1 << 30), 1, re.compile("sub-02: FAILED"), REFUSED_SMALL, alike=True),
     Fault("/dev/zero as a scan", "security", instead(device("/dev/zero")), REFUSED, re.compile("FLAIR"), REFUSED_SMALL),
     Fault("FIFO as a scan", "security", instead(fifo), REFUSED, re.compile("FLAIR"), REFUSED_SMALL),
     Fault("/dev/zero as weights", "security", model(device("/dev/zero")), 65, BAD_MODEL, REFUSED_SMALL),

@@ -260,6 +260,7 @@ def _find_images(
                 continue
             sessions = images[key].setdefault(str(entities.get("subject")), {})
             sessions.setdefault(entities.get("session"), []).append(Path(image.path))
+    forget_indexes()
     return images
 
 
@@ -283,6 +284,13 @@ def _layout(bids_dir: Path, subjects: Iterable[str], database: Path | None) -> A
     return BIDSLayout(
         bids_dir, validate=False, indexer=indexer, database_path=database, config=[_entities_below(bids_dir)]
     )
+
+
+def forget_indexes() -> None:
+    """Let go of the indexes that pybids made in this process: a cache of one of their properties keeps 128 of them."""
+    from bids import BIDSLayout
+
+    BIDSLayout.config.fget.cache_clear()
 
 
 def _entities_below(bids_dir: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_wmh_uad.bids.dataset import FailedSession
+from bids_wmh_uad.bids.dataset import FailedSession, forget_indexes
 from bids_wmh_uad.bids.results import read_summaries
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.errors import EXIT_OK, SessionError
@@ -40,6 +40,7 @@ def write_reports(config: RunConfig, subjects: Sequence[str], failed: Sequence[F
         except Exception as error:  # a page must not cost the others theirs
             LOGGER.warning(PAGE_FAILED, subject, error)
             LOGGER.debug("", exc_info=True)
+        forget_indexes()  # nireports makes one for each page
 
 
 def rebuild_reports(config: RunConfig) -> int:

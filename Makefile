@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 CONTAINER_TESTS ?= tests/container tests/hpc
 export NO_ET := 1
 
-.PHONY: venv demo gallery architecture test test-containers lock boutiques lint types docs model decision ci clean
+.PHONY: venv demo gallery architecture test test-faults test-containers lock boutiques lint types docs model decision ci clean
 
 venv: $(VENV)/.installed
 
@@ -33,6 +33,13 @@ demo: venv
 
 test: venv
 	$(BIN)/python -m pytest
+
+# Every fault, every kill, and the page that says so (hours); `make test` has a bounded part of it
+KILLS ?= 200
+test-faults: export FAULTS := all
+test-faults: venv
+	KILLS=$(KILLS) CROWD=8 ROUNDS=20 LOOPS=200 $(BIN)/python -m pytest tests/faults; code=$$?; \
+	  PYTHONPATH=tests $(BIN)/python -m faults.table && exit $$code
 
 # Docker, Apptainer, Boutiques, Brainlife and Slurm, each one really run; installs what it needs (root and apt-get)
 test-containers: venv

@@ -36,6 +36,9 @@ BAD_DESCRIPTION = (
     "{path}: cannot be read ({reason}). Correct or remove it: --skip-bids-validation does without it."
 )
 BAD_NAME = "{path}: the name is not UTF-8. Rename it."
+NOT_READABLE = (
+    "{path}: may not be read (permission denied). Give this user read access to it and to its directories."
+)
 NOT_BIDS = (
     "{path}: not a BIDS dataset ({reason}). Add dataset_description.json or pass --skip-bids-validation."
 )

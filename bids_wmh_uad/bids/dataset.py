@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_wmh_uad.bids import names
-from bids_wmh_uad.bids.layout import find_files, open_layout
+from bids_wmh_uad.bids.layout import find_files, forget_indexes, open_layout
 from bids_wmh_uad.config import Selection
 from bids_wmh_uad.errors import (
     BAD_DESCRIPTION,
@@ -39,6 +40,7 @@ from bids_wmh_uad.errors import (
     NO_SUCH_DIRECTORY,
     NOT_A_FILE,
     NOT_BIDS,
+    NOT_READABLE,
     SPECIAL_SCAN,
     UNKNOWN_LABELS,
     EmptySelectionError,
@@ -293,6 +295,7 @@ def _find_images(
                 subject, session = place
                 sessions = images[key].setdefault(subject, {})
                 sessions.setdefault(session or name.entities.get("ses"), []).append(path)
+    forget_indexes()
     return images
 
 
@@ -302,7 +305,7 @@ def _preference(path: Path) -> tuple[int, int, str]:
 
 
 def _require_content(paths: Iterable[Path], bids_dir: Path) -> None:
-    """Raise if DataLad or git-annex has not fetched a file: a link that leads nowhere, or the text of one.
+    """Raise if DataLad or git-annex has not fetched a file (a link that leads nowhere, or the text of one), or it may not be read.
 
     What is no file at all is refused too; one that is not there is not this function's business.
 
@@ -315,6 +318,8 @@ def _require_content(paths: Iterable[Path], bids_dir: Path) -> None:
             raise MissingInputError(BROKEN_LINK.format(path=path, name=path.relative_to(bids_dir)))
         if path.exists() and not path.is_file():
             raise MissingInputError(NOT_A_FILE.format(path=path))
+        if path.exists() and not os.access(path, os.R_OK):
+            raise MissingInputError(NOT_READABLE.format(path=path))
 
 
 def _is_annex_pointer(path: Path) -> bool:

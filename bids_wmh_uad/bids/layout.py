@@ -59,6 +59,13 @@ def find_files(layout: Any, query: Mapping[str, Any], filter_file: Path | None) 
         raise UsageError(BAD_FILTER_FILE.format(path=filter_file, reason=error)) from error
 
 
+def forget_indexes() -> None:
+    """Let go of the indexes that pybids made in this process: a cache of one of their properties keeps 128 of them."""
+    from bids import BIDSLayout
+
+    BIDSLayout.config.fget.cache_clear()
+
+
 def _entities_below(bids_dir: Path) -> dict[str, Any]:
     """Pybids' entities, looked for below `bids_dir` only.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import FailedSession
+from bids_wmh_uad.bids.layout import forget_indexes
 from bids_wmh_uad.bids.results import read_summaries
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.errors import EXIT_OK, SessionError
@@ -48,6 +49,7 @@ def write_reports(config: RunConfig, subjects: Sequence[str], failed: Sequence[F
         except Exception as error:  # a page must not cost the others theirs
             LOGGER.warning(PAGE_FAILED, subject, error)
             LOGGER.debug("", exc_info=True)
+        forget_indexes()  # nireports makes one for each page
 
 
 def _recorded(output_dir: Path, subject: str) -> dict[str, str]:

@@ -381,3 +381,14 @@ def test_a_database_knows_every_participant(tmp_path: Path, make_dataset: Maker)
         sessions, _ = find_sessions(root, Selection(participant_label=(label,), bids_database_dir=database))
         assert [found.subject for found in sessions] == [label]
     assert database.is_dir()
+
+
+def test_no_index_is_kept(tmp_path, make_dataset):
+    import gc
+
+    from bids import BIDSLayout
+
+    root = make_dataset(tmp_path / "ds", "sub-1/anat/sub-1_T1w.nii.gz", "sub-1/anat/sub-1_FLAIR.nii.gz")
+    find_sessions(root, Selection())
+    gc.collect()
+    assert not [item for item in gc.get_objects() if type(item) is BIDSLayout]

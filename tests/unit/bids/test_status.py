@@ -67,8 +67,8 @@ def test_it_follows_each_session(table: StatusTable) -> None:
     table.interrupt()  # nothing is left to interrupt
     assert status.INTERRUPTED not in {state for state, _ in rows(table.path).values()}
     assert table.summary() == [
-        "done                 1  sub-1/ses-a", "already done         1  sub-2", "failed               1  sub-3",
-        "waiting for data     1  sub-4/ses-b",
+        "done                  1  sub-1/ses-a", "already done          1  sub-2", "failed                1  sub-3",
+        "waiting for data      1  sub-4/ses-b",
     ]  # fmt: skip
 
 

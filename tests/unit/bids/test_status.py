@@ -98,7 +98,7 @@ def test_what_waits_for_data(error: WmhUadError, expected: str, tmp_path: Path) 
 def test_a_long_list_is_cut_in_the_short_table(tmp_path: Path) -> None:
     made = StatusTable(tmp_path / "status.tsv", [session(f"{number:03d}") for number in range(800)], [])
     (line,) = made.summary()
-    assert line.startswith("unfinished         800  sub-000, sub-001")
+    assert line.startswith("unfinished          800  sub-000, sub-001")
     assert line.endswith("and 792 more")
     assert len(rows(made.path)) == 800
 

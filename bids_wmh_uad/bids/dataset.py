@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bids_wmh_uad.bids.encodings import NOT_UTF8, is_utf8, require_utf8, warn_of_names
 from bids_wmh_uad.config import Selection
 from bids_wmh_uad.errors import (
     BAD_DESCRIPTION,
@@ -45,6 +46,7 @@ from bids_wmh_uad.reading import open_file, read_json, read_object
 _SUFFIXES = {"t1w": "T1w", "flair": "FLAIR"}
 """BIDS suffixes by their key in a filter file."""
 _IGNORED = (
+    NOT_UTF8,
     r"/\.",
     r"^/(code|derivatives|models|sourcedata|stimuli|phenotype)(/|$)",
     r"^/sub-[^/]+/(ses-[^/]+/)?(?!anat(/|$)|ses-)[^/]+(/|$)",
@@ -188,8 +190,10 @@ def find_sessions(bids_dir: Path, selection: Selection) -> tuple[list[Session], 
         If the filter file cannot be used.
     """
     check_dataset(bids_dir, skip_validation=selection.skip_bids_validation)
+    require_utf8(bids_dir)
     filters = read_filters(selection.bids_filter_file)
     subjects = _requested_subjects(bids_dir, selection.participant_label)
+    warn_of_names(bids_dir, subjects)
     images = _find_images(bids_dir, subjects, selection, filters)
     sessions: list[Session] = []
     unusable: list[FailedSession] = []
@@ -246,9 +250,7 @@ def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def _requested_subjects(bids_dir: Path, labels: tuple[str, ...]) -> list[str]:
-    known = sorted(
-        entry.name[4:] for entry in bids_dir.iterdir() if entry.name.startswith("sub-") and entry.is_dir()
-    )
+    known = sorted(entry.name[4:] for entry in bids_dir.glob("sub-*") if is_utf8(entry) and entry.is_dir())
     unknown = sorted(set(labels) - set(known))
     if unknown:
         shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import sys
 import tempfile
 from contextlib import suppress
@@ -69,6 +70,24 @@ REFUSALS: tuple[tuple[re.Pattern[str], type[WmhUadError], str], ...] = tuple(
 """What the text of an error looks like, the first that fits; its kind; and what people read."""
 LEAST_TEMPORARY_BYTES = 64 * 2**20
 """Free space below which a directory for temporary files counts as full: a page's figures take a tenth of it."""
+
+
+LEAST_ADDRESS_SPACE = 512 * 2**20
+"""Address space that the program's libraries take before they do anything: with less, some wait for ever instead of failing."""
+
+
+def require_address_space() -> None:
+    """Refuse a limit (``ulimit -v``) under which the libraries cannot even be loaded.
+
+    Raises
+    ------
+    MemoryExhaustedError
+        `NO_MEMORY`.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESS_SPACE:
+        reason = f"the limit of the address space is {limit / 2**20:.0f} MiB"
+        raise MemoryExhaustedError(NO_MEMORY.format(where="The start", reason=reason))
 
 
 def refusal(reason: str | BaseException, where: str) -> WmhUadError | None:

@@ -139,8 +139,12 @@ def _readable(path: Path) -> None:
 
 
 def dump_json(value: Any) -> bytes:
-    """JSON as this dataset writes it: sorted keys, two spaces, a final newline."""
-    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+    """JSON as this dataset writes it: sorted keys, two spaces, a final newline, null for what is not finite."""
+    try:
+        text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
+    except ValueError:  # NaN and infinity are no JSON, and no reader here takes them
+        text = json.dumps(json_plain(value), indent=2, sort_keys=True, allow_nan=False)
+    return (text + "\n").encode()
 
 
 def json_plain(value: Any) -> Any:

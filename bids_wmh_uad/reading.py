@@ -20,6 +20,8 @@ MAX_TEXT_BYTES = 4 * 2**20
 """Largest JSON or text file, bytes: a hundred times a large sidecar; parsed, it takes some 25 times as much memory."""
 MAX_TABLE_BYTES = 64 * 2**20
 """Largest table, bytes: a million participants."""
+PIECE = 2**20
+"""Bytes read at a time."""
 KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a FIFO",
@@ -64,11 +66,14 @@ def read_bytes(path: Path, limit: int = MAX_TEXT_BYTES) -> bytes:
     OSError
         As `open_file`, and if it is larger.
     """
+    pieces, left = [], limit + 1
     with open_file(path) as stream:
-        content = stream.read(limit + 1)
-    if len(content) > limit:
+        while left and (piece := stream.read(min(left, PIECE))):  # read() asks for all the memory at once
+            pieces.append(piece)
+            left -= len(piece)
+    if not left:
         raise OSError(errno.EFBIG, f"it is larger than {limit} bytes")
-    return content
+    return b"".join(pieces)
 
 
 def read_text(path: Path, limit: int = MAX_TEXT_BYTES) -> str:

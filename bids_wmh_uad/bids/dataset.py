@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_wmh_uad.bids import names
-from bids_wmh_uad.bids.layout import find_files, forget_indexes, open_layout
+from bids_wmh_uad.bids.layout import find_files, forget_indexes, open_layout, require_utf8, warn_of_names
 from bids_wmh_uad.config import Selection
 from bids_wmh_uad.errors import (
     BAD_DESCRIPTION,
@@ -203,8 +203,10 @@ def find_sessions(bids_dir: Path, selection: Selection) -> tuple[list[Session], 
         If the filter file cannot be used.
     """
     check_dataset(bids_dir, skip_validation=selection.skip_bids_validation)
+    require_utf8(bids_dir)
     filters = read_filters(selection.bids_filter_file)
     subjects = _requested_subjects(bids_dir, selection.participant_label)
+    warn_of_names(bids_dir, subjects)
     images = _find_images(bids_dir, subjects, selection, filters)
     sessions: list[Session] = []
     unusable: list[FailedSession] = []

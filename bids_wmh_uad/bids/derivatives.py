@@ -39,7 +39,7 @@ BIDSIGNORE = (
 )
 """Patterns of outputs that no BIDS specification names yet."""
 
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 """Number of the chain of steps: to be raised with every change that makes other images or transforms."""
 OUTPUTS = {
     "flair": "space-FLAIR_desc-preproc_FLAIR.nii.gz",

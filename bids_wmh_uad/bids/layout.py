@@ -1,14 +1,18 @@
-"""Pybids' index of a dataset: which paths it opens, and what is asked of it."""
+"""Pybids' index of a dataset: which paths it opens, what is asked of it, and names that it cannot hold: those not in UTF-8."""
 
 from __future__ import annotations
 
+import logging
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bids_wmh_uad.bids.names import ignored_paths
-from bids_wmh_uad.errors import BAD_FILTER_FILE, FOREIGN_DATABASE, UsageError
+from bids_wmh_uad.errors import BAD_FILTER_FILE, BAD_NAME, FOREIGN_DATABASE, UsageError
+
+LOGGER = logging.getLogger("bids_wmh_uad")
 
 
 def open_layout(bids_dir: Path, subjects: Iterable[str], database: Path | None) -> Any:
@@ -87,3 +91,45 @@ def _entities_below(bids_dir: Path) -> dict[str, Any]:
             for entity in entities
         ],
     }
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether all of a path is UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(path: Path) -> str:
+    r"""A path for messages: bytes that are not UTF-8 as ``\xe9``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def require_utf8(bids_dir: Path) -> None:
+    """Refuse a dataset whose own path cannot be used.
+
+    Raises
+    ------
+    UsageError
+        `errors.BAD_NAME`.
+    """
+    if not is_utf8(bids_dir):
+        raise UsageError(BAD_NAME.format(path=shown(bids_dir)))
+
+
+def warn_of_names(bids_dir: Path, subjects: Iterable[str]) -> None:
+    """Warn of participants, and of sessions and images of these subjects, whose names cannot be used."""
+    for path in (*bids_dir.glob("sub-*"), *_anatomical(bids_dir / f"sub-{subject}" for subject in subjects)):
+        if not is_utf8(path):
+            LOGGER.warning("%s", BAD_NAME.format(path=shown(path)))
+
+
+def _anatomical(subjects: Iterable[Path]) -> Iterator[Path]:
+    """Sessions, and what is in ``anat``; nothing below a name that cannot be used."""
+    for subject in subjects:
+        sessions = list(subject.glob("ses-*"))
+        yield from sessions
+        for place in filter(is_utf8, (subject, *sessions)):
+            yield from place.glob("anat/*")

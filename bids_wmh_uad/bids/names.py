@@ -101,7 +101,7 @@ def ignored_paths(subjects: tuple[str, ...] = ()) -> re.Pattern[str]:
         Only these; all if empty.
     """
     labels = "|".join(map(re.escape, subjects)) or LABEL
-    image = r"[^/.][^/]*\.nii(\.gz)?"
+    image = r"[^/.\udc80-\udcff][^/\udc80-\udcff]*\.nii(\.gz)?"  # no bytes that are not UTF-8: pybids cannot hold them
     return re.compile(rf"^(?!/sub-({labels})(/ses-{LABEL})?(/anat(/{image})?)?/?$)")
 
 

@@ -13,7 +13,14 @@ from bids_wmh_uad import __version__
 from bids_wmh_uad.cli.parser import parse_args
 from bids_wmh_uad.cli.signals import stoppable
 from bids_wmh_uad.config import GroupConfig, RunConfig, TrainConfig
-from bids_wmh_uad.environment import choose_home, leave_lost_directory, occupy_standard_streams, refusal, tell
+from bids_wmh_uad.environment import (
+    choose_home,
+    leave_lost_directory,
+    occupy_standard_streams,
+    refusal,
+    require_address_space,
+    tell,
+)
 from bids_wmh_uad.errors import (
     CANNOT_CREATE,
     EXIT_OK,
@@ -75,6 +82,7 @@ def _say_last(text: str) -> None:
 
 def _run(argv: Sequence[str]) -> int:
     config = parse_args(argv)
+    require_address_space()
     choose_home()
     if config.running.dry_run:
         return _dry_run(config)

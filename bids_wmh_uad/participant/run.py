@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -124,7 +125,9 @@ def run_sessions(
     start = monotonic()
     labels = {session.workflow_name: session.label for session in sessions}
     watched = sys.stderr is not None and sys.stderr.isatty()
-    progress = engine.Progress(labels, engine.PUBLISH, terminal=watched, ended=_follow(table))
+    progress = engine.Progress(
+        labels, engine.PUBLISH, terminal=watched, ended=partial(_follow, table)
+    )  # nipype pickles it with its nodes
     failed: list[FailedSession] = []
     for batch in engine.batches(sessions, config):
         broken = any(not isinstance(entry.error, BusyError) for entry in failed)
@@ -155,13 +158,9 @@ def _done_elsewhere(
     return done
 
 
-def _follow(table: StatusTable) -> Callable[[str, str], None]:
+def _follow(table: StatusTable, label: str, broken: str) -> None:
     """What a run tells of a session that ends: the crash file, and with it the reason, comes later."""
-
-    def ended(label: str, broken: str) -> None:
-        table.end({label: FAILED if broken else DONE}, STEP_FAILED.format(node=broken) if broken else "n/a")
-
-    return ended
+    table.end({label: FAILED if broken else DONE}, STEP_FAILED.format(node=broken) if broken else "n/a")
 
 
 def _run_batch(

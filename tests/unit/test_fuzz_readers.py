@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from bids_wmh_uad.bids import derivatives
@@ -56,6 +56,7 @@ def fuzz(examples: int) -> Callable[[Any], Any]:
         derandomize=True,
         deadline=None,
         database=None,
+        phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
 
@@ -176,7 +177,7 @@ JSON = st.one_of(
 )  # fmt: skip
 
 
-@fuzz(200)
+@fuzz(100)
 @given(content=JSON)
 def test_json(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     root = tmp_path_factory.getbasetemp() / "json"

@@ -17,6 +17,7 @@ from bids_wmh_uad.errors import (
     PARTICIPANTS_MISSING,
     BadDataError,
 )
+from bids_wmh_uad.reading import MAX_TABLE_BYTES, read_bytes
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 SITE_COLUMNS = ("site", "site_id", "center", "centre", "scanner", "scanner_id", "manufacturer")
@@ -56,7 +57,7 @@ def read_participants(directories: Sequence[Path], known: Iterable[str]) -> Part
             if not path.is_symlink():
                 continue
             LOGGER.warning("%s", BAD_PARTICIPANTS.format(path=path, reason="a link that leads nowhere"))
-        except (OSError, BadDataError) as error:
+        except (OSError, csv.Error, BadDataError) as error:
             LOGGER.warning("%s", BAD_PARTICIPANTS.format(path=path, reason=error))
         else:
             missing = sorted(set(known) - found.keys())
@@ -75,7 +76,7 @@ def _read(path: Path) -> Participants:
     BadDataError
         If it is no table of participants.
     """
-    text, encoding = _decode(path.read_bytes())
+    text, encoding = _decode(read_bytes(path, MAX_TABLE_BYTES))
     lines = io.StringIO(text, newline=None)  # of any system
     header = next((line for line in lines if line.strip()), "")
     delimiter = next((sign for sign in DELIMITERS if sign in header), "\t")

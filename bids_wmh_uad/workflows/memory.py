@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import resource
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from bids_wmh_uad.bids.dataset import FailedSession, Session
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.errors import TOO_LITTLE_MEMORY, MemoryExhaustedError
+from bids_wmh_uad.images import read_header
 
 LEAST_GB = 1.3
 """Memory of a process at its peak on small scans, GiB: brain extraction, measured 1.13 to 1.23 on 2 and on 3 million voxels."""
@@ -42,11 +44,9 @@ def session_gb(session: Session, threads: int = 1) -> tuple[float, float]:
     return need + 8 * (threads - 1) / 1024, voxels / 1e6
 
 
-def _voxels(path: Any) -> float:
-    import nibabel as nib
-
+def _voxels(path: Path) -> float:
     try:
-        return float(np.prod(nib.load(path).shape[:3], dtype=float))
+        return float(np.prod(read_header(path).get_data_shape()[:3], dtype=float))
     except Exception:  # noqa: BLE001 (whatever is wrong with the scan, reading it says so)
         return 0.0
 

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import check_dataset, read_filters
+from bids_wmh_uad.bids.participants import read_participants
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.errors import WmhUadError
-from bids_wmh_uad.group.cohort import read_participants
 from bids_wmh_uad.group.scans import read_decision, read_parameters, read_scaling
 from bids_wmh_uad.images import read_grid
 from bids_wmh_uad.imaging.registration import itk_text, read_transform
@@ -221,7 +221,7 @@ def test_tables(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> Non
     root = tmp_path_factory.getbasetemp()
     path = root / "participants.tsv"
     path.write_bytes(content)
-    only_typed(read_participants, [root])
+    only_typed(read_participants, [root], [])
     only_typed(read_table, path)
 
 

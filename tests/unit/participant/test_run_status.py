@@ -42,7 +42,7 @@ def test_a_run_that_ends(dataset: Path, tmp_path: Path) -> None:
     assert main([str(dataset), str(out), "participant", "--score", "brightness"]) == EXIT_SESSION_FAILED
     assert statuses(out) == {"sub-01": FAILED, "sub-02": FAILED, "sub-03": WAITING, "sub-04": WAITING}
     (log,) = out.glob("logs/*/bids-wmh-uad.log")
-    assert f"{FAILED:<16}     2  sub-01, sub-02\n{WAITING:<16}     2  sub-03, sub-04" in log.read_text()
+    assert f"{FAILED:<17}     2  sub-01, sub-02\n{WAITING:<17}     2  sub-03, sub-04" in log.read_text()
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, INTERRUPTED), (signal.SIGKILL, UNFINISHED)])

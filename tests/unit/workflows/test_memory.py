@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from pathlib import Path
 
@@ -18,11 +19,13 @@ from bids_wmh_uad.workflows import engine, memory
 
 
 def header_only(path: Path, shape: tuple[int, ...]) -> Path:
-    """A NIfTI file of a few hundred bytes whose header claims a grid."""
+    """A NIfTI file as large as its header claims, of hardly a block on the disk."""
     header = nib.Nifti1Header()
     header.set_data_shape(shape)
     header.set_data_dtype(np.int16)
+    header["vox_offset"] = 352
     path.write_bytes(header.binaryblock + bytes(4))
+    os.truncate(path, 352 + 2 * int(np.prod(shape)))
     return path
 
 
@@ -90,7 +93,7 @@ def test_ulimit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_as_many_run_side_by_side_as_fit(gib: float, together: int, tmp_path: Path) -> None:
     """The scheduler's own count: four steps of the smallest sessions, four processes."""
     settings = config(tmp_path, gib)
-    plugin = engine.plugin_settings(settings, engine.Progress({}, "publish"))["plugin"]
+    plugin = engine.plugin_settings(settings, engine.Progress({}, "publish"), [])["plugin"]
     graph = pe.Workflow(name="sub_1_wf")
     graph.add_nodes(
         [
@@ -156,7 +159,7 @@ def test_crash_files_go_where_they_belong_whatever_the_path(tmp_path: Path) -> N
     inner.add_nodes([pe.Node(Function(function=_fail, input_names=[], output_names=["out"]), name="score")])
     graph.add_nodes([inner])
     with pytest.raises(RuntimeError):
-        graph.run(**engine.plugin_settings(settings, engine.Progress({}, "publish")))
+        graph.run(**engine.plugin_settings(settings, engine.Progress({}, "publish"), []))
     (crash,) = engine.read_crashes(settings.log_dir)
     assert "sub_1_wf" in crash.node.split(".")
     assert type(crash.error) is MemoryExhaustedError

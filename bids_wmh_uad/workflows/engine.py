@@ -30,6 +30,8 @@ STATE = ".state"
 """The directory in the work directory where libraries keep settings and caches."""
 _TYPED_ERROR = re.compile(r"^\s*bids_wmh_uad\.errors\.(\w+): (.+)$", re.MULTILINE)
 _LAST_ERROR = re.compile(r"^\s*((?!nipype)[\w.]+(?:Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
+_NO_RESULT = re.compile(r"^FileNotFoundError: .*result_[^/]*\.pklz$")
+"""What nipype says, last of all, when a step could not even write down that it failed."""
 
 
 def set_environment(config: RunConfig) -> None:
@@ -330,7 +332,7 @@ def _read_crash(path: Path) -> Crash:
     for kind, message in reversed(typed):
         if isinstance(kind, type) and issubclass(kind, errors.WmhUadError):
             return Crash(node, kind(message), path)
-    plain = _LAST_ERROR.findall(text)
+    plain = [line for line in _LAST_ERROR.findall(text) if not _NO_RESULT.search(line)]
     reason = plain[-1] if plain else "unknown error"
     crashed = errors.SessionError(errors.SESSION_CRASHED.format(node=node, reason=reason, crashfile=path))
     return Crash(node, refusal(reason, node) or crashed, path)

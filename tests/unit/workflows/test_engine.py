@@ -90,6 +90,14 @@ def test_of_chained_errors_the_last_is_the_reason(tmp_path: Path) -> None:
     assert (type(found.error), str(found.error)) == (errors.BadImageError, "BadImageError")
 
 
+def test_a_step_that_could_not_write_its_result_has_the_reason_why(tmp_path: Path) -> None:
+    full = "OSError: [Errno 28] No space left on device: '/work/result_score.pklz'\n"
+    crash(tmp_path, full + "\nFileNotFoundError: /work/sub_1_wf/score/result_score.pklz\n")
+    (found,) = engine.read_crashes(tmp_path)
+    assert type(found.error) is errors.StorageError
+    assert "No space left" in str(found.error)
+
+
 def test_any_other_error_is_named_with_its_node_and_crash_file(tmp_path: Path) -> None:
     path = crash(tmp_path, UNTYPED)
     expected = errors.SESSION_CRASHED.format(

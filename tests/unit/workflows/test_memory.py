@@ -15,6 +15,7 @@ from nipype.interfaces.utility import Function
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import Performance, RunConfig, Running, available_memory_gb
 from bids_wmh_uad.errors import TOO_LITTLE_MEMORY, MemoryExhaustedError
+from bids_wmh_uad.locks import Locks
 from bids_wmh_uad.workflows import engine, memory
 
 
@@ -158,8 +159,11 @@ def test_crash_files_go_where_they_belong_whatever_the_path(tmp_path: Path) -> N
     inner = pe.Workflow(name="sub_1_wf")
     inner.add_nodes([pe.Node(Function(function=_fail, input_names=[], output_names=["out"]), name="score")])
     graph.add_nodes([inner])
-    with pytest.raises(RuntimeError):
-        graph.run(**engine.plugin_settings(settings, engine.Progress({}, "publish"), []))
+    made = session(tmp_path, (64, 64, 64))
+    with Locks() as locks:
+        engine.take_session(made, settings, locks)
+        with pytest.raises(RuntimeError):
+            graph.run(**engine.plugin_settings(settings, engine.Progress({}, "publish"), [made]))
     (crash,) = engine.read_crashes(settings.log_dir)
     assert "sub_1_wf" in crash.node.split(".")
     assert type(crash.error) is MemoryExhaustedError

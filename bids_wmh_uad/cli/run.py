@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 from bids_wmh_uad import __version__
 from bids_wmh_uad.cli.parser import parse_args
 from bids_wmh_uad.config import GroupConfig, RunConfig, TrainConfig
-from bids_wmh_uad.environment import choose_home, leave_lost_directory, occupy_standard_streams, refusal, tell
+from bids_wmh_uad.environment import (
+    choose_home,
+    leave_lost_directory,
+    occupy_standard_streams,
+    refusal,
+    require_address_space,
+    tell,
+)
 from bids_wmh_uad.errors import CANNOT_CREATE, EXIT_OK, EXIT_SESSION_FAILED, CannotCreateError, WmhUadError
 
 if TYPE_CHECKING:
@@ -86,6 +93,7 @@ def _prepare(config: RunConfig) -> None:
     from bids_wmh_uad.train.launch import read_launch
     from bids_wmh_uad.workflows.engine import set_environment
 
+    require_address_space()
     if config.analysis_level == "train" and read_launch(os.environ).rank > 0:
         set_environment(config)
         return

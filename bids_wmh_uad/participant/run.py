@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -111,7 +112,9 @@ def run_sessions(
     start = monotonic()
     labels = {session.workflow_name: session.label for session in sessions}
     watched = sys.stderr is not None and sys.stderr.isatty()
-    progress = engine.Progress(labels, engine.PUBLISH, terminal=watched, ended=_follow(table))
+    progress = engine.Progress(
+        labels, engine.PUBLISH, terminal=watched, ended=partial(follow, table)
+    )  # nipype pickles it
     failed: list[FailedSession] = []
     for batch in engine.batches(sessions, config):
         if failed and config.running.stop_on_first_crash:
@@ -127,13 +130,17 @@ def run_sessions(
     return failed
 
 
-def _follow(table: StatusTable) -> Callable[[str, str], None]:
-    """What a run tells of a session that ends: the crash file, and with it the reason, comes later."""
+def follow(table: StatusTable, label: str, broken: str) -> None:
+    """Say in the table that a session ended: the crash file, and with it the reason, comes later.
 
-    def ended(label: str, broken: str) -> None:
-        table.end({label: FAILED if broken else DONE}, STEP_FAILED.format(node=broken) if broken else "n/a")
-
-    return ended
+    Parameters
+    ----------
+    table : StatusTable
+    label : str
+    broken : str
+        The step that failed, if one did.
+    """
+    table.end({label: FAILED if broken else DONE}, STEP_FAILED.format(node=broken) if broken else "n/a")
 
 
 def _run_batch(

@@ -40,6 +40,9 @@ GPU_REFUSED = "{where}: the GPU failed ({reason}). Run it again, with another GP
 FILE_VANISHED = "{where}: a file is not there any more ({reason}). Was the work or temporary directory cleaned meanwhile? Run it again."
 SYSTEM_REFUSED = "{where}: the system refused ({reason}). Mend that, and run it again."
 NO_SHARED_MEMORY = "/dev/shm: processes cannot work together without it ({reason}). Mount it writable (Docker: without --ipc=none, or with --tmpfs /dev/shm; Apptainer: --bind /dev/shm), and run it again."  # noqa: S108
+NO_ADDRESS_SPACE = "'ulimit -v' leaves {limit:.2f} GiB of address space, and the libraries alone take {least:.1f} GiB. Raise it, to 4 GiB or more, or remove it."
+LEAST_ADDRESS_GB = 1.1
+"""Address space that the program takes before any scan is read, GiB: 1.04 was measured."""
 
 REFUSALS: tuple[tuple[re.Pattern[str], type[WmhUadError], str], ...] = tuple(
     (re.compile(pattern), kind, text)
@@ -72,24 +75,6 @@ LEAST_TEMPORARY_BYTES = 64 * 2**20
 """Free space below which a directory for temporary files counts as full: a page's figures take a tenth of it."""
 
 
-LEAST_ADDRESS_SPACE = 512 * 2**20
-"""Address space that the program's libraries take before they do anything: with less, some wait for ever instead of failing."""
-
-
-def require_address_space() -> None:
-    """Refuse a limit (``ulimit -v``) under which the libraries cannot even be loaded.
-
-    Raises
-    ------
-    MemoryExhaustedError
-        `NO_MEMORY`.
-    """
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESS_SPACE:
-        reason = f"the limit of the address space is {limit / 2**20:.0f} MiB"
-        raise MemoryExhaustedError(NO_MEMORY.format(where="The start", reason=reason))
-
-
 def refusal(reason: str | BaseException, where: str) -> WmhUadError | None:
     """The typed error of what the environment refused; None of any other error.
 
@@ -106,6 +91,18 @@ def refusal(reason: str | BaseException, where: str) -> WmhUadError | None:
         if pattern.search(reason):
             return kind(text.format(where=where, reason=" ".join(reason.split())))
     return None
+
+
+def require_address_space() -> None:
+    """Raise if the libraries cannot even be loaded: some of them try for ever instead of saying so.
+
+    Raises
+    ------
+    MemoryExhaustedError
+    """
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESS_GB * 2**30:
+        raise MemoryExhaustedError(NO_ADDRESS_SPACE.format(limit=limit / 2**30, least=LEAST_ADDRESS_GB))
 
 
 def occupy_standard_streams() -> None:

@@ -82,7 +82,6 @@ def _say_last(text: str) -> None:
 
 def _run(argv: Sequence[str]) -> int:
     config = parse_args(argv)
-    require_address_space()
     choose_home()
     if config.running.dry_run:
         return _dry_run(config)
@@ -116,6 +115,7 @@ def _prepare(config: RunConfig) -> None:
     from bids_wmh_uad.train.launch import read_launch
     from bids_wmh_uad.workflows.engine import open_work_directory, set_environment
 
+    require_address_space()
     open_work_directory(config)
     if config.analysis_level == "train" and read_launch(os.environ).rank > 0:
         set_environment(config)

@@ -126,8 +126,8 @@ def run_sessions(
     labels = {session.workflow_name: session.label for session in sessions}
     watched = sys.stderr is not None and sys.stderr.isatty()
     progress = engine.Progress(
-        labels, engine.PUBLISH, terminal=watched, ended=partial(_follow, table)
-    )  # nipype pickles it with its nodes
+        labels, engine.PUBLISH, terminal=watched, ended=partial(follow, table)
+    )  # nipype pickles it
     failed: list[FailedSession] = []
     for batch in engine.batches(sessions, config):
         broken = any(not isinstance(entry.error, BusyError) for entry in failed)
@@ -158,8 +158,16 @@ def _done_elsewhere(
     return done
 
 
-def _follow(table: StatusTable, label: str, broken: str) -> None:
-    """What a run tells of a session that ends: the crash file, and with it the reason, comes later."""
+def follow(table: StatusTable, label: str, broken: str) -> None:
+    """Say in the table that a session ended: the crash file, and with it the reason, comes later.
+
+    Parameters
+    ----------
+    table : StatusTable
+    label : str
+    broken : str
+        The step that failed, if one did.
+    """
     table.end({label: FAILED if broken else DONE}, STEP_FAILED.format(node=broken) if broken else "n/a")
 
 

@@ -176,14 +176,13 @@ def test_a_user_nobody_knows(home: str | None, dataset: Path, tmp_path: Path) ->
     assert CANNOT_CREATE.format(path="/root/none/out", reason="Permission denied") in refused.stderr
 
 
-@pytest.mark.parametrize("limit", ["-v 180000", "-v 250000"])
-def test_limits_of_the_shell(limit: str, dataset: Path, tmp_path: Path) -> None:
-    ran = run(
-        dataset, tmp_path / "out", "participant", "--boilerplate-only", shell=f"ulimit {limit}; exec {{}}"
-    )
-    assert ran.returncode == TemporaryError.exit_code
-    assert "ulimit" in ran.stderr.splitlines()[-1]
-    assert "report" not in ran.stderr
+@pytest.mark.parametrize("kib", [180_000, 250_000, 1_000_000])
+def test_an_address_space_too_small_for_the_libraries(kib: int, dataset: Path, tmp_path: Path) -> None:
+    shell = f"ulimit -v {kib}; exec {{}}"
+    ran = run(dataset, tmp_path / "out", "participant", "--boilerplate-only", shell=shell)
+    assert ran.returncode == MemoryExhaustedError.exit_code
+    text = environment.NO_ADDRESS_SPACE.format(limit=kib / 2**20, least=environment.LEAST_ADDRESS_GB)
+    assert ran.stderr == f"bids-wmh-uad: error: {text}\n"
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\x1b[31m", os.fsdecode(b"a\xff")])

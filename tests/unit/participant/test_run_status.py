@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from bids_wmh_uad.bids.status import FAILED, INTERRUPTED, UNFINISHED, WAITING
+from bids_wmh_uad.bids.status import FAILED, INTERRUPTED, UNFINISHED, WAITING, StatusTable
 from bids_wmh_uad.cli.run import main
 from bids_wmh_uad.errors import EXIT_SESSION_FAILED
+from bids_wmh_uad.participant.run import follow
+from bids_wmh_uad.workflows import engine
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 120.0
@@ -43,6 +47,13 @@ def test_a_run_that_ends(dataset: Path, tmp_path: Path) -> None:
     assert statuses(out) == {"sub-01": FAILED, "sub-02": FAILED, "sub-03": WAITING, "sub-04": WAITING}
     (log,) = out.glob("logs/*/bids-wmh-uad.log")
     assert f"{FAILED:<17}     2  sub-01, sub-02\n{WAITING:<17}     2  sub-03, sub-04" in log.read_text()
+
+
+def test_nipype_can_pickle_what_follows_the_sessions(tmp_path: Path) -> None:
+    """It writes its settings, and the callback among them, beside every MapNode, such as the figures' sink."""
+    table = StatusTable(tmp_path / "status.tsv", [], [])
+    progress = engine.Progress({"sub_1_wf": "sub-1"}, "publish", ended=partial(follow, table))
+    assert pickle.loads(pickle.dumps(progress)).sessions == progress.sessions
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, INTERRUPTED), (signal.SIGKILL, UNFINISHED)])

@@ -265,5 +265,5 @@ def test_the_page_is_complete_and_asks_for_nothing(uninterrupted):
     assert "Finished: 3 of 3 epochs" in page
     assert page.count("<polyline") == 2
     assert 'src="data:image/png;base64,' in page
-    assert "http" not in page
+    assert "://" not in page
     assert '<td>--batch-size</td><td class="value">32</td>' in page

@@ -19,6 +19,7 @@ from bids_wmh_uad.errors import MISSING_FLAIR, NOT_ENOUGH_CONTROLS, NOT_PREPARED
 from bids_wmh_uad.imaging import registration
 from bids_wmh_uad.imaging.controls import IMAGE_FILE, MASK_FILE, MATRIX_FILE, open_control
 from bids_wmh_uad.interfaces.controls import CONFIRMED
+from bids_wmh_uad.locks import Locks
 from bids_wmh_uad.train.run import _controls
 from bids_wmh_uad.workflows import engine
 from bids_wmh_uad.workflows.reuse import REUSED_IMAGES, REUSED_TRANSFORMS
@@ -81,7 +82,8 @@ def cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
 def prepare(config: TrainConfig, run: str) -> tuple[dict[str, Path], bool]:
     config = replace(config, run_uuid=run)
     config.log_dir.mkdir(parents=True)
-    controls, complete = _controls(config)
+    with Locks() as locks:
+        controls, complete = _controls(config, locks)
     return {session.subject: path for session, path in controls.items()}, complete
 
 

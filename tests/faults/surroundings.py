@@ -157,7 +157,7 @@ PROCESS = (
           wrap=mounted("-o size=4k", "{root}/temp"), environ={"TMPDIR": "{root}/temp"}, needs=no_mounts),
     Fault("/dev/shm may not be written", "process", session, frozenset({0, 1, 75}), re.compile("/dev/shm|sessions done"), INTACT,
           wrap=mounted("-o ro", "/dev/shm"), needs=no_mounts),
-    Fault("ulimit -v of 500 MB", "process", session, frozenset({1, 75}), re.compile("(?i)memory"), INTACT,
+    Fault("ulimit -v of 500 MB", "process", session, frozenset({1, 75}), re.compile("ulimit -v"), INTACT,
           wrap=("prlimit", "--as=500000000", "--")),
     Fault("OUT with % in its name", "process", session, SURVIVED, "", DONE, out_name="50%_out"),
     Fault("working directory that was deleted", "process", dry, frozenset({0, 66, 73}), re.compile("would be processed|directory"), INTACT,

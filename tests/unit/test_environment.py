@@ -173,7 +173,7 @@ def test_a_user_nobody_knows(home: str | None, dataset: Path, tmp_path: Path) ->
     assert (ran.returncode, ran.stderr.count("Traceback")) == (EXIT_OK, 0), ran.stderr
     refused = run(place / "ds", "/root/none/out", "participant", "--boilerplate-only", shell=shell)
     assert refused.returncode == CannotCreateError.exit_code
-    assert CANNOT_CREATE.format(path="/root/none/out", reason="Permission denied") in refused.stderr
+    assert CANNOT_CREATE.format(path="/root/none/out/work", reason="Permission denied") in refused.stderr
 
 
 @pytest.mark.parametrize("kib", [180_000, 250_000, 1_000_000])

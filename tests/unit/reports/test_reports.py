@@ -165,7 +165,7 @@ def test_incomplete_and_broken_summaries(tmp_path: Path) -> None:
     prefix = write_session(tmp_path, "01", "a")
     anat = tmp_path / "sub-01" / "ses-a" / "anat"
     (anat / f"{prefix}_desc-wmh_summary.json").write_text("{", encoding="utf-8")
-    write_session(tmp_path, "01", "b", threshold=None, wmh_volume_ml=None, icv_ml=float("nan"))
+    write_session(tmp_path, "01", "b", threshold=None, wmh_volume_ml=None, icv_ml=None)
     page = Page(write_subject_report(tmp_path, "01"))
     assert len(page.all("tr", data_session="ses-a")) == len(page.all("tr", data_session="ses-b")) == 1
     assert "sub-01_ses-a_desc-wmh_summary.json cannot be read" in page.text

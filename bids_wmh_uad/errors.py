@@ -32,9 +32,6 @@ MISSING_FLAIR = "{where}: no FLAIR found, only {t1w}. Add sub-*_FLAIR.nii.gz or 
 MISSING_T1W = "{where}: no T1w found for {flair}. Add sub-*_T1w.nii.gz to the session, or keep exactly one T1w per subject."
 BROKEN_LINK = "{path}: the file's content is not here (broken link). Run 'datalad get {name}' in the dataset first; in a container, mount the dataset's root."
 NOT_A_FILE = "{path}: a directory, FIFO, socket or device where a file should be. Put the file there, or exclude it with --bids-filter-file."
-BAD_DESCRIPTION = (
-    "{path}: cannot be read ({reason}). Correct or remove it: --skip-bids-validation does without it."
-)
 BAD_NAME = "{path}: the name is not UTF-8. Rename it."
 NOT_READABLE = (
     "{path}: may not be read (permission denied). Give this user read access to it and to its directories."
@@ -42,9 +39,7 @@ NOT_READABLE = (
 NOT_BIDS = (
     "{path}: not a BIDS dataset ({reason}). Add dataset_description.json or pass --skip-bids-validation."
 )
-BAD_DESCRIPTION = (
-    "{path}: holds no JSON object, which pybids needs even with --skip-bids-validation. Mend or remove it."
-)
+BAD_DESCRIPTION = "{path}: holds no JSON object ({reason}), which pybids needs even with --skip-bids-validation. Mend or remove it."
 NO_SUCH_DIRECTORY = "{path}: no such directory. Check the path, and that it is mounted in the container."
 UNKNOWN_LABELS = "Not in {path}: {labels}. Participants there: {known}."
 EMPTY_SELECTION = "Nothing to do in {path}: no T1w or FLAIR matches the selection ({filters})."

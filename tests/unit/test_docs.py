@@ -20,7 +20,7 @@ FOREIGN_OPTIONS = {
     *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--time", "--requeue"),
 }
 """Options of pip, of ``python -m bids_wmh_uad.phantom``, of torchrun, of benchmarks/ and of sbatch."""
-CONTAINER_PAGES = ("README", "docker", "apptainer", "slurm", "boutiques", "openneuro")
+CONTAINER_PAGES = ("README", "reliability", "docker", "apptainer", "slurm", "boutiques", "openneuro")
 CONTAINER_OPTIONS = {
     *(
         "--bind",

@@ -215,7 +215,7 @@ def test_a_description_that_is_no_object(
     path.write_text(text)
     arguments = [str(dataset), str(tmp_path / "out"), "participant", "--dry-run", "--skip-bids-validation"]
     assert main(arguments) == InvalidBIDSError.exit_code
-    assert BAD_DESCRIPTION.format(path=path) in capsys.readouterr().err
+    assert BAD_DESCRIPTION.split(" (")[0].format(path=path) in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"DatasetType": "derivative"}', "\x00"])

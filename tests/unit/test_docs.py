@@ -28,6 +28,7 @@ CONTAINER_OPTIONS = {
         "--cap-drop",
         "--cleanenv",
         "--gpus",
+        "--ipc",
         "--memory",
         "--network",
         "--no-home",

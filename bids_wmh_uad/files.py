@@ -133,9 +133,14 @@ def _is_forgotten(path: Path) -> bool:
 
 def _readable(path: Path) -> None:
     """Give a temporary file (0600) the permissions the umask asks for."""
-    umask = os.umask(0)
+    path.chmod(0o666 & ~current_umask())
+
+
+def current_umask() -> int:
+    """Which permissions new files of this process lack; it can only be read by setting it."""
+    umask = os.umask(0o077)  # what another thread makes meanwhile is rather too private than too open
     os.umask(umask)
-    path.chmod(0o666 & ~umask)
+    return umask
 
 
 def dump_json(value: Any) -> bytes:

@@ -30,7 +30,7 @@ from bids_wmh_uad.errors import (
     UNREADABLE_IMAGE,
     BadImageError,
 )
-from bids_wmh_uad.reading import open_file
+from bids_wmh_uad.reading import ANNEX_POINTER, open_file
 
 MAX_VOXELS = 2**28
 """Largest number of voxels: a whole head at 0.4 mm (640 x 640 x 640) has fewer."""
@@ -50,8 +50,6 @@ MM_PER_UNIT = {1: 1000.0, 3: 0.001}
 """Millimetres in the header's unit of length, by its code: metres and micrometres; all others count as millimetres."""
 UNIT_NAMES = {1: "metres", 3: "micrometres"}
 """Names of these units."""
-ANNEX_POINTER = b"/annex/objects/"
-"""First bytes of a file whose content git-annex has not fetched."""
 
 
 def read_image(path: Path) -> nib.Nifti1Image:

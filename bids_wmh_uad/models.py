@@ -285,7 +285,7 @@ def model_digest(name_or_dir: str | Path, paradigm: str = "patient") -> str:
     if paradigm != "patient":
         digest.update(sha256(_one_class_file(name_or_dir, paradigm)).hexdigest().encode())
     decision = model_directory(name_or_dir) / DECISION_FILE
-    if decision.exists():
+    if _is_there(decision):
         try:
             digest.update(read_bytes(decision))
         except OSError as error:
@@ -325,7 +325,7 @@ def load_decision(name_or_dir: str | Path, latent_size: int | None = None) -> Le
     """
     directory = model_directory(name_or_dir)
     path = directory / DECISION_FILE
-    if not path.exists() and not path.is_symlink():
+    if not _is_there(path):
         return LesionDecision()
     metadata, _ = _read(directory)
     try:
@@ -338,6 +338,11 @@ def load_decision(name_or_dir: str | Path, latent_size: int | None = None) -> Le
     if latent_size is not None and decision.latent and len(decision.latent) != latent_size:
         raise _bad(directory, f"{DECISION_FILE} is for {len(decision.latent)} latents, not {latent_size}")
     return decision
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file, or a link that ought to lead to one."""
+    return path.exists() or path.is_symlink()
 
 
 def _read(directory: Path) -> tuple[dict[str, Any], bytes]:

@@ -20,6 +20,8 @@ MAX_TEXT_BYTES = 4 * 2**20
 """Largest JSON or text file, bytes: a hundred times a large sidecar; parsed, it takes some 25 times as much memory."""
 MAX_TABLE_BYTES = 64 * 2**20
 """Largest table, bytes: a million participants."""
+ANNEX_POINTER = b"/annex/objects/"
+"""First bytes of a file whose content git-annex has not fetched."""
 PIECE = 2**20
 """Bytes read at a time."""
 KINDS = {

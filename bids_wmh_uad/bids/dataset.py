@@ -50,13 +50,11 @@ from bids_wmh_uad.errors import (
     UsageError,
     WmhUadError,
 )
-from bids_wmh_uad.reading import open_file, read_json, read_object
+from bids_wmh_uad.reading import ANNEX_POINTER, open_file, read_json, read_object
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 _SUFFIXES = {"t1w": "T1w", "flair": "FLAIR"}
 """BIDS suffixes by their key in a filter file."""
-_ANNEX_POINTER = b"/annex/objects/"
-"""First bytes of a file whose content git-annex has not fetched."""
 
 
 @dataclass(frozen=True)
@@ -328,7 +326,7 @@ def _is_annex_pointer(path: Path) -> bool:
     """Whether a file is the placeholder of an unlocked git-annex file."""
     try:
         with open_file(path) as stream:
-            return stream.read(len(_ANNEX_POINTER)) == _ANNEX_POINTER
+            return stream.read(len(ANNEX_POINTER)) == ANNEX_POINTER
     except OSError:  # reading the scan says so
         return False
 

@@ -73,7 +73,7 @@ def _read(path: Path) -> Participants:
     Raises
     ------
     OSError
-    BadDataError
+    csv.Error, BadDataError
         If it is no table of participants.
     """
     text, encoding = _decode(read_bytes(path, MAX_TABLE_BYTES))
@@ -86,10 +86,7 @@ def _read(path: Path) -> Participants:
     if encoding != "UTF-8" or delimiter != "\t":
         values = {"path": path, "encoding": encoding, "delimiter": DELIMITERS[delimiter]}
         LOGGER.warning("%s", PARTICIPANTS_FORMAT.format(**values))
-    try:
-        found, differ = _collect(names, _rows(lines, delimiter))
-    except csv.Error as error:
-        raise BadDataError(str(error)) from error
+    found, differ = _collect(names, _rows(lines, delimiter))
     if differ:
         LOGGER.warning("%s", PARTICIPANTS_DIFFER.format(path=path, labels=_shown(sorted(differ))))
     return found

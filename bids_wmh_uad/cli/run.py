@@ -30,13 +30,13 @@ from bids_wmh_uad.errors import (
     Stopped,
     WmhUadError,
 )
-from bids_wmh_uad.files import sweep, write_text
+from bids_wmh_uad.files import not_written, sweep, write_text
 
 if TYPE_CHECKING:
     from bids_wmh_uad.bids.dataset import Session
 
 LOGGER = logging.getLogger("bids_wmh_uad")
-STOPPED = "The run was stopped"
+WHOLE_RUN = "The run was stopped"
 """What the environment refused, where no single step or session was concerned."""
 
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say_last(str(stopped))
             return stopped.exit_code
         except Exception as raised:
-            error = raised if isinstance(raised, WmhUadError) else refusal(raised, STOPPED)
+            error = raised if isinstance(raised, WmhUadError) else refusal(raised, WHOLE_RUN)
             if error is None:
                 raise
             LOGGER.debug("", exc_info=True)
@@ -82,6 +82,7 @@ def _say_last(text: str) -> None:
 
 def _run(argv: Sequence[str]) -> int:
     config = parse_args(argv)
+    require_address_space()
     choose_home()
     if config.running.dry_run:
         return _dry_run(config)
@@ -115,7 +116,6 @@ def _prepare(config: RunConfig) -> None:
     from bids_wmh_uad.train.launch import read_launch
     from bids_wmh_uad.workflows.engine import open_work_directory, set_environment
 
-    require_address_space()
     open_work_directory(config)
     if config.analysis_level == "train" and read_launch(os.environ).rank > 0:
         set_environment(config)
@@ -124,7 +124,7 @@ def _prepare(config: RunConfig) -> None:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CannotCreateError(CANNOT_CREATE.format(path=path, reason=error.strerror)) from error
+            raise not_written(path, error) from error
     if not os.access(config.output_dir, os.W_OK):
         raise CannotCreateError(CANNOT_CREATE.format(path=config.output_dir, reason="not writable"))
     leave_lost_directory(config.running.work_dir)  # nipype starts its workers where the program runs
@@ -162,7 +162,7 @@ class _LogFile(logging.FileHandler):
             return
         self.setLevel(logging.CRITICAL + 1)
         if record.levelno < logging.CRITICAL:
-            sys.stderr.write(LOG_LOST.format(reason=error.strerror or error))
+            tell(LOG_LOST.format(reason=error.strerror or error), error=True)
 
 
 def _dry_run(config: RunConfig) -> int:

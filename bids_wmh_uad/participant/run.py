@@ -22,9 +22,10 @@ from bids_wmh_uad.errors import (
     NOT_FINISHED,
     NOT_STARTED,
     BusyError,
+    CannotCreateError,
     SessionError,
     StorageError,
-    UntrustedDirectoryError,
+    TemporaryError,
     WmhUadError,
 )
 from bids_wmh_uad.files import STORAGE_FULL, write_atomically
@@ -38,8 +39,8 @@ LOGGER = logging.getLogger("bids_wmh_uad")
 ALREADY_DONE = "%s: finished before, nothing to do"
 DONE_ELSEWHERE = "%s: finished meanwhile by another process"
 STEP_FAILED = "The step {node} failed: a crash file beside this table says why."
-WHOLE_RUN = (BusyError, StorageError, UntrustedDirectoryError)
-"""What gives the run its exit code when no session failed for any other reason."""
+WHOLE_RUN = frozenset({CannotCreateError.exit_code, StorageError.exit_code, TemporaryError.exit_code})
+"""Codes of what is wrong with the machine rather than with a session: the run's, if all that failed failed for it."""
 
 
 def run_participant(config: RunConfig) -> int:
@@ -53,7 +54,7 @@ def run_participant(config: RunConfig) -> int:
     -------
     int
         0 if every session is done; 1 if some failed; the one common exit code of
-        sessions none of which could be started, or that all wait for another process or for room on the disk.
+        sessions none of which could be started, or of all that failed where it is the machine's (`WHOLE_RUN`).
 
     Raises
     ------
@@ -104,13 +105,9 @@ def _run_unfinished(
 
 
 def _exit_code(sessions: Sequence[Session], failed: Sequence[FailedSession]) -> int:
-    if not sessions:
-        codes = {entry.error.exit_code for entry in failed}
-        return codes.pop() if len(codes) == 1 else EXIT_SESSION_FAILED
-    kinds = {type(entry.error) for entry in failed}
-    for kind in WHOLE_RUN:
-        if kinds == {kind}:
-            return kind.exit_code
+    codes = {entry.error.exit_code for entry in failed}
+    if len(codes) == 1 and (not sessions or codes <= WHOLE_RUN):
+        return codes.pop()
     return EXIT_SESSION_FAILED if failed else EXIT_OK
 
 

@@ -334,8 +334,9 @@ def _read_crash(path: Path) -> Crash:
             return Crash(node, kind(message), path)
     plain = [line for line in _LAST_ERROR.findall(text) if not _NO_RESULT.search(line)]
     reason = plain[-1] if plain else "unknown error"
-    crashed = errors.SessionError(errors.SESSION_CRASHED.format(node=node, reason=reason, crashfile=path))
-    return Crash(node, refusal(reason, node) or crashed, path)
+    step = node.partition(".")[2] or node  # without the run's graph, which people do not know
+    crashed = errors.SessionError(errors.SESSION_CRASHED.format(node=step, reason=reason, crashfile=path))
+    return Crash(node, refusal(reason, step) or crashed, path)
 
 
 def append_stages(path: Path, directories: Iterable[Path], since: float) -> None:

@@ -74,8 +74,6 @@ def reserve(graph: Any, session: Session, threads: int) -> Any:
         `graph`.
     """
     need, _ = session_gb(session, threads)
-    for (
-        node
-    ) in graph._get_all_nodes():  # nipype has no other way in, and takes memory at a node's making only
+    for node in graph._get_all_nodes():  # nipype takes memory when a node is made, and has no other way in
         node._mem_gb = need
     return graph

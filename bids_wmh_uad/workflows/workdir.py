@@ -24,7 +24,7 @@ from bids_wmh_uad.errors import (
     OPEN_DIRECTORY,
     UntrustedDirectoryError,
 )
-from bids_wmh_uad.files import not_written, temporary_file
+from bids_wmh_uad.files import current_umask, not_written, temporary_file
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 PRIVATE = 0o700
@@ -113,8 +113,7 @@ def _check_content(path: Path, work_dir: Path, owner: int) -> bool:
     UntrustedDirectoryError
         If anything in it, or it itself, is another user's, is open to everybody, or leads out of the work directory.
     """
-    umask = os.umask(PRIVATE)
-    os.umask(umask)
+    umask = current_umask()
     usual, todo = True, [path]
     while todo:
         item = todo.pop()

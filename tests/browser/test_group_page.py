@@ -12,7 +12,6 @@ from browser.chromium import NAMES, Browser, find_browser
 from browser.pages import make_cohort, make_evaluation, make_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 BROWSER = find_browser()
@@ -24,14 +23,6 @@ SIZES = {3: 0, 60: 3, 1000: 17}
 CHANGE = "(() => {{ const input = document.getElementById('{id}'); input.{field} = {value}; input.dispatchEvent(new Event('change')); }})()"
 COLUMN = "[...document.querySelectorAll('#sessions-table tbody tr')].filter(row => !row.hidden).map(row => row.cells[{place}].textContent)"
 OVERFLOW = "document.documentElement.scrollWidth"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    assert BROWSER is not None
-    started = Browser(BROWSER, tmp_path_factory.mktemp("profile"))
-    yield started
-    started.close()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from bids_wmh_uad.reports.subject import write_subject_report
 from browser.chromium import NAMES, Browser, find_browser
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 BROWSER = find_browser()
@@ -24,14 +23,6 @@ RUN = "document.documentElement.dataset.ran = 1"
 MARKUP = f"</title></script><script>{RUN}</script><img src=x onerror='{RUN}'>"
 FIGURE = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9" onload="{run}"><g/></svg>'
 RAN = "document.documentElement.dataset.ran || ''"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    assert BROWSER is not None
-    started = Browser(BROWSER, tmp_path_factory.mktemp("profile"))
-    yield started
-    started.close()
 
 
 def subject_page(root: Path) -> Path:

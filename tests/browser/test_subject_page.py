@@ -19,7 +19,6 @@ from bids_wmh_uad.reports.subject import MAX_SESSIONS_PER_PAGE, write_subject_re
 from browser.chromium import NAMES, Browser, find_browser
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from bids_wmh_uad.phantom import PhantomSubject
@@ -80,14 +79,6 @@ def write_session(root: Path, session: str, subject: PhantomSubject) -> None:
     }  # fmt: skip
     (anat / f"{prefix}_desc-wmh_summary.json").write_text(json.dumps(summary))
     (anat / f"{prefix}_space-FLAIR_desc-lesions_dseg.tsv").write_text(TABLE)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    assert BROWSER is not None
-    started = Browser(BROWSER, tmp_path_factory.mktemp("profile"))
-    yield started
-    started.close()
 
 
 @pytest.fixture(scope="module")

@@ -34,8 +34,6 @@ REFUSED = frozenset({1, 16, 18, 64, 65, 66, 73, 74, 75})
 """Any typed failure: of no code a traceback's, a signal's or a shell's."""
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (?:INFO|WARNING|ERROR) |^bids-wmh-uad: error: ")
 _RUN = re.compile(r"\d{8}-\d{6}_[0-9a-f-]{36}")
-_GRAPH = re.compile(r"bids_wmh_uad_[a-z]+_\w+?_wf\.")
-"""The whole run's graph, whose name has the version."""
 _FREE = re.compile(r"[\d.]+ GiB are free")
 _CHECKSUM = re.compile(r"0x[0-9a-f]{4,}")
 _TRACEBACK = "Traceback (most recent call last)"
@@ -214,7 +212,7 @@ def anonymous(line: str, here: Ground) -> str:
     ):
         line = line.replace(str(path), role)
     line = line.replace(here.bids.parent.name, "DIR")
-    for pattern, stand_in in ((_RUN, "RUN"), (_CHECKSUM, "0x..."), (_GRAPH, ""), (_FREE, "... GiB are free")):
+    for pattern, stand_in in ((_RUN, "RUN"), (_CHECKSUM, "0x..."), (_FREE, "... GiB are free")):
         line = pattern.sub(stand_in, line)
     return line
 

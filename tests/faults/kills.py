@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -31,8 +30,6 @@ PUBLISHING_SECONDS = 0.5
 """How long a publication takes, roughly: kills within it come this soon after its first file."""
 PATIENCE = 60.0
 """Seconds until a process that does not end is an orphan, or hangs."""
-RUN_TIME = re.compile(rb"<details>\s*<summary>Run time .*?</details>\s*", re.DOTALL)
-"""A participant's page quotes what the steps took, if this run computed them: the known exception."""
 MARK = "BIDS_WMH_UAD_FAULT"
 TERMINATED = 128 + signal.SIGTERM
 
@@ -59,13 +56,9 @@ class Level:
     outputs: tuple[str, ...]
 
     def files(self) -> dict[str, bytes]:
-        """All files there are, but for temporary ones and what the steps took."""
+        """All files there are, but for temporary ones."""
         found = grounds.files_below(self.target)
-        return {
-            name: RUN_TIME.sub(b"", content) if name.endswith(".html") else content
-            for name, content in found.items()
-            if not Path(name).name.startswith(".tmp-")
-        }
+        return {name: content for name, content in found.items() if not Path(name).name.startswith(".tmp-")}
 
     def written(self) -> set[Path]:
         return {path for pattern in self.outputs for path in self.target.glob(pattern)}

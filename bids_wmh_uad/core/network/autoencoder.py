@@ -235,7 +235,7 @@ def give_weights(model: SiamesePatchAutoEncoder, weights: dict[str, Tensor]) -> 
         `LARGEST_WEIGHT`, and for weights that make such numbers of a grey patch, as a variance below 0 does.
     """
     expected = model.state_dict()
-    for name, weight in weights.items():
+    for name, weight in sorted(weights.items()):  # their order in memory differs from run to run
         like = expected.get(name, weight)  # torch says which names are unknown
         if (weight.dtype, weight.shape) != (like.dtype, like.shape):
             raise ValueError(

@@ -12,8 +12,10 @@ import numpy as np
 from bids_wmh_uad import files
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
+from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.config import Group, GroupConfig, Method, Running, Selection
 from bids_wmh_uad.core.lesion.landmarks import Landmark
+from bids_wmh_uad.group.evaluation import evaluate_session
 from bids_wmh_uad.imaging import registration
 
 if TYPE_CHECKING:
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
 SHAPE = (16, 14, 6)
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
 VOXEL_ML = 0.003
+THRESHOLD = 0.9
+"""The made-up maps are above 1 in lesions and below 0.5 elsewhere."""
+
+
+def evaluate(path: Path, reference: Path, **options: Any) -> Any:
+    return evaluate_session(path, reference, result_path(path, "mask"), THRESHOLD, **options)
+
+
+def measures_of(path: Path, reference: Path) -> Any:
+    return evaluate(path, reference).row
 
 
 def truth_mask() -> NDArray[np.uint8]:

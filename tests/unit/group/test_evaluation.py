@@ -12,6 +12,8 @@ from cohorts import (
     AFFINE,
     SHAPE,
     VOXEL_ML,
+    evaluate,
+    measures_of,
     reference_path,
     save,
     truth_mask,
@@ -32,20 +34,9 @@ from bids_wmh_uad.errors import (
     BadImageError,
     GridMismatchError,
 )
-from bids_wmh_uad.group.evaluation import EVALUATION_COLUMNS, MAPS, evaluate_session, ratio_grid
+from bids_wmh_uad.group.evaluation import EVALUATION_COLUMNS, MAPS, ratio_grid
 from bids_wmh_uad.group.scans import brightness_map, read_scan
 from bids_wmh_uad.group.statistics import PAIRED
-
-THRESHOLD = 0.9  # the made-up maps are above 1 in lesions and below 0.5 elsewhere
-
-
-def evaluate(path, reference, **options):
-    return evaluate_session(path, reference, result_path(path, "mask"), THRESHOLD, **options)
-
-
-def measures_of(path, reference):
-    return evaluate(path, reference).row
-
 
 # ------------------------------------------------------------------ one session
 

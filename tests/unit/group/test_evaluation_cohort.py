@@ -13,6 +13,7 @@ import pytest
 from cohorts import (
     SHAPE,
     config,
+    measures_of,
     reference_path,
     save,
     truth_mask,
@@ -29,19 +30,8 @@ from bids_wmh_uad.errors import (
     MissingInputError,
 )
 from bids_wmh_uad.group import run as group
-from bids_wmh_uad.group.evaluation import MAPS, evaluate_session, score_grid
+from bids_wmh_uad.group.evaluation import MAPS, score_grid
 from bids_wmh_uad.group.statistics import PAIRED, summarise
-
-THRESHOLD = 0.9  # the made-up maps are above 1 in lesions and below 0.5 elsewhere
-
-
-def evaluate(path, reference, **options):
-    return evaluate_session(path, reference, result_path(path, "mask"), THRESHOLD, **options)
-
-
-def measures_of(path, reference):
-    return evaluate(path, reference).row
-
 
 # ------------------------------------------------------------------ the cohort
 

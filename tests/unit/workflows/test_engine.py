@@ -101,7 +101,7 @@ def test_a_step_that_could_not_write_its_result_has_the_reason_why(tmp_path: Pat
 def test_any_other_error_is_named_with_its_node_and_crash_file(tmp_path: Path) -> None:
     path = crash(tmp_path, UNTYPED)
     expected = errors.SESSION_CRASHED.format(
-        node=NODE, reason="RuntimeError: itk::ERROR: mask is empty", crashfile=path
+        node=NODE.partition(".")[2], reason="RuntimeError: itk::ERROR: mask is empty", crashfile=path
     )
     (found,) = engine.read_crashes(tmp_path)
     assert (type(found.error), str(found.error)) == (errors.SessionError, expected)

@@ -42,7 +42,7 @@ SYSTEM_REFUSED = "{where}: the system refused ({reason}). Mend that, and run it 
 NO_SHARED_MEMORY = "/dev/shm: processes cannot work together without it ({reason}). Mount it writable (Docker: without --ipc=none, or with --tmpfs /dev/shm; Apptainer: --bind /dev/shm), and run it again."  # noqa: S108
 NO_ADDRESS_SPACE = "'ulimit -v' leaves {limit:.2f} GiB of address space, and the libraries alone take {least:.1f} GiB. Raise it, to 4 GiB or more, or remove it."
 LEAST_ADDRESS_GB = 1.1
-"""Address space that the program takes before any scan is read, GiB: 1.04 was measured."""
+"""Address space that the libraries take before any scan is read, GiB (`benchmarks/memory.py`)."""
 
 REFUSALS: tuple[tuple[re.Pattern[str], type[WmhUadError], str], ...] = tuple(
     (re.compile(pattern), kind, text)

@@ -15,12 +15,12 @@ from bids_wmh_uad.errors import TOO_LITTLE_MEMORY, MemoryExhaustedError
 from bids_wmh_uad.images import read_header
 
 LEAST_GB = 1.3
-"""Memory of a process at its peak on small scans, GiB: brain extraction, measured 1.13 to 1.23 on 2 and on 3 million voxels."""
+"""Memory of a process at its peak on small scans, GiB: brain extraction (`benchmarks/memory.py`)."""
 BASE_GB, VOXEL_BYTES = 0.75, 70
 """Memory of a process between steps, GiB, and what the costliest step (the bias field) adds for a voxel of the larger
-scan: 62 bytes were measured on 15 million."""
+scan (`benchmarks/memory.py`)."""
 LIBRARIES_GB = 1.0
-"""Address space that libraries take beyond the memory they use, GiB, measured 0.6: it counts for ``ulimit -v``."""
+"""Address space that libraries take beyond the memory they use, GiB (`benchmarks/memory.py`): it counts for ``ulimit -v``."""
 
 
 def session_gb(session: Session, threads: int = 1) -> tuple[float, float]:

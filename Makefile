@@ -31,8 +31,10 @@ demo: venv
 	@echo
 	@echo "Report: $(abspath $(DEMO)/out/group.html) (and one page per participant beside it)"
 
+# A file at a time on each core (one thread each), for a file's tests share what they prepared
+test: export OMP_NUM_THREADS := 1
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Every fault, every kill, and the page that says so (hours); `make test` has a bounded part of it
 KILLS ?= 200

@@ -136,7 +136,7 @@ READERS = {
 }
 MAY_BE_ABSENT = {
     (reader, kind)
-    for reader in ("unvalidated description", "excluded lesions", "digest of the decision")
+    for reader in ("unvalidated description", "excluded lesions")
     for kind in ("broken link", "circle")
 }
 """What reads as not there: pybids, too, sees no description behind a broken link."""

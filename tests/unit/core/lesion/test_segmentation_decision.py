@@ -13,7 +13,7 @@ from scenes import AFFINE, SHAPE, VOXEL_ML, WEIGHTS, check_numbers, scene
 from scipy import ndimage
 
 from bids_wmh_uad.core.lesion.components import label_lesions
-from bids_wmh_uad.core.lesion.decision import IN_VENTRICLES, REASONS, LesionDecision
+from bids_wmh_uad.core.lesion.decision import IN_VENTRICLES, LARGEST_WEIGHT, REASONS, LesionDecision
 from bids_wmh_uad.core.lesion.segmentation import INTERVAL
 from bids_wmh_uad.core.lesion.threshold import calibrated_probability, operating_point
 from bids_wmh_uad.core.parameters import DetectionParameters
@@ -81,7 +81,7 @@ def test_accept_at_its_ends() -> None:
     assert everything.measures["lesion_count"] > default.measures["lesion_count"] > 0
     assert nothing.measures["lesion_count"] == nothing.measures["wmh_volume_ml"] == 0
     assert nothing.measures["volume_ml_threshold_minus20"] == 0
-    certain = LesionDecision(intercept=1e9)
+    certain = LesionDecision(intercept=LARGEST_WEIGHT)
     assert made.segment("tail=1", accept=1.0, decision=certain).measures["lesion_count"] == 0
     for found in (everything, nothing, default):
         assert found.measures["threshold"]["accept"] == {everything: 0.0, nothing: 1.0, default: 0.5}[found]

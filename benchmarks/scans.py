@@ -108,7 +108,7 @@ def read_cases(out: Path, reference: Path, kind: str, prefix: str = "") -> Itera
             name = "_".join(
                 part for part in (summary["participant_id"], summary["session_id"]) if part != "n/a"
             )
-            yield read_case(path, read_volume(mask), prefix + name, kind)
+            yield read_case(path, read_volume(mask.path), prefix + name, kind)
 
 
 def read_case(summary: Path, truth: Volume, name: str, kind: str) -> Case:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_wmh_uad.bids.references import find_reference
+from bids_wmh_uad.bids.references import Reference, find_reference
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.config import GroupConfig
 from bids_wmh_uad.core.evaluation.overlap import (
@@ -24,7 +24,7 @@ from bids_wmh_uad.core.evaluation.overlap import (
     lesion_recall_by_size,
 )
 from bids_wmh_uad.core.evaluation.ranking import Ranking
-from bids_wmh_uad.core.image.volume import Orientation, check_same_grid
+from bids_wmh_uad.core.image.volume import Orientation, Volume, check_same_grid
 from bids_wmh_uad.core.lesion.components import label_lesions
 from bids_wmh_uad.errors import (
     NO_BRIGHTNESS,
@@ -36,14 +36,13 @@ from bids_wmh_uad.errors import (
 )
 from bids_wmh_uad.group.cohort import WMH_COLUMNS, for_each
 from bids_wmh_uad.group.scans import brightness_map, flair_z_map
-from bids_wmh_uad.imaging.resampling import on_grid_of
+from bids_wmh_uad.imaging.masks import LESION, OTHER_PATHOLOGY, read_reference
+from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.imaging.scans import read_volume
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 SECONDS = 10.0
 """Of work on one session, roughly."""
-LESION, OTHER_PATHOLOGY = 1, 2
-"""Labels of a reference; the WMH challenge leaves the second out of the evaluation."""
 MAPS = {"model": "", "brightness": "brightness_", "baseline": "baseline_"}
 """The maps that are judged over all thresholds, and what their columns begin with: the anomaly map, brightness, FLAIR."""
 LOW_FPR = 0.3
@@ -208,12 +207,12 @@ def evaluate_cohort(
     return rows, evaluations
 
 
-def _evaluate_task(task: tuple[Path, Path, Path, float], resample: bool) -> Evaluation:
+def _evaluate_task(task: tuple[Path, Reference, Path, float], resample: bool) -> Evaluation:
     return evaluate_session(*task, resample=resample)
 
 
 def evaluate_session(
-    summary: Path, reference: Path, mask: Path, threshold: float, *, resample: bool = False
+    summary: Path, reference: Reference, mask: Path, threshold: float, *, resample: bool = False
 ) -> Evaluation:
     """Compare one session's mask and map, brightness and the FLAIR z-score with a reference mask.
 
@@ -222,11 +221,13 @@ def evaluate_session(
 
     Parameters
     ----------
-    summary, reference, mask : Path
+    summary : Path
+    reference : Reference
+    mask : Path
     threshold : float
         Of the mask, in units of the anomaly map.
     resample : bool
-        Bring a reference on another grid to the FLAIR's, nearest neighbour.
+        Bring a reference on another grid to the FLAIR's.
 
     Raises
     ------
@@ -240,7 +241,7 @@ def evaluate_session(
     result = read_volume(mask)
     for name, volume in volumes.items():
         check_same_grid(result, volume, (str(mask), str(names[name])))
-    truth = on_grid_of(result, read_volume(reference), (mask, reference), resample)
+    truth, notes = _read_truth(summary, reference, result, mask, resample)
     brain = volumes["brain"].data > 0
     inside = brain & (truth != OTHER_PATHOLOGY)
     lesion = (truth == LESION) & inside
@@ -253,7 +254,7 @@ def evaluate_session(
         "model": volumes["anomaly"].data,
         "baseline": flair_z_map(names["flair"], volumes["flair"], brain),
     }
-    warnings = []
+    warnings = list(notes)
     try:
         scores["brightness"] = brightness_map(summary)
     except BadDataError as error:
@@ -276,8 +277,19 @@ def evaluate_session(
     outside = int(((truth == LESION) & ~brain).sum())
     total = int((truth == LESION).sum())
     if outside > OUTSIDE_LIMIT * total:
-        warnings.append(REFERENCE_OUTSIDE.format(path=reference, percent=100 * outside / total))
+        warnings.append(REFERENCE_OUTSIDE.format(path=reference.path, percent=100 * outside / total))
     return Evaluation(row, curves, sizes, int(lesion.sum()), tuple(warnings))
+
+
+def _read_truth(
+    summary: Path, reference: Reference, result: Volume, mask: Path, resample: bool
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """The reference on the FLAIR's grid; one in the T1w's space comes there by the session's own transform."""
+    matrix = read_transform(result_path(summary, "t1w_to_flair")) if reference.in_t1w_space else None
+    may_resample = resample and reference.may_be_resampled
+    return read_reference(
+        reference.path, result, mask, matrix=matrix, may_resample=may_resample, remedy=reference.remedy
+    )
 
 
 def _ranking_measures(rankings: Mapping[str, Ranking]) -> dict[str, float]:

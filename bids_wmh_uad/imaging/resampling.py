@@ -9,14 +9,13 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_wmh_uad.core.image.volume import Volume, check_same_grid
-from bids_wmh_uad.errors import (
-    RESAMPLE_HINT,
-    GridMismatchError,
-)
+from bids_wmh_uad.core.image.volume import AFFINE_TOLERANCE_MM, Volume, grid_difference, grid_distance
+from bids_wmh_uad.errors import GRID_MISMATCH, RESAMPLE_HINT, ROUNDED_AFFINE, GridMismatchError
 
 Array = NDArray[Any]
 """Array of any type."""
+ROUNDING = 0.1
+"""Shift below which a voxel is still the same one, voxels: programs store affines in few digits, or as quaternions."""
 
 
 def resample(
@@ -53,34 +52,63 @@ def resample(
 
 
 def on_grid_of(
-    result: Volume, reference: Volume, names: tuple[Path, Path], may_resample: bool
-) -> NDArray[Any]:
-    """The reference's labels on the result's grid.
+    grid: Volume,
+    moving: Volume,
+    names: tuple[Path, Path],
+    *,
+    matrix: Array | None = None,
+    may_resample: bool = False,
+    remedy: str = RESAMPLE_HINT,
+    interpolation: str = "nearest",
+) -> tuple[Array, str | None]:
+    """Bring what users have to a scan's grid: as it is, where its voxels are the scan's.
+
+    They are when the other program stored them in another order of axes, or rounded the affine: up to
+    `ROUNDING` of a voxel over the whole image.
 
     Parameters
     ----------
-    result, reference : Volume
+    grid, moving : Volume
     names : (Path, Path)
-        Their files, for the error message.
+        Their files, for the messages.
+    matrix : (4, 4) array, optional
+        From the moving image's world to the grid's, where the two differ: then it is resampled.
     may_resample : bool
-        Bring a reference on another grid to the result's, nearest neighbour.
+        Resample an image on another grid.
+    remedy : str
+        What else to do, for the message.
+    interpolation : {"nearest", "linear"}
 
     Returns
     -------
     (X, Y, Z) array
+    str or None
+        What the user should know.
 
     Raises
     ------
     GridMismatchError
-        If the reference is on another grid and is not to be resampled.
+        If it is on another grid and is not to be resampled.
     """
-    first, second = map(str, names)
-    try:
-        check_same_grid(result, reference, (first, second))
-    except GridMismatchError as error:
-        if may_resample:
-            source = nib.Nifti1Image(np.asarray(reference.data, dtype=np.float32), reference.affine)
-            grid = nib.Nifti1Image(np.zeros(result.shape, dtype=np.uint8), result.affine)
-            return np.rint(resample(source, grid, np.eye(4), interpolation="nearest"))
-        raise GridMismatchError(f"{error} {RESAMPLE_HINT}") from error
-    return reference.data
+    if matrix is None:
+        ordered = _in_order_of(grid, moving)
+        same_shape = grid.shape == ordered.shape
+        millimetres, voxels = grid_distance(grid, ordered) if same_shape else (np.inf, np.inf)
+        if voxels < ROUNDING:
+            note = ROUNDED_AFFINE.format(path=names[1], millimetres=millimetres, voxels=voxels)
+            return ordered.data, note if millimetres > AFFINE_TOLERANCE_MM else None
+        if not may_resample:
+            detail = grid_difference(grid, ordered)
+            message = GRID_MISMATCH.format(first=names[0], second=names[1], detail=detail)
+            raise GridMismatchError(f"{message} {remedy}")
+        matrix = np.eye(4)
+    source = nib.Nifti1Image(np.asarray(moving.data, dtype=np.float32), moving.affine)
+    target = nib.Nifti1Image(np.zeros(grid.shape, dtype=np.uint8), grid.affine)
+    return resample(source, target, matrix, interpolation=interpolation), None
+
+
+def _in_order_of(grid: Volume, moving: Volume) -> Volume:
+    """The same image with its axes stored in the grid's order and directions."""
+    turn = nib.orientations.ornt_transform(nib.io_orientation(moving.affine), nib.io_orientation(grid.affine))
+    back = nib.orientations.inv_ornt_aff(turn, moving.shape)
+    return Volume(nib.apply_orientation(moving.data, turn), moving.affine @ back)

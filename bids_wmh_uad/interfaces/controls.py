@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, Directory, File, TraitedSpec, traits
+from numpy.typing import NDArray
 
 from bids_wmh_uad.imaging.controls import EXCLUDED, save_control
 from bids_wmh_uad.imaging.masks import read_lesions
 from bids_wmh_uad.interfaces.base import Stage, load, load_data
 
+LOGGER = logging.getLogger("bids_wmh_uad")
 CONTROL, CONFIRMED = "control", "run.txt"
 """The directory of a prepared control, and the file that says which run it was prepared for."""
 
@@ -19,7 +22,9 @@ class _PrepareInput(BaseInterfaceInputSpec):
     flair = File(exists=True, mandatory=True, desc="robust z")
     t1w = File(exists=True, mandatory=True, desc="robust z")
     brain_mask = File(exists=True, mandatory=True)
-    lesions = File(exists=True, desc="mask of what must not be learnt, on the grid of `scan`")
+    lesions = File(exists=True, desc="mask of what must not be learnt")
+    lesions_in_t1w = traits.Bool(False, usedefault=True, desc="its world is the T1w's, not the FLAIR's")
+    remedy = traits.Str(desc="what to do about a mask on another grid")
     lesions_kind = traits.Str(mandatory=True)
     scan = File(exists=True, mandatory=True, desc="the user's FLAIR")
     resample = traits.Bool(False, usedefault=True, desc="bring a mask on another grid to the scan's")
@@ -48,15 +53,25 @@ class PrepareControl(Stage):
             grid.forward(np.asanyarray(flair.dataobj)), grid.forward(load_data(self.inputs.t1w)), mask
         )
         if isinstance(self.inputs.lesions, str):
-            lesions = read_lesions(
-                Path(self.inputs.lesions), Path(self.inputs.scan), resample=self.inputs.resample
-            )
-            mask &= ~grid.forward(lesions, order=0)
+            mask &= ~grid.forward(self._lesions(), order=0)
         to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
         mni_to_voxel = np.linalg.inv(to_template @ grid.affine)
         control = save_control(directory / CONTROL, image, mask, mni_to_voxel)
         (control / EXCLUDED).write_text(self.inputs.lesions_kind)
         self._results["out_dir"] = str(control)
+
+    def _lesions(self) -> NDArray[np.bool_]:
+        matrix = np.linalg.inv(self.inputs.flair_to_t1w) if self.inputs.lesions_in_t1w else None
+        lesions, notes = read_lesions(
+            Path(self.inputs.lesions),
+            Path(self.inputs.scan),
+            matrix=matrix,
+            may_resample=self.inputs.resample,
+            remedy=self.inputs.remedy,
+        )
+        for note in notes:
+            LOGGER.warning("%s", note)
+        return lesions
 
 
 class _ConfirmInput(BaseInterfaceInputSpec):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import nipype.interfaces.utility as niu
 import nipype.pipeline.engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_wmh_uad.bids.dataset import Session
+from bids_wmh_uad.bids.references import Reference
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.interfaces.controls import ConfirmControl, PrepareControl
 from bids_wmh_uad.workflows import engine
@@ -32,7 +32,7 @@ def init_train_wf(graphs: Sequence[Workflow], config: RunConfig) -> Workflow:
 
 
 def init_control_wf(
-    session: Session, config: RunConfig, lesions: tuple[str, Path | None], earlier: Preprocessed | None
+    session: Session, config: RunConfig, lesions: tuple[str, Reference | None], earlier: Preprocessed | None
 ) -> Workflow:
     """Build the graph of one control; call after :func:`engine.configure_nipype`.
 
@@ -44,7 +44,7 @@ def init_control_wf(
     ----------
     session : Session
     config : RunConfig
-    lesions : str and Path or None
+    lesions : str and Reference or None
         Which mask of what must not be learnt, from `reuse.find_lesions`.
     earlier : Preprocessed or None
         What an earlier run left.
@@ -60,13 +60,15 @@ def init_control_wf(
     outputnode = pe.Node(niu.IdentityInterface(fields=["control"]), name="outputnode")
     preprocess = init_preprocess_wf(config) if earlier is None else init_reuse_wf(earlier)
     kind, mask = lesions
-    prepare = pe.Node(
-        PrepareControl(lesions_kind=kind, resample=config.selection.resample_reference),
-        name=engine.PREPARE,
-    )
+    prepare = pe.Node(PrepareControl(lesions_kind=kind), name=engine.PREPARE)
     confirm = pe.Node(ConfirmControl(run=config.run_uuid), name=engine.CONFIRM, mem_gb=0.1)
     if mask is not None:
-        prepare.inputs.lesions = str(mask)
+        prepare.inputs.trait_set(
+            lesions=str(mask.path),
+            lesions_in_t1w=mask.in_t1w_space,
+            resample=config.selection.resample_reference and mask.may_be_resampled,
+            remedy=mask.remedy,
+        )
     workflow.connect([
         (inputnode, preprocess, [("flair", "inputnode.flair"), ("t1w", "inputnode.t1w")]),
         (inputnode, prepare, [("flair", "scan")]),

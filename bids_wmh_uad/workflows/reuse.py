@@ -11,7 +11,7 @@ import numpy as np
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
-from bids_wmh_uad.bids.references import find_reference
+from bids_wmh_uad.bids.references import Reference, find_reference
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.core.image.volume import Volume, check_same_grid
@@ -144,7 +144,7 @@ def _read(summary: Path, session: Session, seed: int) -> Preprocessed:
 
 def find_lesions(
     session: Session, sources: Sequence[Path], earlier: Preprocessed | None
-) -> tuple[str, Path | None]:
+) -> tuple[str, Reference | None]:
     """The mask of what must not be learnt as normal, and its kind.
 
     A reference mask from a dataset of ``--derivatives`` comes first (matched as for ``--reference``),
@@ -160,10 +160,10 @@ def find_lesions(
     session_id = f"ses-{session.session}" if session.session else "n/a"
     for dataset in sources:
         mask = find_reference(dataset, f"sub-{session.subject}", session_id)
-        if mask is not None and not _is_own(mask):
+        if mask is not None and not _is_own(mask.path):
             return REFERENCE_MASKS, mask
     if earlier is not None and earlier.path("mask").is_file():
-        return LABEL_FREE_MASKS, earlier.path("mask")
+        return LABEL_FREE_MASKS, Reference(earlier.path("mask"))
     return NO_MASKS, None
 
 

@@ -41,7 +41,7 @@ READERS: list[Callable[[Path], object]] = [
     scans.read_scan,
     scans.read_lifted_scan,
     scans.read_volume,
-    lambda path: read_lesions(path, path, resample=True),
+    lambda path: read_lesions(path, path, may_resample=True),
     lambda path: scans.geometry_doubts(path, "FLAIR"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ Order = Literal[0, 1, 2, 3, 4, 5]
 """Spline order of an interpolation; 0 = nearest neighbour."""
 
 AFFINE_TOLERANCE_MM = 1e-3
-"""Two affines are the same grid when no voxel centre moves by more than this along an axis end (mm)."""
+"""Two affines are the same grid when no voxel centre moves by more than this, mm."""
 
 SPACING_TOLERANCE = 0.02
 """Relative difference from the working spacing that is left alone (0.98-1.02 mm counts as 1 mm)."""
@@ -86,7 +87,7 @@ def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> tuple[slice, ...]:
 
 
 def check_same_grid(first: Volume, second: Volume, names: tuple[str, str] = ("first", "second")) -> None:
-    """Require that two volumes share shape and affine.
+    """Require that two volumes share shape and affine, but for rounding.
 
     Parameters
     ----------
@@ -97,18 +98,43 @@ def check_same_grid(first: Volume, second: Volume, names: tuple[str, str] = ("fi
     Raises
     ------
     GridMismatchError
-        With `errors.GRID_MISMATCH`, when shapes differ or the far corner moves by more than 1e-3 mm.
+        With `errors.GRID_MISMATCH`, when shapes differ or a corner moves by more than 1e-3 mm.
     """
-    detail = None
+    if first.shape != second.shape or not grid_distance(first, second)[0] <= AFFINE_TOLERANCE_MM:
+        raise GridMismatchError(
+            GRID_MISMATCH.format(first=names[0], second=names[1], detail=grid_difference(first, second))
+        )
+
+
+def grid_distance(first: Volume, second: Volume) -> tuple[float, float]:
+    """How far apart two affines put the voxels of one grid, at most.
+
+    An affine moves no voxel by more than the corners.
+
+    Parameters
+    ----------
+    first, second : Volume
+        Of the same shape.
+
+    Returns
+    -------
+    millimetres : float
+    voxels : float
+        Along one of the first's axes.
+    """
+    corners = np.array([*product(*((0, size - 1) for size in first.shape))], dtype=np.float64)
+    change = second.affine - first.affine
+    moved = corners @ change[:3, :3].T + change[:3, 3]
+    in_voxels = moved @ np.linalg.inv(first.affine[:3, :3]).T
+    return float(np.linalg.norm(moved, axis=1).max()), float(np.abs(in_voxels).max())
+
+
+def grid_difference(first: Volume, second: Volume) -> str:
+    """In words, for messages."""
     if first.shape != second.shape:
-        detail = f"shapes {first.shape} and {second.shape}"
-    else:
-        extent = np.append(np.asarray(first.shape, dtype=np.float64), 1.0)
-        moved = float((np.abs(first.affine - second.affine) * extent).sum(axis=1).max())
-        if not moved <= AFFINE_TOLERANCE_MM:
-            detail = f"affines differ by up to {moved:.3g} mm"
-    if detail is not None:
-        raise GridMismatchError(GRID_MISMATCH.format(first=names[0], second=names[1], detail=detail))
+        return f"shapes {first.shape} and {second.shape}"
+    millimetres, voxels = grid_distance(first, second)
+    return f"affines differ by up to {millimetres:.3g} mm, {voxels:.2g} voxels"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bids_wmh_uad.bids.dataset import find_sessions
-from bids_wmh_uad.bids.references import find_reference
+from bids_wmh_uad.bids.references import Reference, find_reference
 from bids_wmh_uad.cli.run import main
 from bids_wmh_uad.config import Selection
 from bids_wmh_uad.errors import (
@@ -130,7 +130,7 @@ def test_the_directory_says_the_session_where_the_name_does_not(tmp_path: Path, 
 def test_a_reference_of_somebody_else_is_none(tmp_path: Path, make_dataset: Maker, beside: str) -> None:
     names = [f"sub-01/ses-1/anat/{name}.nii.gz" for name in (beside, "sub-01_space-FLAIR_label-lesion_mask")]
     root = make_dataset(tmp_path / "ref", *names)
-    assert find_reference(root, "sub-01", "ses-1") == root / names[1]
+    assert find_reference(root, "sub-01", "ses-1") == Reference(root / names[1], "FLAIR")
     (root / names[1]).unlink()
     assert find_reference(root, "sub-01", "ses-1") is None
 

@@ -12,6 +12,8 @@ import numpy as np
 from bids_wmh_uad import files
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
+from bids_wmh_uad.bids.names import read_name
+from bids_wmh_uad.bids.references import Reference
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.config import Group, GroupConfig, Method, Running, Selection
 from bids_wmh_uad.core.lesion.landmarks import Landmark
@@ -29,7 +31,8 @@ THRESHOLD = 0.9
 
 
 def evaluate(path: Path, reference: Path, **options: Any) -> Any:
-    return evaluate_session(path, reference, result_path(path, "mask"), THRESHOLD, **options)
+    found = Reference(reference, read_name(reference.name).entities.get("space"))
+    return evaluate_session(path, found, result_path(path, "mask"), THRESHOLD, **options)
 
 
 def measures_of(path: Path, reference: Path) -> Any:

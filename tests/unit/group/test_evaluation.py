@@ -21,7 +21,7 @@ from cohorts import (
 )
 
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.bids.references import find_reference
+from bids_wmh_uad.bids.references import Reference, find_reference
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.core.evaluation.overlap import h95_mm
 from bids_wmh_uad.core.parameters import DetectionParameters
@@ -240,7 +240,9 @@ def test_references_are_found_by_entities(tmp_path: Path, session: str | None, l
     expected = save(reference_path(tmp_path, "1", session, label), truth_mask())
     save(reference_path(tmp_path, "2", session), truth_mask())
     save(reference_path(tmp_path, "1", "2"), truth_mask())
-    assert find_reference(tmp_path, "sub-1", f"ses-{session}" if session else "n/a") == expected
+    assert find_reference(tmp_path, "sub-1", f"ses-{session}" if session else "n/a") == Reference(
+        expected, "FLAIR"
+    )
     assert find_reference(tmp_path, "sub-1", "ses-9") is None
 
 
@@ -250,5 +252,5 @@ def test_of_several_references_the_plain_one_is_taken_and_said(
     plain = save(reference_path(tmp_path, "1"), truth_mask())
     other = plain.with_name(plain.name.replace("_label-", "_desc-tail2_label-"))
     save(other, truth_mask())
-    assert find_reference(tmp_path, "sub-1", "n/a") == plain
+    assert find_reference(tmp_path, "sub-1", "n/a") == Reference(plain, "FLAIR")
     assert caplog.messages == [SEVERAL_REFERENCES.format(path=plain, n=2)]

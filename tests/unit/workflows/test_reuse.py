@@ -11,6 +11,7 @@ import pytest
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
+from bids_wmh_uad.bids.references import Reference
 from bids_wmh_uad.cli.parser import parse_args
 from bids_wmh_uad.cli.run import main
 from bids_wmh_uad.errors import (
@@ -148,10 +149,10 @@ def test_reference_masks_come_before_the_programs_own(session, finished, tmp_pat
     earlier = find_preprocessed(session, [finished], 5)
     given = [finished, tmp_path / "manual"]
     assert find_lesions(session, given, None) == (NO_MASKS, None)
-    assert find_lesions(session, given, earlier) == (LABEL_FREE_MASKS, earlier.path("mask"))
+    assert find_lesions(session, given, earlier) == (LABEL_FREE_MASKS, Reference(earlier.path("mask")))
     mask = image(tmp_path / "manual/sub-1/ses-2/anat/sub-1_ses-2_label-lesion_mask.nii.gz")
-    assert find_lesions(session, given, earlier) == (REFERENCE_MASKS, mask)
-    assert find_lesions(session, given, None) == (REFERENCE_MASKS, mask)
+    assert find_lesions(session, given, earlier) == (REFERENCE_MASKS, Reference(mask))
+    assert find_lesions(session, given, None) == (REFERENCE_MASKS, Reference(mask))
     assert find_lesions(replace(session, subject="7"), given, None) == (NO_MASKS, None)
 
 
@@ -166,7 +167,7 @@ def test_lesions_are_left_out_with_a_margin_in_mm_in_canonical_order(scan, tmp_p
     path, affine = scan
     data = np.zeros(SHAPE, np.uint8)
     data[3, 6, 1], data[9, 2, 4] = 1, 2  # other pathology, too
-    left_out = read_lesions(image(tmp_path / "mask.nii.gz", data, affine), path, resample=False)
+    left_out = read_lesions(image(tmp_path / "mask.nii.gz", data, affine), path, may_resample=False)[0]
     canonical = nib.as_closest_canonical(nib.Nifti1Image(data, affine))
     seeds = np.argwhere(np.asanyarray(canonical.dataobj))
     mm = np.indices(SHAPE).reshape(3, -1).T[:, None] - seeds[None]
@@ -178,7 +179,7 @@ def test_lesions_are_left_out_with_a_margin_in_mm_in_canonical_order(scan, tmp_p
 def test_an_empty_mask_leaves_nothing_out(scan, tmp_path):
     path, affine = scan
     mask = image(tmp_path / "mask.nii.gz", np.zeros(SHAPE, np.uint8), affine)
-    assert not read_lesions(mask, path, resample=False).any()
+    assert not read_lesions(mask, path, may_resample=False)[0].any()
 
 
 def test_masks_that_cannot_be_used_are_typed_errors(scan, tmp_path):
@@ -188,8 +189,8 @@ def test_masks_that_cannot_be_used_are_typed_errors(scan, tmp_path):
     coarse[0, 3] -= 1.0
     mask = image(tmp_path / "mask.nii.gz", data, coarse)
     with pytest.raises(GridMismatchError, match="--resample-reference"):
-        read_lesions(mask, path, resample=False)
-    assert read_lesions(mask, path, resample=True).all()
+        read_lesions(mask, path)
+    assert read_lesions(mask, path, may_resample=True)[0].all()
     mask.write_bytes(b"no image")
     with pytest.raises(BadImageError, match=mask.name):
-        read_lesions(mask, path, resample=True)
+        read_lesions(mask, path, may_resample=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 from pathlib import Path
@@ -36,6 +37,19 @@ def _environment_comes_back() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _log_comes_back() -> Iterator[None]:
+    """A run in this process gives the program's logger its own handlers, which keep records from pytest's."""
+    logger = logging.getLogger("bids_wmh_uad")
+    before = logger.handlers[:], logger.propagate, logger.level
+    yield
+    for handler in set(logger.handlers) - set(before[0]):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.handlers[:], logger.propagate = before[0], before[1]
+    logger.setLevel(before[2])
 
 
 @pytest.fixture

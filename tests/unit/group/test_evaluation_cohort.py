@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 
 import nibabel as nib
@@ -82,7 +81,6 @@ def test_a_cohort_is_summarised_by_participant_and_site(tmp_path: Path) -> None:
 def test_a_session_without_brightness_is_n_a_and_the_cohort_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logging.getLogger("bids_wmh_uad").propagate = True
     out, references = cohort(tmp_path, count=3)
     for path in sorted(out.rglob("*desc-preproc_T1w.nii.gz"))[:2]:
         path.unlink()
@@ -163,7 +161,6 @@ def test_nothing_to_evaluate_is_no_crash() -> None:
 def test_what_cannot_be_evaluated_does_not_stop_the_rest(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logging.getLogger("bids_wmh_uad").propagate = True
     out, references = tmp_path / "out", tmp_path / "ref"
     paths = {subject: write_session(out, subject, "1") for subject in ("good", "none", "other")}
     write_failure(out, "failed", "1", "it broke")

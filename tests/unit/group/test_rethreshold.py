@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -146,7 +145,6 @@ def test_a_decision_that_cannot_be_read_is_said(tmp_path: Path, recorded: Any) -
 
 
 def test_results_that_cannot_be_used_fail_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("bids_wmh_uad").propagate = True
     first, _ = write_session(tmp_path, "1"), write_session(tmp_path, "2")
     result_path(first, "anomaly").write_bytes(b"")
     assert group.run_group(config(tmp_path, threshold="value=0.9")) == EXIT_SESSION_FAILED
@@ -217,7 +215,6 @@ def test_lesions_keep_their_volume_and_place_in_the_template(
 def test_prevalence_gives_every_participant_one_vote(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logging.getLogger("bids_wmh_uad").propagate = True
     big = np.zeros(SHAPE, np.uint8)
     big[2:12, 2:12, 1:5] = 1
     for subject, session, mask in (

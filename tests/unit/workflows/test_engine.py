@@ -195,7 +195,6 @@ def test_batches_hold_every_session_once_and_in_order(count: int, tmp_path: Path
 def test_progress_says_each_thing_once(caplog: pytest.LogCaptureFixture) -> None:
     progress = engine.Progress({"sub_01_wf": "sub-01", "sub_02_wf": "sub-02"}, "publish")
     caplog.set_level(logging.INFO, logger="bids_wmh_uad")
-    logging.getLogger("bids_wmh_uad").propagate = True
     for status in ("start", "end"):
         progress(node("preprocess_wf.read_flair"), status)
     progress(node("preprocess_wf.read_flair", "sub_02_wf"), "start")
@@ -209,7 +208,6 @@ def test_progress_says_each_thing_once(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_steps_are_told_on_a_terminal_with_the_time_left(caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("bids_wmh_uad").propagate = True
     caplog.set_level(logging.DEBUG, logger="bids_wmh_uad")
     for terminal, level in ((True, logging.INFO), (False, logging.DEBUG)):
         caplog.clear()

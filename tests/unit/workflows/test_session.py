@@ -9,6 +9,7 @@ import pytest
 from nipype.interfaces.base import isdefined
 
 from bids_wmh_uad.bids.dataset import Session
+from bids_wmh_uad.bids.references import Reference
 from bids_wmh_uad.bids.derivatives import OUTPUTS
 from bids_wmh_uad.config import Method, RunConfig, Running
 from bids_wmh_uad.core.lesion.decision import LesionDecision
@@ -92,7 +93,7 @@ def test_candidates_are_judged_by_the_models_own_decision(session: Session, tmp_
 def test_a_controls_graph_can_be_built(
     session: Session, earlier: Preprocessed, tmp_path: Path, model_dir: Path, reused: bool
 ) -> None:
-    lesions = ("label-free masks", earlier.path("mask")) if reused else ("none", None)
+    lesions = ("label-free masks", Reference(earlier.path("mask"))) if reused else ("none", None)
     graph = init_control_wf(session, make_config(tmp_path, model_dir), lesions, earlier if reused else None)
     preprocess = graph.get_node("preprocess_wf")
     doors = [

@@ -17,7 +17,10 @@ from bids_wmh_uad.files import dump_json, write_atomically
 
 
 def write_table(
-    path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Mapping[str, Any]]
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, Mapping[str, Any]],
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a BIDS table (``n/a`` where a value is missing) and its data dictionary.
 
@@ -28,10 +31,12 @@ def write_table(
     rows : sequence of mapping
     columns : mapping
         The columns' names, in order, and their descriptions.
+    about : mapping, optional
+        What the data dictionary says of the whole table.
     """
     lines = ["\t".join(columns), *("\t".join(_cell(row.get(name)) for name in columns) for row in rows)]
     write_atomically(path, ("\n".join(lines) + "\n").encode())
-    write_atomically(path.with_suffix(".json"), dump_json(dict(columns)))
+    write_atomically(path.with_suffix(".json"), dump_json({**(about or {}), **columns}))
 
 
 def _cell(value: Any) -> str:
@@ -40,10 +45,69 @@ def _cell(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
-TABLE_COLUMNS = (
-    "index", "name", "region", "ventricle_distance_mm", "volume_mm3", "n_voxels", "x", "y", "z", "mean_score", "max_score",
-    "probability", "reason", "peak", "thickness_mm", "white", "fluid", "between", "latent",
-)  # fmt: skip
+LESION_COLUMNS: dict[str, dict[str, Any]] = {
+    "index": {"Description": "Label in the image of the same name."},
+    "name": {"Description": "Name of the label."},
+    "region": {
+        "Description": "Where it lies, by stated rules.",
+        "Levels": {
+            "periventricular": "comes within 3 mm of a ventricle",
+            "deep": "none of the others",
+            "juxtacortical": "comes within 2 mm of cortex, and is not periventricular",
+            "infratentorial": "more than half of it lies in cerebellum or brainstem",
+        },
+    },
+    "lobe": {
+        "Description": "Lobe and hemisphere of the most of its voxels, by a registered atlas; other: nuclei, brainstem, cerebellum."
+    },
+    "ventricle_distance_mm": {
+        "Description": "From its nearest voxel to the nearest ventricle, between voxel centres.",
+        "Units": "mm",
+    },
+    "volume_mm3": {"Description": "Volume.", "Units": "mm^3"},
+    "n_voxels": {"Description": "Number of voxels."},
+    **{
+        axis: {"Description": f"Centroid in world coordinates of the image, {end} positive.", "Units": "mm"}
+        for axis, end in (("x", "right"), ("y", "anterior"), ("z", "superior"))
+    },
+    "mean_score": {"Description": "Mean of the anomaly map.", "Units": "arbitrary"},
+    "max_score": {"Description": "Maximum of the anomaly map.", "Units": "arbitrary"},
+    "probability": {"Description": "Of being a lesion, 0 to 1; n/a where nothing was judged."},
+    "reason": {"Description": "Why it was not taken for a lesion; n/a for lesions."},
+    "peak": {"Description": "Highest anomaly score, in thresholds."},
+    "thickness_mm": {
+        "Description": "Twice the largest distance of its voxels from its outside.",
+        "Units": "mm",
+    },
+    "white": {"Description": "Share of white matter within 2 mm around it, 0 to 1."},
+    "fluid": {
+        "Description": "Share of fluid, or of what lies outside the brain, within 2 mm around it, 0 to 1."
+    },
+    "between": {"Description": "Share of it that has ventricles on its left and on its right, 0 to 1."},
+    "latent": {
+        "Description": "What the network says of its brightest voxels, log-odds of being a lesion; 0 without a network."
+    },
+}
+"""Columns of the tables of lesions and of rejected candidates, in order, and what their sidecars say of them."""
+TABLE_COLUMNS = tuple(LESION_COLUMNS)
+
+
+def write_label_table(path: Path, labels: Sequence[str], description: str) -> None:
+    """Write the names of an image's labels, from 1, as a BIDS look-up table with its sidecar.
+
+    Parameters
+    ----------
+    path : Path
+        Of the ``_dseg.tsv``.
+    labels : sequence of str
+    description : str
+        Which images it is for.
+    """
+    columns = {name: LESION_COLUMNS[name] for name in ("index", "name")}
+    rows = [{"index": number, "name": name} for number, name in enumerate(labels, start=1)]
+    write_table(
+        path, rows, columns, {"Description": description, "SpatialReference": "The FLAIR of each session."}
+    )
 
 
 def write_lesion_table(path: Path, lesions: Lesions) -> str:
@@ -54,13 +118,19 @@ def write_lesion_table(path: Path, lesions: Lesions) -> str:
     str
         The absolute path of the file.
     """
-    columns = (lesions.rows, lesions.places, lesions.candidates, lesions.probabilities, lesions.reasons)
+    judged = zip_longest(lesions.candidates, lesions.probabilities, lesions.lobes, lesions.reasons)
     with path.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, TABLE_COLUMNS, "n/a", delimiter="\t", lineterminator="\n")
         writer.writeheader()
-        for lesion, place, candidate, probability, reason in zip_longest(*columns):
+        for lesion, place, known_of in zip_longest(lesions.rows, lesions.places, judged):
+            candidate, probability, lobe, reason = known_of or (None, None, None, None)
             known = asdict(lesion) | asdict(place) | (asdict(candidate) if candidate else {})
-            known |= {"volume_mm3": lesion.volume_mm3, "probability": probability, "reason": reason}
+            known |= {
+                "volume_mm3": lesion.volume_mm3,
+                "lobe": lobe,
+                "probability": probability,
+                "reason": reason,
+            }
             writer.writerow(
                 {"name": f"lesion-{lesion.index}", **{key: _number(value) for key, value in known.items()}}
             )

@@ -22,7 +22,7 @@ from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.errors import BadDataError, SessionWarning
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.group.cohort import for_each
-from bids_wmh_uad.group.scans import read_decision, read_parameters, read_tissue
+from bids_wmh_uad.group.scans import read_decision, read_lobes, read_parameters, read_tissue
 from bids_wmh_uad.images import read_grid
 from bids_wmh_uad.imaging.scans import read_volume
 
@@ -107,9 +107,10 @@ def _rethreshold(
         check_same_grid(anomaly, other, (str(paths["anomaly"]), str(paths[name])))
     parameters = replace(parameters, score=read_parameters(summary).score)
     tissue, _ = read_tissue(summary)
+    lobes = read_lobes(summary, regions.data, tissue.mask, anomaly.affine)
     found = segment(
         anomaly.data, tissue, regions.data, anomaly.affine,
-        parameters=parameters, decision=read_decision(summary), evidence=evidence.data,
+        parameters=parameters, decision=read_decision(summary), evidence=evidence.data, lobes=lobes,
     )  # fmt: skip
     path = beside(summary, MASK.format(desc=threshold_label(parameters.threshold, parameters.accept)))
     _write_mask(path, found.lesions.labels > 0, paths["anomaly"], found.measures)

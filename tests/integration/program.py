@@ -34,6 +34,7 @@ IMAGES = (
     "lesions",
     "rejected",
     "regions",
+    "lobes",
 )
 
 

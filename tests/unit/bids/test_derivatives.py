@@ -149,6 +149,7 @@ def test_every_output_has_the_flairs_entities_and_its_place() -> None:
         "lesions": f"{start}space-FLAIR_desc-lesions_dseg.nii.gz",
         "rejected": f"{start}space-FLAIR_desc-rejected_dseg.nii.gz",
         "regions": f"{start}space-FLAIR_desc-regions_dseg.nii.gz",
+        "lobes": f"{start}space-FLAIR_desc-lobes_dseg.nii.gz",
         "table": f"{start}space-FLAIR_desc-lesions_dseg.tsv",
         "rejected_table": f"{start}space-FLAIR_desc-rejected_dseg.tsv",
         "t1w_to_flair": f"{start}from-T1w_to-FLAIR_mode-image_xfm.txt",

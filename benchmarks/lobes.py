@@ -49,7 +49,7 @@ GYRI = {
     "cingulate": "rostralanteriorcingulate caudalanteriorcingulate posteriorcingulate isthmuscingulate",
     "insula": "insula",
 }
-"""The lobes of Desikan et al. (NeuroImage 31 (2006) 968-980), whose atlas has the insula since FreeSurfer 5."""
+"""The lobes of Desikan et al. (NeuroImage 31 (2006) 968-980), whose atlas got the insula later."""
 
 
 def fetch(place: Path) -> tuple[nib.Nifti1Image, list[dict[str, str]], bytes]:

@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from bids_wmh_uad import __version__
-from bids_wmh_uad.bids import tables
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import TEMPLATE, Method
-from bids_wmh_uad.core.lesion.lobes import LOBES
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.reading import read_object, sha256
 
@@ -45,18 +43,14 @@ README = """# White matter hyperintensities, found by bids-wmh-uad
 A BIDS derivatives dataset. `sub-*.html` are the pages to look at first: read their warnings before using the numbers.
 
 - `sub-*/[ses-*/]anat`: for each session, on the FLAIR's own grid, the anomaly map, the probability and the mask of lesions
-  (`label-WMH`), numbered lesions and candidates that were not taken for lesions (`dseg`, a table beside each), regions
-  and lobes, preprocessed scans, transforms, and the numbers (`desc-wmh_summary.json`).
-- `desc-*_dseg.tsv`: names of the labels of regions and lobes.
+  (`label-WMH`), numbered lesions and candidates that were not taken for lesions, regions and lobes (`dseg`, a table
+  beside each), preprocessed scans, transforms, and the numbers (`desc-wmh_summary.json`).
 - `group_wmh.tsv` (a row for each session) and `group_lesions.tsv` (a row for each lesion), after the group level.
 
 The `.json` beside an image or table says what it was made from and what each column means. What BIDS does not name yet is
 listed in `.bidsignore`. How to cite: `CITATION.md`. Research software: not for diagnosis or any clinical use.
 """
 """What is written where the dataset has no readme of its own."""
-LABELS = {"regions": ("ventricles", "infratentorial", "cortex"), "lobes": LOBES}
-"""Names of the labels, from 1, of the images that are the same for every session."""
-
 PREPROCESSING_VERSION = 2
 """Number of the chain of steps: to be raised with every change that makes other images or transforms."""
 OUTPUTS = {
@@ -73,6 +67,8 @@ OUTPUTS = {
     "lobes": "space-FLAIR_desc-lobes_dseg.nii.gz",
     "table": "space-FLAIR_desc-lesions_dseg.tsv",
     "rejected_table": "space-FLAIR_desc-rejected_dseg.tsv",
+    "regions_table": "space-FLAIR_desc-regions_dseg.tsv",
+    "lobes_table": "space-FLAIR_desc-lobes_dseg.tsv",
     "t1w_to_flair": "from-T1w_to-FLAIR_mode-image_xfm.txt",
     "t1w_to_template": f"from-T1w_to-{TEMPLATE}_mode-image_xfm.txt",
     "flair_to_template": f"from-FLAIR_to-{TEMPLATE}_mode-image_xfm.txt",
@@ -100,7 +96,7 @@ TRANSFORMS = ("t1w_to_flair", "t1w_to_template", "flair_to_template")
 
 
 def write_dataset_files(output_dir: Path, bids_dir: Path | None) -> None:
-    """Write the files at the dataset's top: description, readme, names of labels; safe with many writers at once.
+    """Write the files at the dataset's top: description, ``.bidsignore``, readme; safe with many writers at once.
 
     The authors are the raw dataset's, for these are their data.
 
@@ -127,9 +123,6 @@ def write_dataset_files(output_dir: Path, bids_dir: Path | None) -> None:
     write_atomically(output_dir / ".bidsignore", ("\n".join(BIDSIGNORE) + "\n").encode())
     if not any((output_dir / f"README{ending}").exists() for ending in ("", ".rst", ".txt", ".md")):
         write_atomically(output_dir / "README.md", README.encode())
-    for name, labels in LABELS.items():
-        about = f"Names of the labels of *_{OUTPUTS[name]}."
-        tables.write_label_table(output_dir / f"desc-{name}_dseg.tsv", labels, about)
 
 
 def raw_uri(path: Path, bids_dir: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
-from bids_wmh_uad.bids.tables import LESION_COLUMNS
+from bids_wmh_uad.bids.tables import LABELS, LESION_COLUMNS
 from bids_wmh_uad.config import TEMPLATE, Method
 from bids_wmh_uad.core.lesion.decision import LesionDecision
 from bids_wmh_uad.models import about_one_class, load_decision
@@ -82,12 +82,12 @@ def sidecars(
         "regions": {
             "Sources": [out["flair"], out["t1w"], out["brain"]],
             "Description": "Where lesions lie is told from these regions.",
-            "Labels": {name: label for label, name in enumerate(derivatives.LABELS["regions"], start=1)},
+            "Labels": {name: label for label, name in enumerate(LABELS["regions"], start=1)},
         },
         "lobes": {
             "Sources": [raw["flair"], raw["t1w"]],
             "Description": "Lobes of the Desikan-Killiany atlas, carried into the white matter and registered by an affine; 0 in nuclei, ventricles and the posterior fossa.",
-            "Labels": {name: label for label, name in enumerate(derivatives.LABELS["lobes"], start=1)},
+            "Labels": {name: label for label, name in enumerate(LABELS["lobes"], start=1)},
         },
     }  # fmt: skip
     for meta in described.values():

@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from bids_wmh_uad.core.lesion.lobes import LOBES
 from bids_wmh_uad.core.lesion.segmentation import Lesions
 from bids_wmh_uad.files import dump_json, write_atomically
 
 
 def write_table(
-    path: Path,
-    rows: Sequence[Mapping[str, Any]],
-    columns: Mapping[str, Mapping[str, Any]],
-    about: Mapping[str, Any] | None = None,
+    path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Mapping[str, Any]]
 ) -> None:
     """Write a BIDS table (``n/a`` where a value is missing) and its data dictionary.
 
@@ -31,12 +29,10 @@ def write_table(
     rows : sequence of mapping
     columns : mapping
         The columns' names, in order, and their descriptions.
-    about : mapping, optional
-        What the data dictionary says of the whole table.
     """
     lines = ["\t".join(columns), *("\t".join(_cell(row.get(name)) for name in columns) for row in rows)]
     write_atomically(path, ("\n".join(lines) + "\n").encode())
-    write_atomically(path.with_suffix(".json"), dump_json({**(about or {}), **columns}))
+    write_atomically(path.with_suffix(".json"), dump_json(dict(columns)))
 
 
 def _cell(value: Any) -> str:
@@ -46,8 +42,6 @@ def _cell(value: Any) -> str:
 
 
 LESION_COLUMNS: dict[str, dict[str, Any]] = {
-    "index": {"Description": "Label in the image of the same name."},
-    "name": {"Description": "Name of the label."},
     "region": {
         "Description": "Where it lies, by stated rules.",
         "Levels": {
@@ -88,26 +82,38 @@ LESION_COLUMNS: dict[str, dict[str, Any]] = {
         "Description": "What the network says of its brightest voxels, log-odds of being a lesion; 0 without a network."
     },
 }
-"""Columns of the tables of lesions and of rejected candidates, in order, and what their sidecars say of them."""
-TABLE_COLUMNS = tuple(LESION_COLUMNS)
+"""What the sidecars say of the columns of the tables of lesions and of rejected candidates, in order; ``index`` and ``name`` are BIDS'."""
+TABLE_COLUMNS = ("index", "name", *LESION_COLUMNS)
 
 
-def write_label_table(path: Path, labels: Sequence[str], description: str) -> None:
-    """Write the names of an image's labels, from 1, as a BIDS look-up table with its sidecar.
+LABELS = {"regions": ("ventricles", "infratentorial", "cortex"), "lobes": LOBES}
+"""Names of the labels, from 1, of the images that have the same ones in every session."""
 
-    Parameters
-    ----------
-    path : Path
-        Of the ``_dseg.tsv``.
-    labels : sequence of str
-    description : str
-        Which images it is for.
+
+def write_label_table(path: Path, labels: Sequence[str]) -> str:
+    """Write the names of an image's labels, from 1: a BIDS look-up table.
+
+    Returns
+    -------
+    str
+        The absolute path of the file.
     """
-    columns = {name: LESION_COLUMNS[name] for name in ("index", "name")}
-    rows = [{"index": number, "name": name} for number, name in enumerate(labels, start=1)]
-    write_table(
-        path, rows, columns, {"Description": description, "SpatialReference": "The FLAIR of each session."}
-    )
+    lines = ["index\tname", *(f"{number}\t{name}" for number, name in enumerate(labels, start=1))]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path.absolute())
+
+
+def lesion_rows(lesions: Lesions) -> list[dict[str, Any]]:
+    """What is known of lesions or rejected candidates, one row each: values of :data:`TABLE_COLUMNS`."""
+    judged = zip_longest(lesions.candidates, lesions.probabilities, lesions.lobes, lesions.reasons)
+    rows = []
+    for lesion, place, known_of in zip_longest(lesions.rows, lesions.places, judged):
+        candidate, probability, lobe, reason = known_of or (None, None, None, None)
+        known = asdict(lesion) | asdict(place) | (asdict(candidate) if candidate else {})
+        known |= {"lobe": lobe, "probability": probability, "reason": reason}
+        known |= {"name": f"lesion-{lesion.index}", "volume_mm3": lesion.volume_mm3}
+        rows.append({name: _number(known.get(name)) for name in TABLE_COLUMNS})
+    return rows
 
 
 def write_lesion_table(path: Path, lesions: Lesions) -> str:
@@ -118,22 +124,10 @@ def write_lesion_table(path: Path, lesions: Lesions) -> str:
     str
         The absolute path of the file.
     """
-    judged = zip_longest(lesions.candidates, lesions.probabilities, lesions.lobes, lesions.reasons)
     with path.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, TABLE_COLUMNS, "n/a", delimiter="\t", lineterminator="\n")
+        writer = csv.DictWriter(handle, TABLE_COLUMNS, delimiter="\t", lineterminator="\n")
         writer.writeheader()
-        for lesion, place, known_of in zip_longest(lesions.rows, lesions.places, judged):
-            candidate, probability, lobe, reason = known_of or (None, None, None, None)
-            known = asdict(lesion) | asdict(place) | (asdict(candidate) if candidate else {})
-            known |= {
-                "volume_mm3": lesion.volume_mm3,
-                "lobe": lobe,
-                "probability": probability,
-                "reason": reason,
-            }
-            writer.writerow(
-                {"name": f"lesion-{lesion.index}", **{key: _number(value) for key, value in known.items()}}
-            )
+        writer.writerows(lesion_rows(lesions))
     return str(path.absolute())
 
 

@@ -95,6 +95,8 @@ class _RegionInput(BaseInterfaceInputSpec):
 class _RegionOutput(TraitedSpec):
     regions = File(desc="uint8, labels of `core.lesion.landmarks.Landmark`")
     lobes = File(desc="uint8, labels of `core.lesion.lobes.LOBES`, from 1")
+    regions_table = File(desc="names of its labels")
+    lobes_table = File(desc="names of its labels")
     warnings = traits.List(traits.Any, desc="SessionWarning")
 
 
@@ -105,6 +107,8 @@ class FindRegions(Stage):
     output_spec = _RegionOutput
 
     def _compute(self, directory: Path) -> None:
+        from bids_wmh_uad.bids.tables import LABELS, write_label_table
+
         image = load(self.inputs.flair)
         to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
         tissue = _tissue(self.inputs)
@@ -113,4 +117,6 @@ class FindRegions(Stage):
         lobes = lobes_of(lobes_on(image, from_template), labels, tissue.mask)
         self._save("regions", directory, scans.as_image(labels, image.affine))
         self._save("lobes", directory, scans.as_image(lobes, image.affine))
+        for name, names in LABELS.items():
+            self._results[f"{name}_table"] = write_label_table(directory / f"{name}.tsv", names)
         self._results["warnings"] = [] if found else [NO_VENTRICLES.format()]

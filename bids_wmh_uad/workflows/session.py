@@ -122,6 +122,7 @@ def init_session_wf(
         # names, sidecars, publication
         (n.finish, n.sinks, _to("inputnode", *IMAGE_TYPES, *TRANSFORMS)),
         (n.segment, n.sinks, _to("inputnode", "table", "rejected_table")),
+        (n.regions, n.sinks, _to("inputnode", "regions_table", "lobes_table")),
         (n.describe, n.sinks, _to("inputnode", "summary", **{name: f"{name}_meta" for name in DESCRIBED})),
         (n.draw, n.sinks, _to("inputnode", "figures", names="figure_names")),
         (n.sinks, n.outputnode, _from("outputnode", "published")),

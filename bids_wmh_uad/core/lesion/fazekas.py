@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PERIVENTRICULAR_MM = (5.0, 10.0)
-"""Reach of periventricular lesions from the ventricle at which grades 2 and 3 begin, mm."""
-DEEP_MM = (10.0, 25.0)
+"""Reach of periventricular lesions from the ventricle above which grade 2, and at which grade 3 begins, mm."""
+DEEP_MM = (10.0, 20.0)
 """Largest diameter of deep lesions in an axial slice at which grades 2 and 3 begin, mm."""
 DIRECTIONS = 36
 """Directions in which a diameter is looked for: the largest is found to 0.1 %."""
@@ -30,7 +30,7 @@ def fazekas_estimate(
     landmarks: NDArray[np.integer[Any]],
     affine: NDArray[np.float64],
 ) -> dict[str, int | None]:
-    """Grade lesions from 0 to 3, periventricular and deep, by the lengths of the modified Fazekas scale.
+    """Grade lesions from 0 to 3, periventricular and deep, by lengths that other scales give.
 
     Parameters
     ----------
@@ -55,8 +55,10 @@ def fazekas_estimate(
     ----------
     * F. Fazekas et al., "MR signal abnormalities at 1.5 T in Alzheimer's dementia and normal aging", AJR 149 (1987)
       351-356: the grades, in words.
-    * Y. Noh et al., "A new classification system for ischemia using a combination of deep and periventricular white
-      matter hyperintensities", J Stroke Cerebrovasc Dis 23 (2014) 636-642: their lengths.
+    * P. Scheltens et al., "A semiquantitative rating scale for the assessment of signal hyperintensities on magnetic
+      resonance imaging", J Neurol Sci 114 (1993) 7-12: 5 and 10 mm of periventricular caps and bands.
+    * L. Pantoni et al., "Impact of age-related cerebral white matter changes on the transition to disability: the
+      LADIS study", Neuroepidemiology 24 (2005) 51-62: 10 and 20 mm of deep lesions.
     """
     spacing = voxel_sizes(affine)
     inside = np.nonzero(labels)
@@ -69,14 +71,20 @@ def fazekas_estimate(
     reach = float(from_ventricle[beside].max(initial=-1.0))
     known = bool((landmarks == Landmark.VENTRICLES).any())
     return {
-        "fazekas_periventricular_estimate": _grade(reach, PERIVENTRICULAR_MM) if known else None,
-        "fazekas_deep_estimate": _grade(_largest_diameter(voxels, member[deep], affine), DEEP_MM),
+        "fazekas_periventricular_estimate": _periventricular(reach) if known else None,
+        "fazekas_deep_estimate": _deep(_largest_diameter(voxels, member[deep], affine)),
     }
 
 
-def _grade(length_mm: float, limits: tuple[float, float]) -> int:
-    """0 for a negative length, which stands for no lesion; else 1 to 3."""
-    return 0 if length_mm < 0 else 1 + sum(length_mm >= limit for limit in limits)
+def _periventricular(reach_mm: float) -> int:
+    """The grade of a reach; a negative one stands for no lesion."""
+    halo, irregular = PERIVENTRICULAR_MM
+    return 0 if reach_mm < 0 else 1 + (reach_mm > halo) + (reach_mm >= irregular)
+
+
+def _deep(diameter_mm: float) -> int:
+    """The grade of a diameter; a negative one stands for no lesion."""
+    return 0 if diameter_mm < 0 else 1 + sum(diameter_mm >= limit for limit in DEEP_MM)
 
 
 def _largest_diameter(

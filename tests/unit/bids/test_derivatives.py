@@ -152,6 +152,8 @@ def test_every_output_has_the_flairs_entities_and_its_place() -> None:
         "lobes": f"{start}space-FLAIR_desc-lobes_dseg.nii.gz",
         "table": f"{start}space-FLAIR_desc-lesions_dseg.tsv",
         "rejected_table": f"{start}space-FLAIR_desc-rejected_dseg.tsv",
+        "regions_table": f"{start}space-FLAIR_desc-regions_dseg.tsv",
+        "lobes_table": f"{start}space-FLAIR_desc-lobes_dseg.tsv",
         "t1w_to_flair": f"{start}from-T1w_to-FLAIR_mode-image_xfm.txt",
         "t1w_to_template": f"{start}from-T1w_to-MNI152NLin2009aSym_mode-image_xfm.txt",
         "flair_to_template": f"{start}from-FLAIR_to-MNI152NLin2009aSym_mode-image_xfm.txt",

@@ -19,7 +19,10 @@ from bids_wmh_uad.group import run as group
 from tests.unit.group.cohorts import config, summary, write_summary
 
 KNOWN = ("sub-01", "sub-02")
-SITES = {"sub-01": {"Site": "Zürich", "manufacturer": "n/a"}, "sub-02": {"Site": "Køln"}}
+SITES = {
+    "sub-01": {"age": "70", "Site": "Zürich", "manufacturer": "n/a"},
+    "sub-02": {"age": "71", "Site": "Køln"},
+}
 REFUSED = BAD_PARTICIPANTS.partition("{reason}")[0]
 TEXT = "participant_id\tage\tSite\tmanufacturer\nsub-01\t70\tZürich\tn/a\nsub-02\t71\tKøln\n"
 
@@ -118,8 +121,8 @@ def test_participants_without_a_line_are_named(tmp_path: Path, caplog: pytest.Lo
     assert caplog.messages == [PARTICIPANTS_MISSING.format(path=path, labels="sub-01")]
     caplog.clear()
     read_participants([tmp_path], [f"sub-9{number:02d}" for number in range(30)])
-    assert "sub-909 and 20 more: their sites" in caplog.text
-    table(tmp_path, "participant_id\tage\n02\t7\n")  # nothing is lost
+    assert "sub-909 and 20 more: their columns" in caplog.text
+    table(tmp_path, "participant_id\tage\n02\t\n")  # nothing is lost
     caplog.clear()
     assert read_participants([tmp_path], KNOWN) == {"sub-02": {}}
     assert caplog.text == ""

@@ -79,16 +79,7 @@ def sidecars(
             "Parameters": asdict(method.parameters),
         },
         **_of_lesions(method, out, scoring, threshold),
-        "regions": {
-            "Sources": [out["flair"], out["t1w"], out["brain"]],
-            "Description": "Where lesions lie is told from these regions.",
-            "Labels": {name: label for label, name in enumerate(LABELS["regions"], start=1)},
-        },
-        "lobes": {
-            "Sources": [raw["flair"], raw["t1w"]],
-            "Description": "Lobes of the Desikan-Killiany atlas, carried into the white matter and registered by an affine; 0 in nuclei, ventricles and the posterior fossa.",
-            "Labels": {name: label for label, name in enumerate(LABELS["lobes"], start=1)},
-        },
+        **_of_labels(out),
     }  # fmt: skip
     for meta in described.values():
         meta["SpatialReference"] = raw["flair"]
@@ -100,6 +91,22 @@ def sidecars(
     for name in ("t1w_to_template", "flair_to_template"):
         described[name]["Template"] = TEMPLATE
     return described
+
+
+def _of_labels(out: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """What is said of the images that have the same labels in every session."""
+    texts = {
+        "regions": "Where lesions lie is told from these regions.",
+        "lobes": "Lobes of the Desikan-Killiany atlas, carried into the white matter and registered by an affine; 0 in nuclei, ventricles and the posterior fossa.",
+    }
+    return {
+        name: {
+            "Sources": [out["flair"], out["t1w"], out["brain"]],
+            "Description": text,
+            "Labels": {label: number for number, label in enumerate(LABELS[name], start=1)},
+        }
+        for name, text in texts.items()
+    }
 
 
 def _of_lesions(

@@ -81,10 +81,18 @@ def cohort_lesions(summaries: Mapping[Path, Mapping[str, Any]], tables: Tables) 
             to_template = np.full((4, 4), math.nan)
         for lesion in lesions:
             place = to_template @ [*(_number(lesion.get(axis)) for axis in "xyz"), 1.0]
-            known = {name: lesion.get(name) for name in COHORT_LESION_COLUMNS}
+            known = {name: _plain(lesion.get(name)) for name in COHORT_LESION_COLUMNS}
             moved = {name: round(float(value), 1) for name, value in zip(PLACE, place[:3], strict=True)}
             rows.append(known | start | moved)
     return rows
+
+
+def _plain(value: object) -> object:
+    """A cell of a table as it was before it was written: numbers are written alike, whoever read them."""
+    number = _number(value)
+    if math.isnan(number):
+        return value
+    return int(number) if number.is_integer() else number
 
 
 def _number(value: object) -> float:

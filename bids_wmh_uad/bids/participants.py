@@ -78,7 +78,7 @@ def read_sessions(directories: Sequence[Path], known: Iterable[str]) -> Sessions
         By participant and session (always with ``sub-`` and ``ses-``), as of :func:`read_participants`.
     """
     sessions: Sessions = {}
-    for participant in sorted(known):
+    for participant in sorted(label for label in known if "/" not in label):
         for directory in directories:
             path = directory / participant / f"{participant}_sessions.tsv"
             found = _read_or_say(path, SESSION_ID, "ses-")

@@ -190,6 +190,28 @@ def test_the_description_links_the_raw_data(tmp_path: Path) -> None:
     assert (tmp_path / ".bidsignore").read_text().splitlines() == list(derivatives.BIDSIGNORE)
 
 
+@pytest.mark.parametrize(
+    ("known", "authors"),
+    [(["Ada", "Bea"], ["Ada", "Bea"]), (["Ada"], ["Ada"]), ([], None), ("Ada", None), (None, None)],
+)
+def test_the_authors_are_the_raw_datasets(tmp_path: Path, known: Any, authors: Any) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    raw.mkdir()
+    (raw / "dataset_description.json").write_text(json.dumps({"Name": "x", "Authors": known}))
+    derivatives.write_dataset_files(out, raw)
+    assert json.loads((out / "dataset_description.json").read_text()).get("Authors") == authors
+
+
+@pytest.mark.parametrize("own", ["README", "README.md", "README.rst", "README.txt", None])
+def test_a_readme_of_ones_own_stays(tmp_path: Path, own: str | None) -> None:
+    if own is not None:
+        (tmp_path / own).write_text("mine")
+    derivatives.write_dataset_files(tmp_path, None)
+    (readme,) = tmp_path.glob("README*")
+    assert readme.name == (own or "README.md")
+    assert readme.read_text() == ("mine" if own else derivatives.README)
+
+
 # ----------------------------------------------------------------- finished
 
 

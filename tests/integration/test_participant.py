@@ -190,7 +190,7 @@ def test_pybids_finds_what_the_docs_list(first: Run) -> None:
         for name in ("brain", "mask")
     }
     assert sorted(masks) == sorted(own)
-    tables = layout.get(suffix="dseg", extension=".tsv", subject="01")
+    tables = layout.get(suffix="dseg", extension=".tsv")
     assert {table.entities["desc"] for table in tables} == {"lesions", "rejected", "regions", "lobes"}
 
 

@@ -7,7 +7,7 @@ import csv
 import io
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +48,16 @@ def read_participants(directories: Sequence[Path], known: Iterable[str]) -> Part
     Returns
     -------
     dict
-        By ``participant_id`` (always with ``sub-``), the cells that are not empty, named as in the file;
-        empty without a file.
+        By ``participant_id`` (always with ``sub-``), of the known ones, the cells that are not empty, named as in
+        the file; empty without a file.
     """
+    labels = set(known)
     for directory in directories:
         path = directory / "participants.tsv"
-        found = _read_or_say(path, ID, "sub-")
+        found = _read_or_say(path, ID, "sub-", labels)
         if found is not None:
-            missing = sorted(set(known) - found.keys())
-            if missing and any(found.values()):
+            missing = sorted(labels - found.keys())
+            if missing and (not found or any(found.values())):
                 LOGGER.warning("%s", PARTICIPANTS_MISSING.format(path=path, labels=_shown(missing)))
             return found
     return {}
@@ -111,10 +112,12 @@ def sites_of(participants: Participants) -> Participants:
     }
 
 
-def _read_or_say(path: Path, key: str, start: str) -> Participants | None:
+def _read_or_say(
+    path: Path, key: str, start: str, known: Container[str] | None = None
+) -> Participants | None:
     """One table, or None if it is not there or cannot be used, which is said."""
     try:
-        return _read(path, key, start)
+        return _read(path, key, start, known)
     except FileNotFoundError:
         if path.is_symlink():
             LOGGER.warning(
@@ -125,8 +128,8 @@ def _read_or_say(path: Path, key: str, start: str) -> Participants | None:
     return None
 
 
-def _read(path: Path, key: str, start: str) -> Participants:
-    """Read one table, by the labels in its column `key`, which begin with `start`, or should.
+def _read(path: Path, key: str, start: str, known: Container[str] | None) -> Participants:
+    """Read one table, by the labels in its column `key`, which begin with `start`, or should; only the `known`, if given.
 
     Raises
     ------
@@ -138,24 +141,29 @@ def _read(path: Path, key: str, start: str) -> Participants:
     lines = io.StringIO(text, newline=None)  # of any system
     header = next((line for line in lines if line.strip()), "")
     delimiter = next((sign for sign in DELIMITERS if sign in header), "\t")
-    names = [name.strip() for name in next(_rows([header], delimiter), [])]
+    rows = _rows([header, *lines], delimiter)
+    names = [name.strip() for name in next(rows, [])]
     if key not in [name.lower() for name in names]:
         raise BadDataError(f"no column {key}")
     if encoding != "UTF-8" or delimiter != "\t":
         values = {"path": path, "encoding": encoding, "delimiter": DELIMITERS[delimiter]}
         LOGGER.warning("%s", PARTICIPANTS_FORMAT.format(**values))
-    found, differ = _collect(names, _rows(lines, delimiter), key, start)
+    found, differ = _collect(names, rows, key, start, known)
     if differ:
         LOGGER.warning("%s", PARTICIPANTS_DIFFER.format(path=path, labels=_shown(sorted(differ))))
     return found
 
 
-def _rows(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+def _rows(lines: Sequence[str], delimiter: str) -> Iterator[list[str]]:
+    """The cells of each line. BIDS' tables know no quotes: one without its fellow stands for itself, and joins no lines."""
+    alone = delimiter == "\t" and any(line.count('"') % 2 for line in lines)
+    if alone:
+        return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     return csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter == " ")
 
 
 def _collect(
-    names: Sequence[str], rows: Iterable[Sequence[str]], key: str, start: str
+    names: Sequence[str], rows: Iterable[Sequence[str]], key: str, start: str, known: Container[str] | None
 ) -> tuple[Participants, set[str]]:
     """The cells of each label that are not empty, and the labels with several lines that differ."""
     found: Participants = {}
@@ -163,9 +171,9 @@ def _collect(
     for row in rows:
         cells = {name: cell.strip() for name, cell in zip(names, row, strict=False) if name}
         label = next((value for name, value in cells.items() if name.lower() == key), "")
-        if not label:
-            continue
         label = start + re.sub(f"^{start}", "", label, flags=re.IGNORECASE)
+        if label == start or (known is not None and label not in known):
+            continue
         kept = {name: value for name, value in cells.items() if name.lower() != key and value}
         if found.get(label, kept) != kept:
             differ.add(label)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_wmh_uad.bids.participants import read_participants
+from bids_wmh_uad.bids.participants import read_participants, read_sessions
 from bids_wmh_uad.errors import (
     BAD_PARTICIPANTS,
     PARTICIPANTS_DIFFER,
@@ -126,6 +126,35 @@ def test_participants_without_a_line_are_named(tmp_path: Path, caplog: pytest.Lo
     caplog.clear()
     assert read_participants([tmp_path], KNOWN) == {"sub-02": {}}
     assert caplog.text == ""
+
+
+def test_a_quote_without_its_fellow_swallows_no_line(tmp_path: Path) -> None:
+    table(tmp_path, 'participant_id\tnote\tage\nsub-01\t"better\t70\nsub-02\t5" taller\t71\n')
+    assert [row["age"] for row in read_participants([tmp_path], KNOWN).values()] == ["70", "71"]
+
+
+def test_the_sessions_of_each_participant_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    for root, subject, content in (
+        (raw, "sub-01", "session_id\tage\nses-1\t70\nB\t72\n"),
+        (out, "sub-01", "session_id\tage\nses-1\t1\n"),  # the first dataset's counts
+        (out, "sub-02", "session_id;age\nSES-1;50\n"),
+        (raw, "sub-03", "visit\tage\n1\t50\n"),
+        (raw, "sub-04", "session_id\tage\nses-1\t9\n"),  # without results
+    ):
+        (root / subject).mkdir(parents=True, exist_ok=True)
+        (root / subject / f"{subject}_sessions.tsv").write_text(content)
+    found = read_sessions([raw, out], ("sub-01", "sub-02", "sub-03", "../sub-04"))
+    assert found == {
+        ("sub-01", "ses-1"): {"age": "70"},
+        ("sub-01", "ses-B"): {"age": "72"},
+        ("sub-02", "ses-1"): {"age": "50"},
+    }
+    assert [text.split(":")[0] for text in caplog.messages] == [
+        str(out / "sub-02" / "sub-02_sessions.tsv"),
+        str(raw / "sub-03" / "sub-03_sessions.tsv"),
+    ]
+    assert "session_id" in caplog.messages[1]
 
 
 def test_lines_that_differ_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

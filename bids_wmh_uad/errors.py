@@ -53,9 +53,9 @@ BAD_FILTER_FILE = (
 NO_RESULTS = "{path}: no finished session found. Run the participant level first."
 OLDER_RESULT = "{path}: left out, for it is of another FLAIR than {kept}, which is of the newest run. Remove this result's files, or run the participant level again with the filter that chooses its FLAIR."
 UNREADABLE_SIDECAR = "{path}: cannot be read ({reason}). Run the participant level again."
-BAD_PARTICIPANTS = "{path}: not used, so sites and scanners are missing ({reason}). Write it as UTF-8 text with tabs between columns, one of them participant_id."
-PARTICIPANTS_FORMAT = "{path}: read as {encoding} with {delimiter} between columns, and BIDS asks for UTF-8 with tabs. Check sites and scanners in group_wmh.tsv, and write the file again."
-PARTICIPANTS_MISSING = "{path}: no line for {labels}: their sites and scanners are n/a. Add them, with participant_id as the dataset has it (sub-01, not 1)."
+BAD_PARTICIPANTS = "{path}: not used, so its columns are missing ({reason}). Write it as UTF-8 text with tabs between columns, one of them {key}."
+PARTICIPANTS_FORMAT = "{path}: read as {encoding} with {delimiter} between columns, and BIDS asks for UTF-8 with tabs. Check its columns in group_wmh.tsv, and write the file again."
+PARTICIPANTS_MISSING = "{path}: no line for {labels}: their columns are n/a. Add them, with participant_id as the dataset has it (sub-01, not 1)."
 PARTICIPANTS_DIFFER = (
     "{path}: several lines that differ for {labels}: the last counts. Keep one line for each participant."
 )

@@ -38,7 +38,19 @@ BIDSIGNORE = (
     "*_summary.json",
 )
 """Patterns of outputs that no BIDS specification names yet."""
+README = """# White matter hyperintensities, found by bids-wmh-uad
 
+A BIDS derivatives dataset. `sub-*.html` are the pages to look at first: read their warnings before using the numbers.
+
+- `sub-*/[ses-*/]anat`: for each session, on the FLAIR's own grid, the anomaly map, the probability and the mask of lesions
+  (`label-WMH`), numbered lesions and candidates that were not taken for lesions, regions and lobes (`dseg`, a table
+  beside each), preprocessed scans, transforms, and the numbers (`desc-wmh_summary.json`).
+- `group_wmh.tsv` (a row for each session) and `group_lesions.tsv` (a row for each lesion), after the group level.
+
+The `.json` beside an image or table says what it was made from and what each column means. What BIDS does not name yet is
+listed in `.bidsignore`. How to cite: `CITATION.md`. Research software: not for diagnosis or any clinical use.
+"""
+"""What is written where the dataset has no readme of its own."""
 PREPROCESSING_VERSION = 2
 """Number of the chain of steps: to be raised with every change that makes other images or transforms."""
 OUTPUTS = {
@@ -52,8 +64,11 @@ OUTPUTS = {
     "lesions": "space-FLAIR_desc-lesions_dseg.nii.gz",
     "rejected": "space-FLAIR_desc-rejected_dseg.nii.gz",
     "regions": "space-FLAIR_desc-regions_dseg.nii.gz",
+    "lobes": "space-FLAIR_desc-lobes_dseg.nii.gz",
     "table": "space-FLAIR_desc-lesions_dseg.tsv",
     "rejected_table": "space-FLAIR_desc-rejected_dseg.tsv",
+    "regions_table": "space-FLAIR_desc-regions_dseg.tsv",
+    "lobes_table": "space-FLAIR_desc-lobes_dseg.tsv",
     "t1w_to_flair": "from-T1w_to-FLAIR_mode-image_xfm.txt",
     "t1w_to_template": f"from-T1w_to-{TEMPLATE}_mode-image_xfm.txt",
     "flair_to_template": f"from-FLAIR_to-{TEMPLATE}_mode-image_xfm.txt",
@@ -71,6 +86,7 @@ IMAGE_TYPES = {
     "lesions": "int32",
     "rejected": "int32",
     "regions": "uint8",
+    "lobes": "uint8",
 }
 """The images among the outputs, and the numpy type that each is stored in."""
 FAILURE = "desc-failed_summary.json"
@@ -80,7 +96,9 @@ TRANSFORMS = ("t1w_to_flair", "t1w_to_template", "flair_to_template")
 
 
 def write_dataset_files(output_dir: Path, bids_dir: Path | None) -> None:
-    """Write ``dataset_description.json`` and ``.bidsignore``; safe with many writers at once.
+    """Write the files at the dataset's top: description, ``.bidsignore``, readme; safe with many writers at once.
+
+    The authors are the raw dataset's, for these are their data.
 
     Parameters
     ----------
@@ -99,8 +117,12 @@ def write_dataset_files(output_dir: Path, bids_dir: Path | None) -> None:
     }
     if bids_dir is not None:
         description["DatasetLinks"] = {"raw": bids_dir.as_uri()}
+        authors = read_summary(bids_dir / "dataset_description.json").get("Authors")
+        description |= {"Authors": authors} if isinstance(authors, list) and authors else {}
     write_atomically(output_dir / "dataset_description.json", dump_json(description))
     write_atomically(output_dir / ".bidsignore", ("\n".join(BIDSIGNORE) + "\n").encode())
+    if not any((output_dir / f"README{ending}").exists() for ending in ("", ".rst", ".txt", ".md")):
+        write_atomically(output_dir / "README.md", README.encode())
 
 
 def raw_uri(path: Path, bids_dir: Path) -> str:

@@ -8,12 +8,11 @@ from typing import Any
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
+from bids_wmh_uad.bids.tables import LABELS, LESION_COLUMNS
 from bids_wmh_uad.config import TEMPLATE, Method
 from bids_wmh_uad.core.lesion.decision import LesionDecision
 from bids_wmh_uad.models import about_one_class, load_decision
 
-REGION_LABELS = ("ventricles", "infratentorial", "cortex")
-"""The region image's labels, from 1."""
 UNITS = "as scanned, after N4 bias-field correction"
 SHIFTED_UNITS = "as scanned plus IntensityShift, background 0, after N4 bias-field correction"
 
@@ -58,9 +57,19 @@ def sidecars(
         scoring["Model"] = {"Name": Path(method.model).name, "SHA256": model_digest}
         scoring["OneClassSVM"] = one_class
     described: dict[str, dict[str, Any]] = {
-        "flair": {"Sources": [raw["flair"]], "Units": UNITS, **contrasts["flair"]},
-        "t1w": {"Sources": both, "Units": UNITS, **contrasts["t1w"]},
-        "brain": {"Sources": both, "Type": "Brain"},
+        "flair": {
+            "Sources": [raw["flair"]],
+            "Description": "FLAIR after bias field correction.",
+            "Units": UNITS,
+            **contrasts["flair"],
+        },
+        "t1w": {
+            "Sources": both,
+            "Description": "T1w after bias field correction, on the FLAIR's grid.",
+            "Units": UNITS,
+            **contrasts["t1w"],
+        },
+        "brain": {"Sources": both, "Description": "Brain: 1 inside.", "Type": "Brain"},
         "anomaly": {
             "Sources": [out["flair"], out["t1w"], out["brain"]],
             "Description": "Raw anomaly score, larger = more abnormal, 0 outside the brain.",
@@ -70,11 +79,7 @@ def sidecars(
             "Parameters": asdict(method.parameters),
         },
         **_of_lesions(method, out, scoring, threshold),
-        "regions": {
-            "Sources": [out["flair"], out["t1w"], out["brain"]],
-            "Description": "Where lesions lie is told from these regions.",
-            "Labels": {name: label for label, name in enumerate(REGION_LABELS, start=1)},
-        },
+        **_of_labels(out),
     }  # fmt: skip
     for meta in described.values():
         meta["SpatialReference"] = raw["flair"]
@@ -86,6 +91,22 @@ def sidecars(
     for name in ("t1w_to_template", "flair_to_template"):
         described[name]["Template"] = TEMPLATE
     return described
+
+
+def _of_labels(out: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """What is said of the images that have the same labels in every session."""
+    texts = {
+        "regions": "Where lesions lie is told from these regions.",
+        "lobes": "Lobes of the Desikan-Killiany atlas, carried into the white matter and registered by an affine; 0 in nuclei, ventricles and the posterior fossa.",
+    }
+    return {
+        name: {
+            "Sources": [out["flair"], out["t1w"], out["brain"]],
+            "Description": text,
+            "Labels": {label: number for number, label in enumerate(LABELS[name], start=1)},
+        }
+        for name, text in texts.items()
+    }
 
 
 def _of_lesions(
@@ -103,11 +124,13 @@ def _of_lesions(
         },
         "probability": {
             "Sources": [out["anomaly"]],
+            "Description": "Probability of lesion, 0 to 1; 0.5 at the threshold.",
             "Calibration": "Logistic in the logarithm of score / threshold, 0.5 at the threshold, times the probability that the voxel's candidate is a lesion. Both follow semi-synthetic scans and phantoms; on a scanner of its own it orders voxels, no more.",
             "Threshold": threshold,
         },
         "mask": {
             "Sources": [out["anomaly"], out["brain"]],
+            "Description": "White matter hyperintensities: 1 inside.",
             "Type": "Lesion",
             "MinimumLesionVolume": method.min_lesion_volume,
             "Threshold": threshold,
@@ -115,10 +138,12 @@ def _of_lesions(
         "lesions": {
             "Sources": [out["mask"]],
             "Description": "Connected lesions (26 neighbours), largest first.",
+            **LESION_COLUMNS,
         },
         "rejected": {
             "Sources": [out["anomaly"], out["flair"], out["t1w"], out["regions"]],
             "Description": "Candidates that were not taken for lesions; the table beside it says why.",
+            **LESION_COLUMNS,
         },
     }
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bids_wmh_uad.core.lesion.lobes import LOBES
 from bids_wmh_uad.core.lesion.segmentation import Lesions
 from bids_wmh_uad.files import dump_json, write_atomically
 
@@ -40,10 +41,79 @@ def _cell(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
-TABLE_COLUMNS = (
-    "index", "name", "region", "ventricle_distance_mm", "volume_mm3", "n_voxels", "x", "y", "z", "mean_score", "max_score",
-    "probability", "reason", "peak", "thickness_mm", "white", "fluid", "between", "latent",
-)  # fmt: skip
+LESION_COLUMNS: dict[str, dict[str, Any]] = {
+    "region": {
+        "Description": "Where it lies, by stated rules.",
+        "Levels": {
+            "periventricular": "comes within 3 mm of a ventricle",
+            "deep": "none of the others",
+            "juxtacortical": "comes within 2 mm of cortex, and is not periventricular",
+            "infratentorial": "more than half of it lies in cerebellum or brainstem",
+        },
+    },
+    "lobe": {
+        "Description": "Lobe and hemisphere of the most of its voxels, by a registered atlas; other: nuclei, brainstem, cerebellum."
+    },
+    "ventricle_distance_mm": {
+        "Description": "From its nearest voxel to the nearest ventricle, between voxel centres.",
+        "Units": "mm",
+    },
+    "volume_mm3": {"Description": "Volume.", "Units": "mm^3"},
+    "n_voxels": {"Description": "Number of voxels."},
+    **{
+        axis: {"Description": f"Centroid in world coordinates of the image, {end} positive.", "Units": "mm"}
+        for axis, end in (("x", "right"), ("y", "anterior"), ("z", "superior"))
+    },
+    "mean_score": {"Description": "Mean of the anomaly map.", "Units": "arbitrary"},
+    "max_score": {"Description": "Maximum of the anomaly map.", "Units": "arbitrary"},
+    "probability": {"Description": "Of being a lesion, 0 to 1; n/a where nothing was judged."},
+    "reason": {"Description": "Why it was not taken for a lesion; n/a for lesions."},
+    "peak": {"Description": "Highest anomaly score, in thresholds."},
+    "thickness_mm": {
+        "Description": "Twice the largest distance of its voxels from its outside.",
+        "Units": "mm",
+    },
+    "white": {"Description": "Share of white matter within 2 mm around it, 0 to 1."},
+    "fluid": {
+        "Description": "Share of fluid, or of what lies outside the brain, within 2 mm around it, 0 to 1."
+    },
+    "between": {"Description": "Share of it that has ventricles on its left and on its right, 0 to 1."},
+    "latent": {
+        "Description": "What the network says of its brightest voxels, log-odds of being a lesion; 0 without a network."
+    },
+}
+"""What the sidecars say of the columns of the tables of lesions and of rejected candidates, in order; ``index`` and ``name`` are BIDS'."""
+TABLE_COLUMNS = ("index", "name", *LESION_COLUMNS)
+
+
+LABELS = {"regions": ("ventricles", "infratentorial", "cortex"), "lobes": LOBES}
+"""Names of the labels, from 1, of the images that have the same ones in every session."""
+
+
+def write_label_table(path: Path, labels: Sequence[str]) -> str:
+    """Write the names of an image's labels, from 1: a BIDS look-up table.
+
+    Returns
+    -------
+    str
+        The absolute path of the file.
+    """
+    lines = ["index\tname", *(f"{number}\t{name}" for number, name in enumerate(labels, start=1))]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path.absolute())
+
+
+def lesion_rows(lesions: Lesions) -> list[dict[str, Any]]:
+    """What is known of lesions or rejected candidates, one row each: values of :data:`TABLE_COLUMNS`."""
+    judged = zip_longest(lesions.candidates, lesions.probabilities, lesions.lobes, lesions.reasons)
+    rows = []
+    for lesion, place, known_of in zip_longest(lesions.rows, lesions.places, judged):
+        candidate, probability, lobe, reason = known_of or (None, None, None, None)
+        known = asdict(lesion) | asdict(place) | (asdict(candidate) if candidate else {})
+        known |= {"lobe": lobe, "probability": probability, "reason": reason}
+        known |= {"name": f"lesion-{lesion.index}", "volume_mm3": lesion.volume_mm3}
+        rows.append({name: _number(known.get(name)) for name in TABLE_COLUMNS})
+    return rows
 
 
 def write_lesion_table(path: Path, lesions: Lesions) -> str:
@@ -54,16 +124,10 @@ def write_lesion_table(path: Path, lesions: Lesions) -> str:
     str
         The absolute path of the file.
     """
-    columns = (lesions.rows, lesions.places, lesions.candidates, lesions.probabilities, lesions.reasons)
     with path.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, TABLE_COLUMNS, "n/a", delimiter="\t", lineterminator="\n")
+        writer = csv.DictWriter(handle, TABLE_COLUMNS, delimiter="\t", lineterminator="\n")
         writer.writeheader()
-        for lesion, place, candidate, probability, reason in zip_longest(*columns):
-            known = asdict(lesion) | asdict(place) | (asdict(candidate) if candidate else {})
-            known |= {"volume_mm3": lesion.volume_mm3, "probability": probability, "reason": reason}
-            writer.writerow(
-                {"name": f"lesion-{lesion.index}", **{key: _number(value) for key, value in known.items()}}
-            )
+        writer.writerows(lesion_rows(lesions))
     return str(path.absolute())
 
 

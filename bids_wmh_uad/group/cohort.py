@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bids_wmh_uad.bids.results import identity
 from bids_wmh_uad.config import RunConfig
+from bids_wmh_uad.core.lesion.lobes import LOBES, OTHER
 from bids_wmh_uad.core.lesion.regions import REGIONS
 from bids_wmh_uad.core.parallel import process_map
 from bids_wmh_uad.errors import BadDataError
@@ -15,8 +17,28 @@ from bids_wmh_uad.errors import BadDataError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+Rows = Mapping[tuple[str, str], dict[str, Any]]
+"""Cells by participant and session."""
 PER_PROCESS = 20.0
 """Seconds of work that make a further process worth its start and its memory."""
+
+CHECKS = {
+    "flair_grey": "FLAIR: median of grey over white matter's mode",
+    "t1w_grey": "T1w: median of grey over white matter's mode",
+    "flair_noise": "FLAIR: noise over white matter's mode",
+    "t1w_noise": "T1w: noise over white matter's mode",
+    "flair_empty": "FLAIR: fraction of the brain that is exactly 0",
+    "t1w_empty": "T1w: fraction of the brain that is exactly 0",
+    "dependence": "Correlation ratio: fraction of FLAIR's variance that T1w explains",
+    "sameness": "Pearson's correlation of FLAIR and T1w",
+    "template_r": "Correlation of T1w and template",
+    "coverage": "Fraction of the template's brain that is in the brain mask",
+    "cut": "Largest share of the brain's widest cross-section that a face of the image cuts off",
+    "thickness_mm": "Largest voxel size of the FLAIR, mm",
+    "scale_max": "Largest stretch of the affine to the template",
+    "scale_min": "Smallest stretch of the affine to the template",
+}
+"""Numbers by which the scans are doubted (`core.image.quality.measure`); two more are columns of their own."""
 
 WMH_COLUMNS: dict[str, dict[str, Any]] = {
     "participant_id": {"Description": "Participant."},
@@ -39,8 +61,38 @@ WMH_COLUMNS: dict[str, dict[str, Any]] = {
         "Description": "Supratentorial lesion volume within 10 mm of the ventricles.",
         "Units": "mL",
     },
+    **{
+        f"lesion_count_{region}": {"Description": f"Number of {region} lesions; they add up to lesion_count."}
+        for region in REGIONS
+    },
+    **{
+        f"wmh_volume_ml_{lobe}": {
+            "Description": f"Lesion volume in the {lobe.replace('_', ' ')}, by a registered atlas of lobes, voxel by voxel; all lobes and other add up to wmh_volume_ml.",
+            "Units": "mL",
+        }
+        for lobe in LOBES
+    },
+    f"wmh_volume_ml_{OTHER}": {
+        "Description": "Lesion volume in no lobe: deep nuclei, brainstem, cerebellum.",
+        "Units": "mL",
+    },
+    "fazekas_periventricular_estimate": {
+        "Description": "Estimate of the periventricular Fazekas grade, by how far periventricular lesions reach from the ventricle; no rater's grade.",
+        "Levels": {"0": "none", "1": "up to 5 mm", "2": "up to 10 mm", "3": "10 mm and more"},
+    },
+    "fazekas_deep_estimate": {
+        "Description": "Estimate of the deep Fazekas grade, by the largest diameter of deep lesions in an axial slice; no rater's grade.",
+        "Levels": {"0": "none", "1": "less than 10 mm", "2": "10 mm and more", "3": "20 mm and more"},
+    },
     "icv_ml": {"Description": "Volume of the brain mask.", "Units": "mL"},
     "wmh_percent_icv": {"Description": "100 x wmh_volume_ml / icv_ml.", "Units": "percent"},
+    **{
+        f"wmh_percent_icv_{end}": {
+            "Description": f"{end.capitalize()} end of its interval: 100 x volume_ml_{end} / icv_ml.",
+            "Units": "percent",
+        }
+        for end in ("lower", "upper")
+    },
     "rejected_count": {"Description": "Candidates that were not taken for lesions."},
     "volume_ml_lower": {
         "Description": "Lower end of the volume's interval: voxels of probability 0.95 and more.",
@@ -61,23 +113,30 @@ WMH_COLUMNS: dict[str, dict[str, Any]] = {
     },
     "model": {"Description": "Model used; n/a where the score (brightness) uses none."},
     "registration_overlap": {"Description": "Dice of the T1w and FLAIR brain masks after registration."},
+    **{
+        f"check_{name}": {"Description": f"{text}; of the scans, see docs/preprocessing.md."}
+        for name, text in CHECKS.items()
+    },
     "warnings": {"Description": "Number of warnings; their texts are on the participant's page."},
     "reason": {"Description": "Why a failed session failed."},
 }
 
 
-def cohort_table(
-    summaries: Mapping[Path, Mapping[str, Any]], participants: Mapping[str, Mapping[str, str]]
-) -> list[dict[str, Any]]:
-    """One row per session: :data:`WMH_COLUMNS`, then what ``participants.tsv`` says of site and scanner."""
-    rows = [_row(summary) for summary in summaries.values()]
-    return [{**row, **participants.get(row["participant_id"], {})} for row in rows]
+def cohort_table(summaries: Mapping[Path, Mapping[str, Any]], covariates: Rows) -> list[dict[str, Any]]:
+    """One row per session: :data:`WMH_COLUMNS`, then what is known beside its scans, by participant and session."""
+    return [_row(summary) | covariates.get(identity(summary), {}) for summary in summaries.values()]
 
 
 def _row(summary: Mapping[str, Any]) -> dict[str, Any]:
     threshold = summary.get("threshold", {})
+    checks = summary.get("checks")
     values = {
         **summary,
+        **{
+            f"wmh_percent_icv_{end}": _percent_of_icv(summary, f"volume_ml_{end}")
+            for end in ("lower", "upper")
+        },
+        **{f"check_{name}": checks.get(name) for name in CHECKS if isinstance(checks, Mapping)},
         "threshold": threshold.get("value"),
         "threshold_rule": f"{threshold['name']}={threshold['parameter']:g}" if threshold else None,
         "model": (summary.get("model") or {}).get("name"),
@@ -86,10 +145,11 @@ def _row(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {column: values.get(column) for column in WMH_COLUMNS}
 
 
-def site_columns(participants: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """The data dictionary of the columns that come from ``participants.tsv``."""
-    names = dict.fromkeys(name for row in participants.values() for name in row)
-    return {name: {"Description": "From participants.tsv."} for name in names}
+def _percent_of_icv(summary: Mapping[str, Any], volume: str) -> float | None:
+    part, whole = summary.get(volume), summary.get("icv_ml")
+    if not isinstance(part, (int, float)) or not isinstance(whole, (int, float)) or not whole:
+        return None
+    return round(100 * part / whole, 4)
 
 
 def for_each(

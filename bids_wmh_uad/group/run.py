@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from bids_wmh_uad.bids import derivatives, tables
-from bids_wmh_uad.bids.participants import read_participants
-from bids_wmh_uad.bids.results import finished, read_summaries, result_path
+from bids_wmh_uad.bids.results import finished, identity, read_summaries, result_path
 from bids_wmh_uad.config import GroupConfig
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED
 from bids_wmh_uad.files import dump_json, write_atomically
-from bids_wmh_uad.group.cohort import WMH_COLUMNS, cohort_table, site_columns
+from bids_wmh_uad.group.cohort import CHECKS, WMH_COLUMNS, cohort_table
+from bids_wmh_uad.group.covariates import read_covariates
+from bids_wmh_uad.group.lesions import COHORT_LESION_COLUMNS, cohort_lesions, read_lesions
 from bids_wmh_uad.locks import Locks
 
 LOGGER = logging.getLogger("bids_wmh_uad")
@@ -48,24 +49,25 @@ def _write_group(config: GroupConfig) -> int:
 
     out = config.output_dir
     summaries = read_summaries(out)
-    known = {str(summary["participant_id"]) for summary in summaries.values()}
-    participants = read_participants([config.bids_dir, out], known)
+    covariates = read_covariates([config.bids_dir, out], [*map(identity, summaries.values())], WMH_COLUMNS)
     if not (out / "dataset_description.json").is_file():  # it links the raw data
         derivatives.write_dataset_files(out, None)
     masks = {path: result_path(path, "mask") for path in finished(summaries)}
-    desc, failures = "", 0
+    desc, failures, lesions = "", 0, read_lesions(summaries)
     if config.group.threshold is not None:
         from bids_wmh_uad.group.rethreshold import rethreshold, threshold_label
 
         desc = threshold_label(config.group.threshold, config.method.accept)
-        summaries, masks, failures = rethreshold(config, config.group.threshold, summaries)
-    rows = cohort_table(summaries, participants)
+        summaries, masks, lesions, failures = rethreshold(config, config.group.threshold, summaries)
+    rows = cohort_table(summaries, covariates.rows)
     start = f"group_desc-{desc}_" if desc else "group_"
-    tables.write_table(out / f"{start}wmh.tsv", rows, {**WMH_COLUMNS, **site_columns(participants)})
-    evaluation, summary, unusable = _evaluate(config, summaries, masks, participants, start)
+    tables.write_table(out / f"{start}wmh.tsv", rows, {**WMH_COLUMNS, **covariates.columns})
+    found = cohort_lesions(summaries, lesions)
+    tables.write_table(out / f"{start}lesions.tsv", found, COHORT_LESION_COLUMNS)
+    evaluation, summary, unusable = _evaluate(config, summaries, masks, covariates.sites, start)
     page = write_group_report(
         out,
-        rows,
+        [_without_checks(row) for row in rows],
         evaluation=evaluation,
         summary=summary,
         prevalence=write_prevalence(config, masks, summaries, desc),
@@ -76,11 +78,16 @@ def _write_group(config: GroupConfig) -> int:
     return EXIT_SESSION_FAILED if failures + unusable else EXIT_OK
 
 
+def _without_checks(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row for the page, whose warnings say what the checks found."""
+    return {name: value for name, value in row.items() if name not in {f"check_{check}" for check in CHECKS}}
+
+
 def _evaluate(
     config: GroupConfig,
     summaries: Mapping[Path, Mapping[str, Any]],
     masks: Mapping[Path, Path],
-    participants: Mapping[str, Mapping[str, str]],
+    sites: Mapping[str, Mapping[str, str]],
     start: str,
 ) -> tuple[list[dict[str, Any]] | None, dict[str, Any] | None, int]:
     """Write the evaluation's tables; their content, and the number of references that could not be used."""
@@ -91,6 +98,6 @@ def _evaluate(
 
     rows, evaluations = evaluate_cohort(config, config.group.reference, summaries, masks)
     tables.write_table(config.output_dir / f"{start}evaluation.tsv", rows, EVALUATION_COLUMNS)
-    summary = summarise(rows, evaluations, participants, config.method.random_seed)
+    summary = summarise(rows, evaluations, sites, config.method.random_seed)
     write_atomically(config.output_dir / f"{start}summary.json", dump_json(summary))
     return rows, summary, evaluations.count(None)

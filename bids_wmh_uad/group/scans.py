@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,14 @@ from bids_wmh_uad.core.image.template import GM_LIKELY
 from bids_wmh_uad.core.image.volume import Volume, WorkingGrid, check_same_grid
 from bids_wmh_uad.core.lesion.decision import LesionDecision
 from bids_wmh_uad.core.lesion.landmarks import Tissue
+from bids_wmh_uad.core.lesion.lobes import lobes_of
 from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.brightness import brightness_maps
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.errors import UNREADABLE_SIDECAR, BadDataError, UsageError
+from bids_wmh_uad.imaging.atlas import lobes_on
 from bids_wmh_uad.imaging.registration import read_transform
-from bids_wmh_uad.imaging.scans import read_volume
+from bids_wmh_uad.imaging.scans import as_image, read_volume
 from bids_wmh_uad.imaging.templates import grey_matter_prior
 from bids_wmh_uad.reading import read_object
 
@@ -75,6 +78,29 @@ def read_scan(summary: Path) -> tuple[Scan, WorkingGrid]:
         grid.forward(tissue.grey) > GM_LIKELY,
         zooms=grid.zooms,
     ), grid
+
+
+def read_lobes(
+    summary: Path, landmarks: NDArray[Any], mask: NDArray[np.bool_], affine: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """The lobes of a session (`core.lesion.lobes.lobes_of`), from its transform: an older version wrote no image of them.
+
+    Parameters
+    ----------
+    summary : Path
+    landmarks, mask : (X, Y, Z) arrays
+        The session's regions and brain, on the FLAIR's own grid.
+    affine : (4, 4) array
+        Of that grid.
+
+    Raises
+    ------
+    BadDataError
+        If there is no such transform.
+    """
+    to_template = read_transform(result_path(summary, "flair_to_template"))
+    grid = as_image(np.zeros(mask.shape, dtype=np.uint8), affine)
+    return lobes_of(lobes_on(grid, np.linalg.inv(to_template)), landmarks, mask)
 
 
 def read_scaling(path: Path) -> Scaling:

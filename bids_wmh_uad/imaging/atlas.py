@@ -1,13 +1,16 @@
-"""Where ventricles, deep nuclei and the posterior fossa lie in the template, from maps that nilearn ships.
+"""Where ventricles, deep nuclei, the posterior fossa and the lobes lie in the template.
 
-No atlas of these regions comes with any dependency. This one is derived, whenever it is needed (some
+No atlas of the first three comes with any dependency. This one is derived, whenever it is needed (some
 three seconds), from the tissue maps of the template and the labelled points of Seitzman et al.
-(NeuroImage 2020), both of which nilearn holds offline.
+(NeuroImage 2020), both of which nilearn holds offline. The lobes are a file in ``data/lobes``, which
+``benchmarks/lobes.py`` makes.
 """
 
 from __future__ import annotations
 
+import gzip
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
@@ -34,6 +37,8 @@ VENTRICLE_DEPTH_MM = 20.0
 """Depth of the ventricles below the brain's surface, mm: sulci and cisterns are nearer to it."""
 DEEP_CENTRE, DEEP_RADII = (18.0, -6.0, 5.0), (17.0, 30.0, 16.0)
 """Ellipsoid around the deep nuclei of a hemisphere, mm; its x is mirrored."""
+LOBES_FILE = Path(__file__).parents[1] / "data" / "lobes" / "lobes.nii.gz"
+"""Lobes on the template at 2 mm: uint8, labels of `core.lesion.lobes.LOBES`."""
 
 
 def make_atlas() -> nib.Nifti1Image:
@@ -160,3 +165,23 @@ def atlas_on(grid: nib.Nifti1Image, from_template: NDArray[np.float64]) -> dict[
     labels = resampling.resample(image, grid, from_template, interpolation="nearest").astype(np.uint8)
     labelled = (Landmark.VENTRICLES, Landmark.INFRATENTORIAL, Landmark.DEEP_GREY)
     return {label: labels == label for label in labelled}
+
+
+def lobes_on(grid: nib.Nifti1Image, from_template: NDArray[Any]) -> NDArray[np.uint8]:
+    """The atlas of lobes on a session's grid: labels of `core.lesion.lobes.LOBES`, from 1; 0 = none.
+
+    They fill the grid, beyond the template's brain too, for a session's brain may be larger than that, and go on
+    below the tentorium: `core.lesion.lobes.lobes_of` cuts them.
+
+    Parameters
+    ----------
+    grid : Nifti1Image
+    from_template : (4, 4) array
+        Moves the template to the grid's space, RAS mm.
+
+    Returns
+    -------
+    (X, Y, Z) uint8 array
+    """
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(LOBES_FILE.read_bytes()))
+    return resampling.resample(image, grid, from_template, interpolation="nearest").astype(np.uint8)

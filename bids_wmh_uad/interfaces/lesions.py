@@ -15,9 +15,10 @@ from nipype.interfaces.base import (
 
 from bids_wmh_uad.core.image.volume import voxel_sizes
 from bids_wmh_uad.core.lesion.landmarks import Tissue, map_landmarks
+from bids_wmh_uad.core.lesion.lobes import lobes_of
 from bids_wmh_uad.errors import NO_VENTRICLES
 from bids_wmh_uad.imaging import scans
-from bids_wmh_uad.imaging.atlas import atlas_on
+from bids_wmh_uad.imaging.atlas import atlas_on, lobes_on
 from bids_wmh_uad.interfaces.base import Stage, load, load_data
 
 
@@ -28,6 +29,7 @@ class _SegmentInput(BaseInterfaceInputSpec):
     brain_mask = File(exists=True, mandatory=True)
     gm = File(exists=True, mandatory=True, desc="grey-matter prior, [0, 1]")
     regions = File(exists=True, mandatory=True, desc="from FindRegions")
+    lobes = File(exists=True, mandatory=True, desc="from FindRegions")
     evidence = File(exists=True, mandatory=True, desc="from ScoreAnomaly")
     parameters = traits.Dict(mandatory=True, desc="DetectionParameters.of_mask()")
     decision = traits.Dict(mandatory=True, desc="weights of LesionDecision")
@@ -64,6 +66,7 @@ class SegmentLesions(Stage):
             parameters=DetectionParameters(**self.inputs.parameters),
             decision=LesionDecision(**self.inputs.decision),
             evidence=load_data(self.inputs.evidence),
+            lobes=load_data(self.inputs.lobes),
         )
         for name, lesions in (("lesions", found.lesions), ("rejected", found.rejected)):
             self._save(name, directory, scans.as_image(lesions.labels, image.affine))
@@ -91,20 +94,29 @@ class _RegionInput(BaseInterfaceInputSpec):
 
 class _RegionOutput(TraitedSpec):
     regions = File(desc="uint8, labels of `core.lesion.landmarks.Landmark`")
+    lobes = File(desc="uint8, labels of `core.lesion.lobes.LOBES`, from 1")
+    regions_table = File(desc="names of its labels")
+    lobes_table = File(desc="names of its labels")
     warnings = traits.List(traits.Any, desc="SessionWarning")
 
 
 class FindRegions(Stage):
-    """Where ventricles, posterior fossa and cortex are."""
+    """Where ventricles, posterior fossa, cortex and lobes are."""
 
     input_spec = _RegionInput
     output_spec = _RegionOutput
 
     def _compute(self, directory: Path) -> None:
+        from bids_wmh_uad.bids.tables import LABELS, write_label_table
+
         image = load(self.inputs.flair)
         to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
         tissue = _tissue(self.inputs)
-        atlas = atlas_on(image, np.linalg.inv(to_template))
-        labels, found = map_landmarks(tissue, atlas, voxel_sizes(image.affine))
+        from_template = np.linalg.inv(to_template)
+        labels, found = map_landmarks(tissue, atlas_on(image, from_template), voxel_sizes(image.affine))
+        lobes = lobes_of(lobes_on(image, from_template), labels, tissue.mask)
         self._save("regions", directory, scans.as_image(labels, image.affine))
+        self._save("lobes", directory, scans.as_image(lobes, image.affine))
+        for name, names in LABELS.items():
+            self._results[f"{name}_table"] = write_label_table(directory / f"{name}.tsv", names)
         self._results["warnings"] = [] if found else [NO_VENTRICLES.format()]

@@ -46,6 +46,7 @@ class _FinishInput(BaseInterfaceInputSpec):
     lesions = File(exists=True, mandatory=True)
     rejected = File(exists=True, mandatory=True)
     regions = File(exists=True, mandatory=True)
+    lobes = File(exists=True, mandatory=True)
     flair_to_t1w = traits.List(traits.List(traits.Float), mandatory=True)
     t1w_to_template = traits.List(traits.List(traits.Float), mandatory=True)
 
@@ -61,6 +62,7 @@ class _FinishOutput(TraitedSpec):
     lesions = File()
     rejected = File()
     regions = File()
+    lobes = File()
     t1w_to_flair = File()
     t1w_to_template = File()
     flair_to_template = File()
@@ -129,6 +131,7 @@ class _DescribeOutput(TraitedSpec):
     lesions = traits.Dict()
     rejected = traits.Dict()
     regions = traits.Dict()
+    lobes = traits.Dict()
     t1w_to_flair = traits.Dict()
     t1w_to_template = traits.Dict()
     flair_to_template = traits.Dict()

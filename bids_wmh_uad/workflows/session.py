@@ -60,7 +60,7 @@ def init_session_wf(
     1. *preprocess_wf*: everything on the FLAIR's grid, made or read from an earlier run
     2. *checks*: are these a head's T1w and FLAIR, whole and aligned?
     3. *score*: the anomaly map
-    4. *regions*: ventricles, cortex, posterior fossa
+    4. *regions*: ventricles, cortex, posterior fossa, lobes
     5. *segment*: lesions, where they lie, how large they are
     6. *explain*: a sample of patches for the page, if the score uses the network
     7. *finish*: images on the FLAIR's own grid, transforms as ITK files
@@ -97,13 +97,13 @@ def init_session_wf(
         # which voxels are lesions?
         (n.preprocess, n.segment, _from("outputnode", "brain_mask", "gm", **Z_SCORES)),
         (n.score, n.segment, [("anomaly", "anomaly"), ("evidence", "evidence")]),
-        (n.regions, n.segment, [("regions", "regions")]),
+        (n.regions, n.segment, [("regions", "regions"), ("lobes", "lobes")]),
         # images as the user's FLAIR has them
         (n.inputnode, n.finish, [("flair", "source")]),
         (n.preprocess, n.finish, _from("outputnode", "flair", "t1w", "flair_to_t1w", "t1w_to_template", brain_mask="brain")),
         (n.score, n.finish, [("anomaly", "anomaly"), ("evidence", "evidence")]),
         (n.segment, n.finish, [("probability", "probability"), ("lesions", "lesions"), ("rejected", "rejected")]),
-        (n.regions, n.finish, [("regions", "regions")]),
+        (n.regions, n.finish, [("regions", "regions"), ("lobes", "lobes")]),
         # sidecars and the summary
         (n.preprocess, n.describe, _from("outputnode", "scaling", "overlap", "brain_mask", "flair_stripped", "t1w_stripped",
                                             "flair_shift", "t1w_shift")),
@@ -122,6 +122,7 @@ def init_session_wf(
         # names, sidecars, publication
         (n.finish, n.sinks, _to("inputnode", *IMAGE_TYPES, *TRANSFORMS)),
         (n.segment, n.sinks, _to("inputnode", "table", "rejected_table")),
+        (n.regions, n.sinks, _to("inputnode", "regions_table", "lobes_table")),
         (n.describe, n.sinks, _to("inputnode", "summary", **{name: f"{name}_meta" for name in DESCRIBED})),
         (n.draw, n.sinks, _to("inputnode", "figures", names="figure_names")),
         (n.sinks, n.outputnode, _from("outputnode", "published")),

@@ -19,7 +19,9 @@ def bids_dir(tmp_path_factory: pytest.TempPathFactory, phantom: PhantomSubject) 
     """Two good sessions and four bad ones, below a path that looks like another subject's."""
     root = tmp_path_factory.mktemp("run") / "sub-99" / "ses-7" / "anat" / "ds"
     root.mkdir(parents=True)
-    (root / "dataset_description.json").write_text('{"Name": "test", "BIDSVersion": "1.10.0"}')
+    (root / "dataset_description.json").write_text(
+        '{"Name": "test", "BIDSVersion": "1.10.0", "Authors": ["Ada", "Bea"]}'
+    )
     save(phantom.flair, root / "sub-01" / "anat" / "sub-01_acq-2D_FLAIR.nii.gz")
     save(phantom.t1w, root / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
     for subject, flair in (

@@ -34,6 +34,7 @@ IMAGES = (
     "lesions",
     "rejected",
     "regions",
+    "lobes",
 )
 
 
@@ -82,11 +83,32 @@ def turned(image: Any) -> Any:
 
 
 def validator_errors(dataset: Path) -> list[Any]:
+    """What the official validator calls an error."""
+    return [issue for issue in validator_issues(dataset) if issue.get("severity", "error") == "error"]
+
+
+def validator_issues(dataset: Path) -> list[Any]:
+    """All errors and warnings of the official validator."""
     beside = Path(sys.executable).with_name("bids-validator-deno")
     validator = str(beside) if beside.is_file() else shutil.which("bids-validator-deno")
     if validator is None:
         pytest.skip("bids-validator-deno is not installed")
-    command = [validator, "--ignoreWarnings", "--format", "json", str(dataset)]
+    command = [validator, "--format", "json", str(dataset)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    issues = json.loads(ran.stdout)["issues"]["issues"]
-    return [issue for issue in issues if issue.get("severity", "error") == "error"]
+    return list(json.loads(ran.stdout)["issues"]["issues"])
+
+
+def undescribed_columns(dataset: Path) -> set[tuple[str, str]]:
+    """Tables and their columns that no sidecar describes; BIDS itself describes the first two of a look-up table."""
+    found = set()
+    for path in (*dataset.glob("*.tsv"), *dataset.glob("sub-*/**/*.tsv")):
+        sidecar = path.with_suffix(".json")
+        known = json.loads(sidecar.read_text())
+        own = {"index", "name"} if path.name.endswith("_dseg.tsv") else set()
+        columns = path.read_text().splitlines()[0].split("\t")
+        found |= {
+            (path.name, name)
+            for name in columns
+            if name not in own and not known.get(name, {}).get("Description")
+        }
+    return found

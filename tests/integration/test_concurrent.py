@@ -53,6 +53,7 @@ def test_a_file_that_many_write_is_whole_at_every_moment(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         ".bidsignore",
         "CITATION.md",
+        "README.md",
         "dataset_description.json",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,12 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from program import GOOD, IMAGES, Run, participant, save, validator_errors, wmh
+from bids import BIDSLayout, BIDSLayoutIndexer
+from program import GOOD, IMAGES, Run, participant, save, undescribed_columns, validator_issues, wmh
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.config import Method
+from bids_wmh_uad.core.lesion.lobes import LOBES, OTHER
 from bids_wmh_uad.errors import (
     EMPTY_IMAGE,
     EXIT_OK,
@@ -79,7 +82,7 @@ def expected_files(run: Run, label: str) -> set[str]:
 
 def test_the_output_is_what_the_contract_lists_and_no_more(first: Run) -> None:
     failures = {derivatives.failure_path(Path(), subject, "1") for subject in ("03", "04", "05", "06")}
-    expected = {"dataset_description.json", ".bidsignore", "CITATION.md", "CITATION.bib"}
+    expected = {"dataset_description.json", ".bidsignore", "README.md", "CITATION.md", "CITATION.bib"}
     expected |= {f"sub-{number:02d}.html" for number in range(1, 7)}
     expected |= {str(path) for path in failures} | set.union(
         *(expected_files(first, label) for label in GOOD)
@@ -166,8 +169,51 @@ def test_the_registration_finds_the_phantoms_motion(first: Run, phantom: Phantom
     assert error.max() < 2.0  # mm; the voxels are 2.5 and 5 mm
 
 
-def test_the_official_validator_finds_no_error(first: Run) -> None:
-    assert validator_errors(first.output_dir) == []
+def test_pybids_finds_what_the_docs_list(first: Run) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text(encoding="utf-8")
+    section = page.partition("## Files of a session")[2].partition("\n### ")[0]
+    endings = re.findall(r"^\| `([^`]+\.[a-z.]+)` \|", section, re.MULTILINE)
+    assert set(endings) == set(derivatives.OUTPUTS.values())
+    expected = {f"{first.session(label).prefix}_{ending}" for label in GOOD for ending in endings}
+    expected |= {
+        derivatives.sidecar_path(Path(name)).name for name in expected if name.endswith((".gz", ".txt"))
+    }
+    expected |= {derivatives.failure_path(Path(), subject, "1").name for subject in ("03", "04", "05", "06")}
+    indexer = BIDSLayoutIndexer(validate=False, ignore=[re.compile("^/(work|logs)(/|$)")])
+    layout = BIDSLayout(first.output_dir, is_derivative=True, indexer=indexer)
+    found = [Path(path) for path in layout.files]
+    assert {path.name for path in found if path.parent.name == "anat"} == expected
+    masks = [image.filename for image in layout.get(suffix="mask", extension=".nii.gz")]
+    own = {
+        f"{first.session(label).prefix}_{derivatives.OUTPUTS[name]}"
+        for label in GOOD
+        for name in ("brain", "mask")
+    }
+    assert sorted(masks) == sorted(own)
+    tables = layout.get(suffix="dseg", extension=".tsv")
+    assert {table.entities["desc"] for table in tables} == {"lesions", "rejected", "regions", "lobes"}
+
+
+@pytest.mark.parametrize("label", GOOD)
+def test_lobes_and_their_table_name_the_same_labels(first: Run, label: str) -> None:
+    summary = derivatives.read_summary(first.path(label, "summary"))
+    for name in ("regions", "lobes"):
+        table = pd.read_csv(first.path(label, f"{name}_table"), sep="\t")
+        known = np.unique(nib.load(first.path(label, name)).dataobj)
+        assert set(known) - {0} <= set(table["index"])
+        sidecar = json.loads(derivatives.sidecar_path(first.path(label, name)).read_text())
+        assert sidecar["Labels"] == dict(zip(table["name"], table["index"], strict=True))
+    lobes = [name for name in summary if name.startswith("wmh_volume_ml_") and name[14:] in (*LOBES, OTHER)]
+    assert len(lobes) == len(LOBES) + 1
+    assert sum(summary[name] for name in lobes) == pytest.approx(summary["wmh_volume_ml"], abs=1e-3)
+    lesions = pd.read_csv(first.path(label, "table"), sep="\t")
+    assert set(lesions["lobe"]) <= {*LOBES, OTHER}
+    assert summary["fazekas_periventricular_estimate"] in (0, 1, 2, 3)
+    assert (summary["fazekas_periventricular_estimate"] > 0) == (summary["lesion_count_periventricular"] > 0)
+
+
+def test_the_official_validator_has_no_error_and_no_warning(first: Run) -> None:
+    assert validator_issues(first.output_dir) == []
 
 
 def test_the_log_holds_the_settings_and_the_stages(first: Run) -> None:
@@ -249,7 +295,8 @@ def test_the_group_level_reads_what_is_there(first: Run, phantom: PhantomSubject
     own = first.path("sub-01", "mask")
     same = own.with_name(own.name.replace("_mask", f"_desc-{threshold_label(Method().threshold)}_mask"))
     np.testing.assert_array_equal(nib.load(same).dataobj, nib.load(own).dataobj)
-    assert validator_errors(first.output_dir) == []
+    assert validator_issues(first.output_dir) == []
+    assert undescribed_columns(first.output_dir) == set()
 
 
 def test_the_same_input_and_seed_give_the_same_bytes(first: Run, model_dir: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from bids_wmh_uad.bids.dataset import check_dataset, read_filters
 from bids_wmh_uad.bids.participants import read_participants
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.errors import WmhUadError
+from bids_wmh_uad.group.covariates import read_covariates
 from bids_wmh_uad.group.scans import read_decision, read_parameters, read_scaling
 from bids_wmh_uad.images import read_grid
 from bids_wmh_uad.imaging.registration import itk_text, read_transform
@@ -222,6 +223,10 @@ def test_tables(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> Non
     path = root / "participants.tsv"
     path.write_bytes(content)
     only_typed(read_participants, [root], [])
+    visits = root / "sub-1" / "sub-1_sessions.tsv"
+    visits.parent.mkdir(exist_ok=True)
+    visits.write_bytes(content)
+    only_typed(read_covariates, [root], [("sub-1", "ses-1"), ("sub-2", "n/a")], ["status"])
     only_typed(read_table, path)
 
 

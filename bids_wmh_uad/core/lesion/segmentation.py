@@ -12,9 +12,17 @@ from scipy import ndimage
 
 from bids_wmh_uad.core.image.volume import bounding_box, voxel_sizes
 from bids_wmh_uad.core.lesion.candidates import Candidate, Surroundings, describe_candidates
-from bids_wmh_uad.core.lesion.components import Lesion, label_lesions, lesion_table, total_volume_ml
+from bids_wmh_uad.core.lesion.components import (
+    Lesion,
+    label_lesions,
+    lesion_table,
+    total_volume_ml,
+    voxel_volume,
+)
 from bids_wmh_uad.core.lesion.decision import IN_VENTRICLES, LesionDecision
+from bids_wmh_uad.core.lesion.fazekas import fazekas_estimate
 from bids_wmh_uad.core.lesion.landmarks import Tissue
+from bids_wmh_uad.core.lesion.lobes import lobes_of_lesions
 from bids_wmh_uad.core.lesion.regions import REGIONS, LesionPlace, place_lesions
 from bids_wmh_uad.core.lesion.threshold import OperatingPoint, calibrated_probability, operating_point
 from bids_wmh_uad.core.parameters import DetectionParameters
@@ -38,6 +46,8 @@ class Lesions:
         0 = none, 1 = the largest.
     rows : tuple of Lesion
     places : tuple of LesionPlace
+    lobes : tuple of str
+        Of each; empty where no atlas of lobes was given.
     candidates : tuple of Candidate
         What the decision looked at; empty where it did not (`DetectionParameters.decides`).
     probabilities : tuple of float
@@ -49,6 +59,7 @@ class Lesions:
     labels: NDArray[np.int32]
     rows: tuple[Lesion, ...]
     places: tuple[LesionPlace, ...]
+    lobes: tuple[str, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     probabilities: tuple[float, ...] = ()
     reasons: tuple[str, ...] = ()
@@ -164,6 +175,7 @@ def segment(
     parameters: DetectionParameters,
     decision: LesionDecision | None = None,
     evidence: NDArray[np.float32] | None = None,
+    lobes: NDArray[np.integer[Any]] | None = None,
 ) -> Segmentation:
     """Find candidates in an anomaly map without labels, decide which are lesions, and measure them.
 
@@ -185,6 +197,8 @@ def segment(
         Its weights; those without a network when not given.
     evidence : ndarray, shape (X, Y, Z), optional
         The network's, from `score.latent.AnomalyMap`.
+    lobes : ndarray of int, shape (X, Y, Z), optional
+        From `lobes.lobes_of`; without it, nothing is said of lobes.
 
     Raises
     ------
@@ -198,7 +212,7 @@ def segment(
     around = Surroundings.of(part, landmarks[box], moved) if parameters.decides else None
     near_evidence = None if evidence is None else evidence[box]
     scene = _Scene(anomaly[box], part, moved, parameters, around, decision or LesionDecision(), near_evidence)
-    found = _segment(scene, landmarks[box])
+    found = _segment(scene, landmarks[box], None if lobes is None else lobes[box])
 
     def whole(inner: NDArray[Any]) -> NDArray[Any]:
         volume = np.zeros(anomaly.shape, dtype=inner.dtype)
@@ -213,14 +227,16 @@ def segment(
     )
 
 
-def _segment(scene: _Scene, landmarks: NDArray[np.integer[Any]]) -> Segmentation:
+def _segment(
+    scene: _Scene, landmarks: NDArray[np.integer[Any]], lobes: NDArray[np.integer[Any]] | None
+) -> Segmentation:
     """The same of a scan that ends where the brain does: half of a field of view is air."""
     anomaly, tissue, affine, parameters = scene.anomaly, scene.tissue, scene.affine, scene.parameters
     point = operating_point(parameters, anomaly, tissue.mask, tissue.likely_grey)
     judged = scene.judge(point)
     accepted = judged.accepted(parameters.accept)
-    (lesions, near_ml), (rejected, _) = (
-        _measure(judged, chosen, anomaly, landmarks, affine) for chosen in (accepted, ~accepted)
+    (lesions, near), (rejected, _) = (
+        _measure(judged, chosen, anomaly, landmarks, lobes, affine) for chosen in (accepted, ~accepted)
     )
     lesions = replace(lesions, reasons=("",) * len(lesions.reasons))
     probability = scene.probability(point, judged)
@@ -241,7 +257,8 @@ def _segment(scene: _Scene, landmarks: NDArray[np.integer[Any]]) -> Segmentation
         "threshold": _about(point, parameters),
         "min_lesion_volume_mm3": parameters.min_lesion_volume,
         **_by_region(lesions.rows, lesions.places),
-        "wmh_volume_ml_within_10mm": round(near_ml, 4),
+        **near,
+        **fazekas_estimate(lesions.labels, [place.region for place in lesions.places], landmarks, affine),
     }
     percent = 100 * float((lesions.labels > 0).sum()) / max(1, int(tissue.mask.sum()))
     warnings = [HIGH_LOAD.format(percent=percent)] if percent > parameters.high_load_percent else []
@@ -261,20 +278,28 @@ def _measure(
     chosen: NDArray[np.bool_],
     anomaly: NDArray[np.float32],
     landmarks: NDArray[np.integer[Any]],
+    lobes: NDArray[np.integer[Any]] | None,
     affine: NDArray[np.float64],
-) -> tuple[Lesions, float]:
-    """Measure and place a choice of the candidates; with the volume near the ventricles, mL."""
+) -> tuple[Lesions, dict[str, float]]:
+    """Measure and place a choice of the candidates; with the volumes near the ventricles and in each lobe, mL."""
     labels = judged.some(chosen)
     places, near_ml = place_lesions(labels, landmarks, voxel_sizes(affine))
+    volumes = {"wmh_volume_ml_within_10mm": near_ml}
+    names: list[str] = []
+    if lobes is not None:
+        names, voxels = lobes_of_lesions(labels, lobes)
+        voxel_ml = voxel_volume(affine) / 1000
+        volumes |= {f"wmh_volume_ml_{lobe}": count * voxel_ml for lobe, count in voxels.items()}
     known = np.flatnonzero(chosen) if judged.candidates else ()
     return Lesions(
         labels,
         tuple(lesion_table(labels, anomaly, affine)),
         tuple(places),
+        tuple(names),
         tuple(judged.candidates[k] for k in known),
         tuple(float(judged.probabilities[k]) for k in known),
         tuple(judged.reasons[k] for k in known),
-    ), near_ml
+    ), {name: round(volume, 4) for name, volume in volumes.items()}
 
 
 def _by_region(lesions: Sequence[Lesion], places: Sequence[LesionPlace]) -> dict[str, float]:

@@ -149,8 +149,11 @@ def test_every_output_has_the_flairs_entities_and_its_place() -> None:
         "lesions": f"{start}space-FLAIR_desc-lesions_dseg.nii.gz",
         "rejected": f"{start}space-FLAIR_desc-rejected_dseg.nii.gz",
         "regions": f"{start}space-FLAIR_desc-regions_dseg.nii.gz",
+        "lobes": f"{start}space-FLAIR_desc-lobes_dseg.nii.gz",
         "table": f"{start}space-FLAIR_desc-lesions_dseg.tsv",
         "rejected_table": f"{start}space-FLAIR_desc-rejected_dseg.tsv",
+        "regions_table": f"{start}space-FLAIR_desc-regions_dseg.tsv",
+        "lobes_table": f"{start}space-FLAIR_desc-lobes_dseg.tsv",
         "t1w_to_flair": f"{start}from-T1w_to-FLAIR_mode-image_xfm.txt",
         "t1w_to_template": f"{start}from-T1w_to-MNI152NLin2009aSym_mode-image_xfm.txt",
         "flair_to_template": f"{start}from-FLAIR_to-MNI152NLin2009aSym_mode-image_xfm.txt",
@@ -185,6 +188,28 @@ def test_the_description_links_the_raw_data(tmp_path: Path) -> None:
     assert description["DatasetType"] == "derivative"
     assert description["GeneratedBy"][0]["Name"] == "bids-wmh-uad"
     assert (tmp_path / ".bidsignore").read_text().splitlines() == list(derivatives.BIDSIGNORE)
+
+
+@pytest.mark.parametrize(
+    ("known", "authors"),
+    [(["Ada", "Bea"], ["Ada", "Bea"]), (["Ada"], ["Ada"]), ([], None), ("Ada", None), (None, None)],
+)
+def test_the_authors_are_the_raw_datasets(tmp_path: Path, known: Any, authors: Any) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    raw.mkdir()
+    (raw / "dataset_description.json").write_text(json.dumps({"Name": "x", "Authors": known}))
+    derivatives.write_dataset_files(out, raw)
+    assert json.loads((out / "dataset_description.json").read_text()).get("Authors") == authors
+
+
+@pytest.mark.parametrize("own", ["README", "README.md", "README.rst", "README.txt", None])
+def test_a_readme_of_ones_own_stays(tmp_path: Path, own: str | None) -> None:
+    if own is not None:
+        (tmp_path / own).write_text("mine")
+    derivatives.write_dataset_files(tmp_path, None)
+    (readme,) = tmp_path.glob("README*")
+    assert readme.name == (own or "README.md")
+    assert readme.read_text() == ("mine" if own else derivatives.README)
 
 
 # ----------------------------------------------------------------- finished

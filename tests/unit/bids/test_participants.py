@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_wmh_uad.bids.participants import read_participants
+from bids_wmh_uad.bids.participants import read_participants, read_sessions
 from bids_wmh_uad.errors import (
     BAD_PARTICIPANTS,
     PARTICIPANTS_DIFFER,
@@ -19,7 +19,10 @@ from bids_wmh_uad.group import run as group
 from tests.unit.group.cohorts import config, summary, write_summary
 
 KNOWN = ("sub-01", "sub-02")
-SITES = {"sub-01": {"Site": "Zürich", "manufacturer": "n/a"}, "sub-02": {"Site": "Køln"}}
+SITES = {
+    "sub-01": {"age": "70", "Site": "Zürich", "manufacturer": "n/a"},
+    "sub-02": {"age": "71", "Site": "Køln"},
+}
 REFUSED = BAD_PARTICIPANTS.partition("{reason}")[0]
 TEXT = "participant_id\tage\tSite\tmanufacturer\nsub-01\t70\tZürich\tn/a\nsub-02\t71\tKøln\n"
 
@@ -118,11 +121,40 @@ def test_participants_without_a_line_are_named(tmp_path: Path, caplog: pytest.Lo
     assert caplog.messages == [PARTICIPANTS_MISSING.format(path=path, labels="sub-01")]
     caplog.clear()
     read_participants([tmp_path], [f"sub-9{number:02d}" for number in range(30)])
-    assert "sub-909 and 20 more: their sites" in caplog.text
-    table(tmp_path, "participant_id\tage\n02\t7\n")  # nothing is lost
+    assert "sub-909 and 20 more: their columns" in caplog.text
+    table(tmp_path, "participant_id\tage\n02\t\n")  # nothing is lost
     caplog.clear()
     assert read_participants([tmp_path], KNOWN) == {"sub-02": {}}
     assert caplog.text == ""
+
+
+def test_a_quote_without_its_fellow_swallows_no_line(tmp_path: Path) -> None:
+    table(tmp_path, 'participant_id\tnote\tage\nsub-01\t"better\t70\nsub-02\t5" taller\t71\n')
+    assert [row["age"] for row in read_participants([tmp_path], KNOWN).values()] == ["70", "71"]
+
+
+def test_the_sessions_of_each_participant_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    for root, subject, content in (
+        (raw, "sub-01", "session_id\tage\nses-1\t70\nB\t72\n"),
+        (out, "sub-01", "session_id\tage\nses-1\t1\n"),  # the first dataset's counts
+        (out, "sub-02", "session_id;age\nSES-1;50\n"),
+        (raw, "sub-03", "visit\tage\n1\t50\n"),
+        (raw, "sub-04", "session_id\tage\nses-1\t9\n"),  # without results
+    ):
+        (root / subject).mkdir(parents=True, exist_ok=True)
+        (root / subject / f"{subject}_sessions.tsv").write_text(content)
+    found = read_sessions([raw, out], ("sub-01", "sub-02", "sub-03", "../sub-04"))
+    assert found == {
+        ("sub-01", "ses-1"): {"age": "70"},
+        ("sub-01", "ses-B"): {"age": "72"},
+        ("sub-02", "ses-1"): {"age": "50"},
+    }
+    assert [text.split(":")[0] for text in caplog.messages] == [
+        str(out / "sub-02" / "sub-02_sessions.tsv"),
+        str(raw / "sub-03" / "sub-03_sessions.tsv"),
+    ]
+    assert "session_id" in caplog.messages[1]
 
 
 def test_lines_that_differ_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -74,7 +74,8 @@ def test_a_cohort_is_summarised_by_participant_and_site(tmp_path: Path) -> None:
     assert (by["A"]["sessions"], by["B"]["participants"]) == (6, 3)
     wmh = pd.read_csv(out / "group_wmh.tsv", sep="\t")
     assert list(wmh["Scanner"]) == ["A", "A", "B", "B"] * 3
-    assert "age" not in wmh
+    assert set(wmh["age"]) == {60}
+    assert set(content["by"]) == {"Scanner"}
     assert "Scanner" in json.loads((out / "group_wmh.json").read_text())
 
 

@@ -97,7 +97,15 @@ def test_a_second_run_changes_no_table(tmp_path: Path) -> None:
         group.run_group(config(tmp_path / "out", reference=tmp_path / "ref"))
         stamps.append({path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("group_*")})
     assert stamps[0] == stamps[1]
-    tables = ("wmh.tsv", "wmh.json", "evaluation.tsv", "evaluation.json", "summary.json")
+    tables = (
+        "wmh.tsv",
+        "wmh.json",
+        "lesions.tsv",
+        "lesions.json",
+        "evaluation.tsv",
+        "evaluation.json",
+        "summary.json",
+    )
     prevalence = PREVALENCE.format(desc="")
     names = {*tables, prevalence, prevalence.replace(".nii.gz", ".json")}
     assert set(stamps[0]) == {f"group_{name}" for name in names}

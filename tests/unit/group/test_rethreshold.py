@@ -21,7 +21,7 @@ from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED, HIGH_LOAD, BadData
 from bids_wmh_uad.group import run as group
 from bids_wmh_uad.group.prevalence import RESOLUTION, lesion_voxels
 from bids_wmh_uad.group.rethreshold import MASK, threshold_label
-from bids_wmh_uad.group.scans import read_tissue
+from bids_wmh_uad.group.scans import read_lobes, read_tissue
 from bids_wmh_uad.imaging import registration
 from bids_wmh_uad.imaging.registration import read_transform
 
@@ -86,7 +86,9 @@ def judged_session(out: Path, rule: str) -> tuple[Path, dict[str, Any]]:
     save(result_path(path, "anomaly"), rng.gamma(1, 1, SHAPE).astype(np.float32))
     save(result_path(path, "evidence"), rng.normal(0, 2, SHAPE).astype(np.float32))
     tissue, _ = read_tissue(path)
-    made = {"flair": tissue.flair_z, "t1w": tissue.t1w_z, "gm": tissue.grey}
+    regions = np.asanyarray(nib.load(result_path(path, "regions")).dataobj)
+    lobes = read_lobes(path, regions, tissue.mask, AFFINE)
+    made = {"flair": tissue.flair_z, "t1w": tissue.t1w_z, "gm": tissue.grey, "lobes": lobes}
     parameters = Method(threshold=rule, min_lesion_volume=3.0, accept=0.4).parameters
     step = SegmentLesions(
         **{name: str(save(out / "z" / f"{name}.nii", data.astype(np.float32))) for name, data in made.items()},
@@ -95,6 +97,7 @@ def judged_session(out: Path, rule: str) -> tuple[Path, dict[str, Any]]:
     ).run(cwd=str(out / "z")).outputs  # fmt: skip
     labels = np.asanyarray(nib.load(step.lesions).dataobj)
     save(result_path(path, "mask"), (labels > 0).astype(np.uint8))
+    result_path(path, "table").write_bytes(Path(step.table).read_bytes())
     sidecar = derivatives.sidecar_path(result_path(path, "evidence"))
     sidecar.write_text(json.dumps({"LesionDecision": asdict(WEIGHTS)}))
     return path, step.measures
@@ -118,8 +121,17 @@ def test_the_sessions_own_rule_gives_its_own_mask_and_numbers(tmp_path: Path) ->
     row, own = again(), np.asanyarray(nib.load(result_path(path, "mask")).dataobj)
     np.testing.assert_array_equal(nib.load(new).dataobj, own)
     for name in ("wmh_volume_ml", "lesion_count", "rejected_count", "volume_ml_lower", "volume_ml_upper",
-                 "volume_ml_threshold_minus20", "volume_ml_threshold_plus20", "unstable_volume"):  # fmt: skip
+                 "volume_ml_threshold_minus20", "volume_ml_threshold_plus20", "unstable_volume",
+                 *(name for name in measures if name.startswith(("wmh_volume_ml_", "lesion_count_", "fazekas_")))):  # fmt: skip
         assert float(row[name]) == pytest.approx(measures[name], rel=1e-5)
+    lobes = [
+        measures[name] for name in measures if name.startswith(("wmh_volume_ml_left", "wmh_volume_ml_right"))
+    ]
+    assert sum(lobes) + measures["wmh_volume_ml_other"] == pytest.approx(measures["wmh_volume_ml"], abs=1e-3)
+    assert sum(lobes) > 0
+    group.run_group(config(tmp_path))
+    lesions = [(tmp_path / f"group_{start}lesions.tsv").read_bytes() for start in ("", f"desc-{label}_")]
+    assert lesions[0] == lesions[1]
     assert int(again(accept=0.0)["lesion_count"]) > measures["lesion_count"]
     assert again(accept=1.0)["lesion_count"] == "0"
     # the evidence and the weights are the session's

@@ -30,6 +30,7 @@ def draw_session(figures: Path, prefix: str, subject: object) -> tuple[float, fl
     from bids_wmh_uad.core.score.scan import Scan
     from bids_wmh_uad.models import load_model
     from bids_wmh_uad.reports.figures import charts
+    from bids_wmh_uad.reports.figures import lesions as lesion_figures
     from bids_wmh_uad.reports.figures import scans as draw
 
     flair, t1w, lesions, brain = (
@@ -55,8 +56,8 @@ def draw_session(figures: Path, prefix: str, subject: object) -> tuple[float, fl
     def out(name: str) -> Path:
         return figures / f"{prefix}_desc-{name}_FLAIR.svg"
 
-    draw.plot_lesions(flair, lesions, out("lesions"), mask=brain)
-    draw.plot_anomaly_map(flair, anomaly, 0.4, out("anomaly"), lesions=lesions, mask=brain)
+    lesion_figures.plot_lesions(flair, lesions, out("lesions"), mask=brain)
+    lesion_figures.plot_anomaly_map(flair, anomaly, 0.4, out("anomaly"), lesions=lesions, mask=brain)
     draw.plot_brain_mask(flair, brain, out("brain"))
     draw.plot_registration(flair, t1w, out("coreg"), mask=brain)
     draw.plot_template_registration(flair, t1w, out("norm"), mask=brain)

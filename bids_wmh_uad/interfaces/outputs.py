@@ -207,6 +207,7 @@ def _brain_measures(brain_mask: str, measures: dict[str, Any]) -> dict[str, Any]
 
 class _FigureInput(BaseInterfaceInputSpec):
     label = traits.Str(mandatory=True)
+    prefix = traits.Str(mandatory=True, desc="start of the session's file names")
     flair = File(exists=True, mandatory=True)
     t1w = File(exists=True, mandatory=True)
     template = File(exists=True, mandatory=True)
@@ -231,15 +232,16 @@ class DrawFigures(Stage):
 
     def _compute(self, directory: Path) -> None:
         from bids_wmh_uad.reports.figures import charts
+        from bids_wmh_uad.reports.figures import lesions as draw_lesions
         from bids_wmh_uad.reports.figures import scans as draw
 
         i = self.inputs
         threshold = i.measures["threshold"]["value"]
         plots = {
-            "lesions": lambda out: draw.plot_lesions(
-                i.flair, i.lesions, out, mask=i.brain, rejected=i.rejected
+            "lesions": lambda out: draw_lesions.plot_lesions(
+                i.flair, i.lesions, out, mask=i.brain, rejected=i.rejected, prefix=i.prefix
             ),
-            "anomaly": lambda out: draw.plot_anomaly_map(
+            "anomaly": lambda out: draw_lesions.plot_anomaly_map(
                 i.flair, i.anomaly, threshold, out, lesions=i.lesions, mask=i.brain
             ),
             "histogram": lambda out: charts.plot_score_histogram(
@@ -255,7 +257,7 @@ class DrawFigures(Stage):
             plots["latents"] = lambda out: charts.plot_latents(sample, out)
         done = {}
         for name, plot in plots.items():
-            out = directory / f"{name}.svg"
+            out = directory / f"{i.prefix}_{name}.svg"  # parts of a drawing are named after its file
             try:
                 plot(out)
                 done[name] = str(out)

@@ -10,6 +10,8 @@ from importlib.resources import as_file, files
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
+from bids_wmh_uad.reports.figures.labels import anchor
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
@@ -80,7 +82,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         environment = Environment(
             loader=FileSystemLoader(directory), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
-        environment.filters.update(show=show, number=as_number)
+        environment.filters.update(show=show, number=as_number, anchor=anchor)
         environment.globals["content_policy"] = content_policy
         text = environment.get_template(template).render(**context)
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import csv
+import re
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from bids_wmh_uad.reading import MAX_TABLE_BYTES, read_text
+from bids_wmh_uad.reading import MAX_TABLE_BYTES, read_bytes, read_text
+from bids_wmh_uad.reports.figures.labels import MAX_LESION_ROWS, anchor
+from bids_wmh_uad.reports.inlining import MAX_FIGURE_BYTES
 
-MAX_LESION_ROWS = 10
-"""Largest number of rows of the page's lesion table; the file has all."""
+DRAWN_LESION = re.compile(
+    r'<g id="([\w+-]+)"(?:><a href="[^"]*"| role="img") aria-label="lesion (\d+), slice (\d+),'
+)
+"""Pattern of a lesion's number in the figure: its anchor, the number, and the slice."""
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -27,6 +32,23 @@ def read_lesions(summary: Path, suffix: str) -> tuple[list[dict[str, str]], int]
     prefix = str(summary).removesuffix(suffix)
     rows = read_table(Path(f"{prefix}_space-FLAIR_desc-lesions_dseg.tsv"))
     return rows[:MAX_LESION_ROWS], len(rows)
+
+
+def read_drawn(figure: Path, prefix: str) -> dict[str, str]:
+    """Slices in which the figure of the lesions has their numbers, by number.
+
+    Parameters
+    ----------
+    figure : Path
+    prefix : str
+        Start of the session's file names: anchors of another session are not taken.
+    """
+    try:
+        text = read_bytes(figure, MAX_FIGURE_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return {}
+    found = DRAWN_LESION.findall(text)
+    return {number: at for name, number, at in found if name == anchor(prefix, "lesion", int(number))}
 
 
 def read_card(model: dict[str, Any] | None, directory: Path | None) -> str:

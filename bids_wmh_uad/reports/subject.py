@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -23,7 +23,7 @@ from bids_wmh_uad.files import write_text
 from bids_wmh_uad.reading import read_object
 from bids_wmh_uad.reports.inlining import MAX_FIGURE_BYTES, UnsafeDrawing, drawing_of
 from bids_wmh_uad.reports.pages import MISSING, content_policy, render, specs_directory
-from bids_wmh_uad.reports.readers import read_card, read_lesions
+from bids_wmh_uad.reports.readers import read_card, read_drawn, read_lesions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,6 +63,8 @@ class SessionReport:
         Rows of the lesion table, the largest.
     lesion_rows : int
         How many the table has.
+    drawn : mapping of str to str
+        In which slice the figure has a lesion's number.
     page : str
         File name of the session's own page, where it has one.
     """
@@ -73,6 +75,7 @@ class SessionReport:
     prefix: str = ""
     lesions: tuple[dict[str, str], ...] = ()
     lesion_rows: int = 0
+    drawn: Mapping[str, str] = field(default_factory=dict)
     page: str = ""
 
     @property
@@ -101,9 +104,9 @@ def _plain(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _read_session(path: Path, subject: str) -> SessionReport:
+def _read_session(path: Path, root: Path) -> SessionReport:
     prefix = path.name.removesuffix(SUMMARY_SUFFIX)
-    label = prefix.removeprefix(f"sub-{subject}").strip("_").replace("_", " ") or prefix
+    label = prefix.removeprefix(root.name).strip("_").replace("_", " ") or prefix
     try:
         content, reason = read_object(path), ""
     except (OSError, ValueError) as error:
@@ -111,7 +114,8 @@ def _read_session(path: Path, subject: str) -> SessionReport:
     if reason:
         return SessionReport(label, {}, (UNREADABLE_SUMMARY.format(name=path.name, reason=reason),), prefix)
     lesions, count = read_lesions(path, SUMMARY_SUFFIX)
-    return SessionReport(label, content, _warning_texts(path, content), prefix, tuple(lesions), count)
+    drawn = read_drawn(root / "figures" / f"{prefix}_desc-lesions_FLAIR.svg", prefix)
+    return SessionReport(label, content, _warning_texts(path, content), prefix, tuple(lesions), count, drawn)
 
 
 def _warning_texts(path: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
@@ -140,7 +144,7 @@ def read_sessions(output_dir: str | PathLike[str], subject: str) -> list[Session
     """
     root = Path(output_dir) / f"sub-{subject}"
     paths = [*root.glob(f"anat/*{SUMMARY_SUFFIX}"), *root.glob(f"ses-*/anat/*{SUMMARY_SUFFIX}")]
-    return [_read_session(path, subject) for path in sorted(paths)]
+    return [_read_session(path, root) for path in sorted(paths)]
 
 
 def _methods_text(output_dir: Path) -> str:

@@ -14,6 +14,7 @@ from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.core.score.explain import explain
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.reports.figures import charts
+from bids_wmh_uad.reports.figures import lesions as lesion_figures
 from bids_wmh_uad.reports.figures import scans as figures
 from bids_wmh_uad.reports.subject import MAX_SESSIONS_PER_PAGE, write_subject_report
 from browser.chromium import NAMES, Browser, find_browser
@@ -57,8 +58,8 @@ def draw(directory: Path, prefix: str, subject: PhantomSubject) -> None:
     def out(name: str) -> Path:
         return directory / f"{prefix}_desc-{name}_FLAIR.svg"
 
-    figures.plot_lesions(flair, lesions, out("lesions"), mask=brain)
-    figures.plot_anomaly_map(flair, anomaly, 0.4, out("anomaly"), lesions=lesions, mask=brain)
+    lesion_figures.plot_lesions(flair, lesions, out("lesions"), mask=brain)
+    lesion_figures.plot_anomaly_map(flair, anomaly, 0.4, out("anomaly"), lesions=lesions, mask=brain)
     figures.plot_brain_mask(flair, brain, out("brain"))
     figures.plot_registration(flair, flair, out("coreg"), mask=brain)
     figures.plot_template_registration(flair, flair, out("norm"), mask=brain)

@@ -220,7 +220,7 @@ class _FigureInput(BaseInterfaceInputSpec):
 
 
 class _FigureOutput(TraitedSpec):
-    figures = traits.List(File, desc="SVG files")
+    figures = traits.List(File, desc="SVG files, and the viewer's JSON")
     names = traits.List(traits.Str, desc="what each shows: the desc- entity")
 
 
@@ -234,6 +234,7 @@ class DrawFigures(Stage):
         from bids_wmh_uad.reports.figures import charts
         from bids_wmh_uad.reports.figures import lesions as draw_lesions
         from bids_wmh_uad.reports.figures import scans as draw
+        from bids_wmh_uad.reports.figures.viewer import write_viewer
 
         i = self.inputs
         threshold = i.measures["threshold"]["value"]
@@ -243,6 +244,9 @@ class DrawFigures(Stage):
             ),
             "anomaly": lambda out: draw_lesions.plot_anomaly_map(
                 i.flair, i.anomaly, threshold, out, lesions=i.lesions, mask=i.brain
+            ),
+            "viewer": lambda out: write_viewer(
+                i.flair, i.anomaly, threshold, out, mask=i.brain, lesions=i.lesions, rejected=i.rejected
             ),
             "histogram": lambda out: charts.plot_score_histogram(
                 i.anomaly, i.brain, threshold, out, volumes=i.measures
@@ -257,7 +261,8 @@ class DrawFigures(Stage):
             plots["latents"] = lambda out: charts.plot_latents(sample, out)
         done = {}
         for name, plot in plots.items():
-            out = directory / f"{i.prefix}_{name}.svg"  # parts of a drawing are named after its file
+            kind = "json" if name == "viewer" else "svg"
+            out = directory / f"{i.prefix}_{name}.{kind}"  # parts of a drawing are named after its file
             try:
                 plot(out)
                 done[name] = str(out)

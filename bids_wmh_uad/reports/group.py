@@ -6,7 +6,6 @@ from the JSON that the page carries. Nothing is fetched: the page opens from dis
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ import numpy as np
 from bids_wmh_uad.files import write_text
 from bids_wmh_uad.reports.evaluation import evaluation_context
 from bids_wmh_uad.reports.figures.prevalence import draw_prevalence
-from bids_wmh_uad.reports.pages import as_number, is_missing, render, specs_directory
+from bids_wmh_uad.reports.pages import as_number, embed, is_missing, render, specs_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -198,14 +197,6 @@ def _value(value: Any, column: Mapping[str, Any]) -> Any:
     return _plain(number) if column["numeric"] and number is not None else value
 
 
-def _embed(data: object) -> str:
-    r"""JSON that may stand inside a script element: no character in it can end one."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text
-
-
 def _script() -> str:
     """The page's script element's content."""
     with specs_directory() as directory:
@@ -294,7 +285,7 @@ def write_group_report(
             "titles": TABLE_COLUMNS,
             "without_model": without,
         }
-    context["data"] = _embed(
+    context["data"] = embed(
         {
             "sessions": _data(sessions, records),
             "evaluation": _data(scores, scored),

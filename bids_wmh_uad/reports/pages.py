@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from base64 import b64encode
 from contextlib import contextmanager
@@ -20,20 +21,28 @@ MISSING = "n/a"
 """Text of a missing value, as BIDS writes it in tables."""
 
 
-def content_policy(script: str = "") -> str:
-    """Content-Security-Policy of a page: it asks for nothing, and runs no script but this one.
+def content_policy(*scripts: str) -> str:
+    """Content-Security-Policy of a page: it asks for nothing, and runs no scripts but these.
 
     Parameters
     ----------
-    script : str
-        All that stands between the tags of the page's script element.
+    *scripts : str
+        For each, all that stands between the tags of its element.
     """
-    digest = b64encode(sha256(script.encode()).digest()).decode("ascii")
-    allowed = f"'sha256-{digest}'" if script else "'none'"
+    digests = [b64encode(sha256(script.encode()).digest()).decode("ascii") for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:;"
         " base-uri 'none'; form-action 'none'"
     )
+
+
+def embed(data: object) -> str:
+    r"""JSON that may stand inside a script element: no character in it can end one."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
 
 
 @contextmanager

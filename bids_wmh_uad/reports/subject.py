@@ -24,13 +24,14 @@ from bids_wmh_uad.reading import read_object
 from bids_wmh_uad.reports.inlining import MAX_FIGURE_BYTES, UnsafeDrawing, drawing_of
 from bids_wmh_uad.reports.pages import MISSING, content_policy, render, specs_directory
 from bids_wmh_uad.reports.readers import read_card, read_drawn, read_lesions
+from bids_wmh_uad.reports.viewer import read_viewer, viewer_block, viewer_scripts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
 
-MAX_SESSIONS_PER_PAGE = 3
-"""Largest number of sessions that share a page: they take 1.3 MB each."""
+MAX_SESSIONS_PER_PAGE = 2
+"""Largest number of sessions that share a page: they take up to 2 MB each, and the viewer 0.4."""
 SUMMARY_SUFFIX = "_desc-wmh_summary.json"
 """End of the name of a summary file, after the FLAIR's entities."""
 UNREADABLE_SUMMARY = "{name} cannot be read ({reason}): run this session again."
@@ -65,6 +66,8 @@ class SessionReport:
         How many the table has.
     drawn : mapping of str to str
         In which slice the figure has a lesion's number.
+    viewer : str
+        What its viewer shows, as JSON; empty without.
     page : str
         File name of the session's own page, where it has one.
     """
@@ -76,6 +79,7 @@ class SessionReport:
     lesions: tuple[dict[str, str], ...] = ()
     lesion_rows: int = 0
     drawn: Mapping[str, str] = field(default_factory=dict)
+    viewer: str = ""
     page: str = ""
 
     @property
@@ -115,7 +119,10 @@ def _read_session(path: Path, root: Path) -> SessionReport:
         return SessionReport(label, {}, (UNREADABLE_SUMMARY.format(name=path.name, reason=reason),), prefix)
     lesions, count = read_lesions(path, SUMMARY_SUFFIX)
     drawn = read_drawn(root / "figures" / f"{prefix}_desc-lesions_FLAIR.svg", prefix)
-    return SessionReport(label, content, _warning_texts(path, content), prefix, tuple(lesions), count, drawn)
+    viewer = read_viewer(root / "figures" / f"{prefix}_desc-viewer_FLAIR.json")
+    return SessionReport(
+        label, content, _warning_texts(path, content), prefix, tuple(lesions), count, drawn, viewer
+    )
 
 
 def _warning_texts(path: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
@@ -195,7 +202,7 @@ def _stage() -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix="wmhreport")
 
 
-def _assemble(staging: Path, subject: str, title: str) -> str:
+def _assemble(staging: Path, subject: str, title: str, *, viewers: bool) -> str:
     """Let nireports collect and order the reportlets of a staged subject; return the page."""
     from nireports.assembler.report import Report
 
@@ -209,7 +216,8 @@ def _assemble(staging: Path, subject: str, title: str) -> str:
             subject=subject,
         )
         report.title = title.encode("utf-8", "replace").decode("utf-8")
-        report.header = [escape(content_policy())]
+        block, scripts = viewer_scripts() if viewers else ("", ())
+        report.header = [escape(content_policy(*scripts)), block]
         for section in report.sections:
             for item in section.reportlets:
                 item.components = [(_inline(text, staging), caption) for text, caption in item.components]
@@ -282,6 +290,11 @@ def _cards(rows: Sequence[SessionReport], directory: Path | None) -> dict[str, s
     return {name: text for name, text in cards.items() if text}
 
 
+def _plain_name(stem: str, subject: str, label: str) -> str:
+    """Name of a file without what BIDS names never have, for nireports."""
+    return f"sub-{label}{ODD_IN_NAME.sub('', stem.removeprefix(subject))}"
+
+
 def _write_page(root: Path, name: str, context: Mapping[str, Any], shown: Sequence[SessionReport]) -> Path:
     """Write one page with the figures of the sessions shown."""
     page, subject = root / f"{name}.html", context["name"]
@@ -294,12 +307,17 @@ def _write_page(root: Path, name: str, context: Mapping[str, Any], shown: Sequen
             figures.mkdir(parents=True)
             for figure in sorted((root / subject / "figures").glob("*.svg")):
                 if figure.name.startswith(starts) and figure.is_file():
-                    plain = ODD_IN_NAME.sub("", figure.stem.removeprefix(subject))
-                    (figures / f"sub-{label}{plain}.svg").write_text(_figure_text(figure), encoding="utf-8")
+                    target = figures / f"{_plain_name(figure.stem, subject, label)}.svg"
+                    target.write_text(_figure_text(figure), encoding="utf-8")
+            for row in shown:
+                if row.viewer:
+                    stem = _plain_name(f"{row.prefix}_desc-viewer_FLAIR", subject, label)
+                    write_text(figures / f"{stem}.html", viewer_block(row.prefix, row.viewer))
             for desc in ("summary", "about"):
                 write_text(
                     figures / f"sub-{label}_desc-{desc}_FLAIR.html", render(f"{desc}.html.j2", context)
                 )
-            return write_text(page, _assemble(staging, label, f"WMH report: {subject}"))
+            viewers = any(row.viewer for row in shown)
+            return write_text(page, _assemble(staging, label, f"WMH report: {subject}", viewers=viewers))
     except OSError as error:
         raise CannotCreateError(CANNOT_CREATE.format(path=page, reason=error)) from error

@@ -240,7 +240,7 @@ def _colour_bar(low: float, high: float, threshold: float) -> tuple[str, float]:
     ), 64.0
 
 
-def _score_range(scores: NDArray[np.float32], threshold: float) -> tuple[float, float]:
+def score_range(scores: NDArray[np.float32], threshold: float) -> tuple[float, float]:
     """Limits of the colour scale: the brain's median score to its 99.9th percentile, threshold included."""
     if scores.size == 0:
         return threshold - 1, threshold + 1
@@ -291,7 +291,7 @@ def plot_anomaly_map(
     chosen = choose_slices(labels, crop_mask)
     slices = chosen.all
     box = crop(crop_mask | (labels > 0), scan.zooms, margin_mm=4)
-    low, high = _score_range(scores.data[brain], threshold)
+    low, high = score_range(scores.data[brain], threshold)
     grey = grey_levels(scan.data, crop_mask)[..., None]
     share = np.clip((scores.data - low) / (high - low), 0, 1)
     weight = np.where(brain, np.minimum(share * 1.6, 0.8), 0)[..., None].astype(np.float32)

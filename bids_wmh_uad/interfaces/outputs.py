@@ -13,7 +13,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, is
 
 from bids_wmh_uad import __version__
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.bids.sidecars import SHIFTED_UNITS, sidecars
+from bids_wmh_uad.bids.sidecars import SHIFTED_UNITS, describe_scan, sidecars
 from bids_wmh_uad.files import dump_json
 from bids_wmh_uad.images import read_grid
 from bids_wmh_uad.imaging import registration, scans
@@ -180,6 +180,10 @@ class Describe(Stage):
                 derivatives.raw_uri(path, Path(inputs.bids_dir))
                 for path in (inputs.session.flair, inputs.session.t1w)
             ],
+            "inputs": {
+                "FLAIR": describe_scan(inputs.session.flair, Path(inputs.bids_dir)),
+                "T1w": describe_scan(inputs.session.t1w, Path(inputs.bids_dir)),
+            },
             "versions": _versions(),
             "preprocessing": derivatives.preprocessing_signature(inputs.session, inputs.method.random_seed),
             "signature": derivatives.signature(inputs.session, inputs.method, inputs.model_digest),

@@ -23,7 +23,7 @@ from bids_wmh_uad.files import write_text
 from bids_wmh_uad.reading import read_object
 from bids_wmh_uad.reports.inlining import MAX_FIGURE_BYTES, UnsafeDrawing, drawing_of
 from bids_wmh_uad.reports.pages import MISSING, content_policy, render, specs_directory
-from bids_wmh_uad.reports.readers import read_card, read_drawn, read_lesions
+from bids_wmh_uad.reports.readers import Inputs, list_inputs, read_card, read_drawn, read_lesions
 from bids_wmh_uad.reports.viewer import read_viewer, viewer_block, viewer_scripts
 
 if TYPE_CHECKING:
@@ -89,6 +89,11 @@ class SessionReport:
         if not isinstance(threshold, dict):
             return _plain(threshold) if threshold is not None else MISSING
         return f"{threshold.get('name', '')} {_plain(threshold.get('value', MISSING))}".strip()
+
+    @property
+    def inputs(self) -> Inputs:
+        """The raw scans, for a table."""
+        return list_inputs(self.summary)
 
     @property
     def facts(self) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import numpy as np
 
 from bids_wmh_uad.files import write_text
-from bids_wmh_uad.reports.evaluation import evaluation_context
+from bids_wmh_uad.reports.evaluation import MIN_FOR_QUARTILES, evaluation_context
 from bids_wmh_uad.reports.figures.prevalence import draw_prevalence
 from bids_wmh_uad.reports.pages import as_number, embed, is_missing, render, specs_directory
 
@@ -213,16 +213,19 @@ def _finite(value: Any) -> Any:
 
 
 def _headline(records: Records) -> dict[str, Any]:
-    """Numbers of sessions, and the quartiles of the volumes."""
+    """Numbers of sessions, and the quartiles of the volumes; their range where there are too few participants."""
     done = [row for row in records if not _failed(row)]
     volumes = [volume for row in done if (volume := as_number(row.get(VOLUME_COLUMN))) is not None]
-    quartiles = [float(value) for value in np.percentile(volumes, (25, 50, 75))] if volumes else []
+    participants = len({row.get("participant_id") for row in done})
+    enough = volumes and participants >= MIN_FOR_QUARTILES
     return {
         "sessions": len(records),
         "done": len(done),
         "failed": len(records) - len(done),
-        "participants": len({row.get("participant_id") for row in done}),
-        "quartiles": quartiles,
+        "participants": participants,
+        "quartiles": [float(value) for value in np.percentile(volumes, (25, 50, 75))] if enough else [],
+        "range": [min(volumes), max(volumes)] if volumes else [],
+        "fewest": MIN_FOR_QUARTILES,
     }
 
 
@@ -291,6 +294,7 @@ def write_group_report(
             "evaluation": _data(scores, scored),
             "curves": results.get("curves"),
             "agreement": results.get("agreement"),
+            "fewest": MIN_FOR_QUARTILES,
         }
     )
     return write_text(root / name, render("group.html.j2", context))

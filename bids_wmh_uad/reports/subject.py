@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
@@ -20,8 +21,9 @@ from urllib.parse import quote
 from bids_wmh_uad.core.lesion.regions import REGIONS
 from bids_wmh_uad.errors import CANNOT_CREATE, OLDER_RESULT, CannotCreateError
 from bids_wmh_uad.files import write_text
-from bids_wmh_uad.reading import read_object
+from bids_wmh_uad.reading import read_object, read_text
 from bids_wmh_uad.reports.inlining import MAX_FIGURE_BYTES, UnsafeDrawing, drawing_of
+from bids_wmh_uad.reports.methods import METHODS_FILES, methods_html
 from bids_wmh_uad.reports.pages import MISSING, content_policy, render, specs_directory
 from bids_wmh_uad.reports.readers import Inputs, list_inputs, read_card, read_drawn, read_lesions
 from bids_wmh_uad.reports.viewer import read_viewer, viewer_block, viewer_scripts
@@ -159,11 +161,15 @@ def read_sessions(output_dir: str | PathLike[str], subject: str) -> list[Session
     return [_read_session(path, root) for path in sorted(paths)]
 
 
-def _methods_text(output_dir: Path) -> str:
-    for path in (output_dir / "CITATION.md", output_dir / "logs" / "CITATION.md"):
-        if path.is_file():
-            return path.read_text(encoding="utf-8", errors="replace").strip()
-    return ""
+def _methods(output_dir: Path) -> list[dict[str, str]]:
+    """The methods text in its forms, each with a title; what another hand wrote is escaped, whatever it is."""
+    found = {}
+    for name in METHODS_FILES:
+        with suppress(OSError, ValueError):
+            found[Path(name).suffix] = read_text(output_dir / name).strip()
+    forms = [{"title": "Text", "html": methods_html(found[".md"])}] if ".md" in found else []
+    titles = {".md": "Markdown", ".tex": "LaTeX", ".bib": "BibTeX"}
+    return forms + [{"title": title, "plain": found[kind]} for kind, title in titles.items() if kind in found]
 
 
 def _inline(content: str, staging: Path) -> str:
@@ -270,7 +276,7 @@ def write_subject_report(
         "rows": rows,
         "failures": dict(failures or {}),
         "name": f"sub-{label}",
-        "methods": _methods_text(root),
+        "methods": _methods(root),
         "regions": REGIONS,
         "cards": _cards(rows, model),
         "split": len(rows) > MAX_SESSIONS_PER_PAGE,

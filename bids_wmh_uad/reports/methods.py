@@ -96,7 +96,7 @@ _CITATION = re.compile(r"@(\w+)")
 """Pattern of a citation; its group is the key."""
 _CITED = re.compile(r"\[([^\]\n]*@\w[^\]]*)\]")
 """Pattern of citations in brackets, perhaps with a note."""
-_EMPHASIS = re.compile(r"\*([^*\n]+)\*")
+_EMPHASIS = re.compile(r"\*([^*]+)\*")
 """Pattern of emphasis."""
 _ADDRESS = re.compile(r"https://[^\s<>\"']+")
 """Pattern of an address that becomes a link."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
 MAX_SESSIONS_PER_PAGE = 2
-"""Largest number of sessions that share a page: they take up to 2 MB each, and the viewer 0.4."""
+"""Largest number of sessions that share a page: they take up to 2.2 MB each, and the viewer 0.4."""
 SUMMARY_SUFFIX = "_desc-wmh_summary.json"
 """End of the name of a summary file, after the FLAIR's entities."""
 UNREADABLE_SUMMARY = "{name} cannot be read ({reason}): run this session again."

@@ -42,7 +42,7 @@ PANEL_GAP = 4
 """Room between panels, SVG units."""
 HEADING_HEIGHT, LINE_HEIGHT = 26, 20
 """Height of the heading, and of each further line of it, SVG units."""
-MAX_PANEL_PIXELS = 280
+MAX_PANEL_PIXELS = 248
 """Largest width or height of a panel's image, pixels: it bounds the size of a page."""
 AXIAL, CORONAL, SAGITTAL = 2, 1, 0
 """Axis across the slices of each view, in canonical (RAS) order."""
@@ -250,7 +250,7 @@ def data_uri(pixels: NDArray[np.uint8]) -> str:
     image = Image.fromarray(pixels)
     image.thumbnail((MAX_PANEL_PIXELS, MAX_PANEL_PIXELS))
     buffer = BytesIO()
-    image.save(buffer, "JPEG", quality=80, optimize=True, subsampling=0)
+    image.save(buffer, "JPEG", quality=70, optimize=True, subsampling=0)
     return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -75,6 +75,7 @@ def expected_files(run: Run, label: str) -> set[str]:
     paths |= {derivatives.sidecar_path(path) for path in paths if path.suffix in (".gz", ".txt")}
     figures = run.output_dir / f"sub-{session.subject}" / "figures"
     paths |= {figures / f"{session.prefix}_desc-{name}_FLAIR.svg" for name in FIGURES}
+    paths.add(figures / f"{session.prefix}_desc-viewer_FLAIR.json")
     return {str(path.relative_to(run.output_dir)) for path in paths}
 
 

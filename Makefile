@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 CONTAINER_TESTS ?= tests/container tests/hpc
 export NO_ET := 1
 
-.PHONY: venv demo gallery architecture lobes test test-faults test-containers lock boutiques lint types docs model decision ci clean
+.PHONY: venv demo gallery architecture lobes niivue test test-faults test-containers lock boutiques lint types docs model decision ci clean
 
 venv: $(VENV)/.installed
 
@@ -74,6 +74,9 @@ gallery: demo
 	$(BIN)/python docs/gallery.py $(DEMO)/out docs/_static
 
 # The picture of one session's graph, from the code
+niivue:
+	sh bids_wmh_uad/reports/vendor/niivue/renew.sh
+
 architecture: venv
 	$(BIN)/python docs/architecture.py docs/_static/session.svg
 

@@ -1,4 +1,4 @@
-"""Size and time of a subject page: every figure of three sessions drawn, and the page put together.
+"""Size and time of a subject page: every figure of two sessions drawn, and the page put together.
 
 ``python benchmarks/report.py [--sessions N]`` makes a phantom at 1 mm (no pipeline runs: its truth stands in for
 the results), draws all figures as a session's graph does, writes the page, and prints one JSON line:
@@ -30,7 +30,9 @@ def draw_session(figures: Path, prefix: str, subject: object) -> tuple[float, fl
     from bids_wmh_uad.core.score.scan import Scan
     from bids_wmh_uad.models import load_model
     from bids_wmh_uad.reports.figures import charts
+    from bids_wmh_uad.reports.figures import lesions as lesion_figures
     from bids_wmh_uad.reports.figures import scans as draw
+    from bids_wmh_uad.reports.figures.viewer import write_viewer
 
     flair, t1w, lesions, brain = (
         nib.as_closest_canonical(getattr(subject, name)) for name in ("flair", "t1w", "lesions", "brain")
@@ -55,8 +57,12 @@ def draw_session(figures: Path, prefix: str, subject: object) -> tuple[float, fl
     def out(name: str) -> Path:
         return figures / f"{prefix}_desc-{name}_FLAIR.svg"
 
-    draw.plot_lesions(flair, lesions, out("lesions"), mask=brain)
-    draw.plot_anomaly_map(flair, anomaly, 0.4, out("anomaly"), lesions=lesions, mask=brain)
+    lesion_figures.plot_lesions(flair, lesions, out("lesions"), mask=brain)
+    lesion_figures.plot_anomaly_map(flair, anomaly, 0.4, out("anomaly"), lesions=lesions, mask=brain)
+    none = nib.Nifti1Image(np.zeros(flair.shape, np.uint8), flair.affine)
+    write_viewer(
+        flair, anomaly, 0.4, out("viewer").with_suffix(".json"), mask=brain, lesions=lesions, rejected=none
+    )
     draw.plot_brain_mask(flair, brain, out("brain"))
     draw.plot_registration(flair, t1w, out("coreg"), mask=brain)
     draw.plot_template_registration(flair, t1w, out("norm"), mask=brain)
@@ -69,7 +75,7 @@ def draw_session(figures: Path, prefix: str, subject: object) -> tuple[float, fl
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sessions", type=int, default=3)
+    parser.add_argument("--sessions", type=int, default=2)
     options = parser.parse_args()
     from bids_wmh_uad.phantom import PhantomSpec, make_subject
     from bids_wmh_uad.reports.subject import write_subject_report

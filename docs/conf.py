@@ -45,3 +45,5 @@ smartquotes = False  # or "--option" becomes a dash
 html_theme = "furo"
 html_title = f"bids-wmh-uad {release}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]

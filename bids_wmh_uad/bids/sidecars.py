@@ -1,7 +1,8 @@
-"""What the JSON file beside each image says."""
+"""What the JSON file beside each image says: ours, and the raw scans'."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.bids.tables import LABELS, LESION_COLUMNS
 from bids_wmh_uad.config import TEMPLATE, Method
 from bids_wmh_uad.core.lesion.decision import LesionDecision
+from bids_wmh_uad.images import read_grid
 from bids_wmh_uad.models import about_one_class, load_decision
+from bids_wmh_uad.reading import read_object
 
 UNITS = "as scanned, after N4 bias-field correction"
 SHIFTED_UNITS = "as scanned plus IntensityShift, background 0, after N4 bias-field correction"
@@ -176,3 +179,73 @@ def sidecar_one_class(method: Method) -> dict[str, Any]:
     return {"Paradigm": method.paradigm} | {
         name: about[key] for key, name in SIDECAR_KEYS.items() if key in about
     }
+
+
+SCAN_SETTINGS = (
+    "Manufacturer",
+    "ManufacturersModelName",
+    "MagneticFieldStrength",
+    "RepetitionTime",
+    "EchoTime",
+    "InversionTime",
+    "FlipAngle",
+)
+"""What the summary keeps of a raw scan's sidecars."""
+LONGEST_SETTING = 100
+"""Largest number of characters of a text that is kept."""
+
+
+def describe_scan(scan: Path, bids_dir: Path) -> dict[str, Any]:
+    """What the summary says of a raw scan: its URI, voxel sizes in mm, matrix, and settings where they are given.
+
+    Parameters
+    ----------
+    scan : Path
+    bids_dir : Path
+        Root of the raw dataset.
+
+    Raises
+    ------
+    BadImageError
+        If the scan's header cannot be read.
+    """
+    grid = read_grid(scan)
+    sizes = [round(float(size), 4) for size in grid.header.get_zooms()[:3]]
+    settings = _scan_settings(scan, bids_dir)
+    return {
+        "file": derivatives.raw_uri(scan, bids_dir),
+        "voxel_size_mm": sizes,
+        "matrix": [int(length) for length in grid.shape[:3]],
+        **{key: settings[key] for key in SCAN_SETTINGS if _is_setting(settings.get(key))},
+    }
+
+
+def _scan_settings(scan: Path, bids_dir: Path) -> dict[str, Any]:
+    """Content of a scan's sidecars; nearer ones, and those with more entities, overrule, as BIDS wants it.
+
+    What cannot be read is left out: it decides nothing.
+    """
+    parts = scan.name.partition(".")[0].split("_")
+    directories = [parent for parent in scan.parents if parent == bids_dir or bids_dir in parent.parents]
+    settings: dict[str, Any] = {}
+    for directory in reversed(directories):
+        sidecars = [path for path in directory.glob(f"*{parts[-1]}.json") if _applies(path, parts)]
+        for path in sorted(sidecars, key=lambda one: (one.name.count("_"), one.name)):
+            try:
+                settings |= read_object(path)
+            except (OSError, ValueError):
+                continue
+    return settings
+
+
+def _applies(sidecar: Path, parts: list[str]) -> bool:
+    """Whether a sidecar's name says nothing that the scan's, in `parts`, does not."""
+    named = sidecar.name.removesuffix(".json").split("_")
+    return named[-1] == parts[-1] and set(named) <= set(parts)
+
+
+def _is_setting(value: object) -> bool:
+    """Whether a value is a short text or a finite number."""
+    if isinstance(value, str):
+        return 0 < len(value) <= LONGEST_SETTING
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -13,7 +13,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, is
 
 from bids_wmh_uad import __version__
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.bids.sidecars import SHIFTED_UNITS, sidecars
+from bids_wmh_uad.bids.sidecars import SHIFTED_UNITS, describe_scan, sidecars
 from bids_wmh_uad.files import dump_json
 from bids_wmh_uad.images import read_grid
 from bids_wmh_uad.imaging import registration, scans
@@ -183,6 +183,10 @@ class Describe(Stage):
                 derivatives.raw_uri(path, Path(inputs.bids_dir))
                 for path in (inputs.session.flair, inputs.session.t1w)
             ],
+            "inputs": {
+                "FLAIR": describe_scan(inputs.session.flair, Path(inputs.bids_dir)),
+                "T1w": describe_scan(inputs.session.t1w, Path(inputs.bids_dir)),
+            },
             "versions": _versions(),
             "preprocessing": derivatives.preprocessing_signature(inputs.session, inputs.method.random_seed),
             "signature": derivatives.signature(inputs.session, inputs.method, inputs.model_digest),
@@ -210,6 +214,7 @@ def _brain_measures(brain_mask: str, measures: dict[str, Any]) -> dict[str, Any]
 
 class _FigureInput(BaseInterfaceInputSpec):
     label = traits.Str(mandatory=True)
+    prefix = traits.Str(mandatory=True, desc="start of the session's file names")
     flair = File(exists=True, mandatory=True)
     t1w = File(exists=True, mandatory=True)
     template = File(exists=True, mandatory=True)
@@ -222,7 +227,7 @@ class _FigureInput(BaseInterfaceInputSpec):
 
 
 class _FigureOutput(TraitedSpec):
-    figures = traits.List(File, desc="SVG files")
+    figures = traits.List(File, desc="SVG files, and the viewer's JSON")
     names = traits.List(traits.Str, desc="what each shows: the desc- entity")
 
 
@@ -234,16 +239,21 @@ class DrawFigures(Stage):
 
     def _compute(self, directory: Path) -> None:
         from bids_wmh_uad.reports.figures import charts
+        from bids_wmh_uad.reports.figures import lesions as draw_lesions
         from bids_wmh_uad.reports.figures import scans as draw
+        from bids_wmh_uad.reports.figures.viewer import write_viewer
 
         i = self.inputs
         threshold = i.measures["threshold"]["value"]
         plots = {
-            "lesions": lambda out: draw.plot_lesions(
-                i.flair, i.lesions, out, mask=i.brain, rejected=i.rejected
+            "lesions": lambda out: draw_lesions.plot_lesions(
+                i.flair, i.lesions, out, mask=i.brain, rejected=i.rejected, prefix=i.prefix
             ),
-            "anomaly": lambda out: draw.plot_anomaly_map(
+            "anomaly": lambda out: draw_lesions.plot_anomaly_map(
                 i.flair, i.anomaly, threshold, out, lesions=i.lesions, mask=i.brain
+            ),
+            "viewer": lambda out: write_viewer(
+                i.flair, i.anomaly, threshold, out, mask=i.brain, lesions=i.lesions, rejected=i.rejected
             ),
             "histogram": lambda out: charts.plot_score_histogram(
                 i.anomaly, i.brain, threshold, out, volumes=i.measures
@@ -258,7 +268,8 @@ class DrawFigures(Stage):
             plots["latents"] = lambda out: charts.plot_latents(sample, out)
         done = {}
         for name, plot in plots.items():
-            out = directory / f"{name}.svg"
+            kind = "json" if name == "viewer" else "svg"
+            out = directory / f"{i.prefix}_{name}.{kind}"  # parts of a drawing are named after its file
             try:
                 plot(out)
                 done[name] = str(out)

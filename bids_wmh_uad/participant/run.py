@@ -245,9 +245,9 @@ def _failed(
 
 
 def write_citation(graph: Any, output_dir: Path) -> None:
-    """Write the methods text of a session's graph to ``CITATION.md``, and its references to ``CITATION.bib`` too."""
-    from bids_wmh_uad.reports.methods import bibliography, methods_text
+    """Write the methods text of a session's graph, and its references: ``CITATION`` in the forms of `METHODS_FILES`."""
+    from bids_wmh_uad.reports.methods import METHODS_FILES
 
     description = graph.visit_desc()
-    write_atomically(output_dir / "CITATION.md", methods_text(description).encode())
-    write_atomically(output_dir / "CITATION.bib", bibliography(description).encode())
+    for name, write in METHODS_FILES.items():
+        write_atomically(output_dir / name, write(description).encode())

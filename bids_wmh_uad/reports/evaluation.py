@@ -20,6 +20,8 @@ RIVALS = {"brightness": "brightness", "baseline": "the FLAIR z-score"}
 """The maps that need no model: what their columns begin with, and what they are called."""
 GROUPED_MEASURES = ("dice", "lesion_f1", "avd_percent", "ap")
 """Names of the measures in the tables by group, such as sites."""
+MIN_FOR_INTERVAL, MIN_FOR_QUARTILES = 10, 5
+"""Fewest participants of which the page gives an interval or a verdict, and quartiles: of fewer, they promise too much."""
 DIGITS = {"h95_mm": 1, "avd_percent": 1, "auroc": 4, "auroc30": 4, "aupro": 4, "aupro30": 4}
 """Number of decimals of the measures that do not have three."""
 
@@ -40,7 +42,10 @@ def evaluation_context(summary: Mapping[str, Any]) -> dict[str, Any]:
     measures = summary["measures"]
     pooled = summary.get("pooled") or {}
     participants = summary["participants"]
+    few = participants < MIN_FOR_INTERVAL
     return {
+        "few": few,
+        "fewest": MIN_FOR_INTERVAL,
         "count": summary["sessions"],
         "participants": participants,
         "measures": [_measure_row(key, measures[key]) for key in MEASURE_ROWS if measures.get(key)],
@@ -54,9 +59,9 @@ def evaluation_context(summary: Mapping[str, Any]) -> dict[str, Any]:
         "without_brightness": _sessions(measures, "ap") - _sessions(measures, "brightness_ap"),
         "pooled": {key: show_number(value, 3) for key, value in pooled.items() if value is not None},
         "sizes": [_size_row(row) for row in summary.get("lesion_recall_by_size") or ()],
-        "agreement": _agreement(summary.get("volume_agreement") or {}),
-        "curves": summary.get("curves"),
-        "bootstrap": _bootstrap(summary.get("bootstrap") or {}, participants),
+        "agreement": _agreement(summary.get("volume_agreement") or {}, few=few),
+        "curves": _without_bands(summary.get("curves")) if few else summary.get("curves"),
+        "bootstrap": {} if few else _bootstrap(summary.get("bootstrap") or {}, participants),
     }
 
 
@@ -70,11 +75,17 @@ def _sessions(measures: Mapping[str, Any], key: str) -> int:
     return int((measures.get(key) or {}).get("n") or 0)
 
 
+def _without_bands(value: Any) -> Any:
+    """Curves without their bands."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_bands(part) for key, part in value.items() if key not in {"low", "high"}}
+
+
 def _bootstrap(stats: Mapping[str, Any], participants: int) -> dict[str, Any]:
-    """How the intervals were made; empty where one participant gives none."""
+    """How the intervals were made; empty where the summary does not say."""
     known = stats.get("replicates") and stats.get("confidence")
-    clusters = stats.get("clusters") or participants
-    return {**stats, "clusters": clusters} if known and clusters > 1 else {}
+    return {**stats, "clusters": stats.get("clusters") or participants} if known else {}
 
 
 def show_number(value: object, digits: int, *, signed: bool = False) -> str:
@@ -86,11 +97,18 @@ def show_number(value: object, digits: int, *, signed: bool = False) -> str:
 
 
 def show_mean(stats: Mapping[str, Any] | None, digits: int, *, signed: bool = False) -> str:
-    """``mean [low, high]``; the mean alone where there is no interval."""
+    """``mean [low, high]``; the mean alone where there is no interval, or too few participants for one."""
     stats = stats or {}
     mean = show_number(stats.get("mean"), digits, signed=signed)
+    if _too_few(stats):
+        return mean
     low, high = (show_number(stats.get(key), digits, signed=signed) for key in ("low", "high"))
     return mean if MISSING in {low, high} else f"{mean} [{low}, {high}]"
+
+
+def _too_few(stats: Mapping[str, Any]) -> bool:
+    """Whether a mean is of fewer participants than an interval needs."""
+    return (as_number(stats.get("clusters")) or 0) < MIN_FOR_INTERVAL
 
 
 def _measure_row(key: str, stats: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +140,7 @@ def _versus_row(key: str, rival: str, stats: Mapping[str, Any]) -> dict[str, Any
 
 def _kind(stats: Mapping[str, Any]) -> str:
     low, high = as_number(stats.get("low")), as_number(stats.get("high"))
-    if low is None or high is None:
+    if low is None or high is None or _too_few(stats):
         return "unknown"
     if low > 0:
         return "model"
@@ -131,8 +149,8 @@ def _kind(stats: Mapping[str, Any]) -> str:
 
 def verdict(stats: Mapping[str, Any], rival: str) -> str:
     """What the interval of a paired difference from a rival, by its name, says in words."""
-    if _kind(stats) == "unknown" and stats.get("clusters") == 1:
-        return "no interval: one participant gives none"
+    if _too_few(stats):
+        return f"none: fewer than {MIN_FOR_INTERVAL} participants"
     return {
         "model": "the model is better",
         "rival": f"{rival} is better",
@@ -175,10 +193,12 @@ def _size_row(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _agreement(stats: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Bias and limits of agreement of the volumes, with their texts."""
+def _agreement(stats: Mapping[str, Any], *, few: bool) -> dict[str, Any] | None:
+    """Bias and, unless there are too few participants, limits of agreement of the volumes, with their texts."""
     if stats.get("bias") is None:
         return None
+    if few:
+        stats = {**stats, "low": None, "high": None, "icc": None}
     low, high, icc = (as_number(stats.get(key)) for key in ("low", "high", "icc"))
     known = low is not None and high is not None
     return {

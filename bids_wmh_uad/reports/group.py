@@ -6,7 +6,6 @@ from the JSON that the page carries. Nothing is fetched: the page opens from dis
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,9 @@ from urllib.parse import quote
 import numpy as np
 
 from bids_wmh_uad.files import write_text
-from bids_wmh_uad.reports.evaluation import evaluation_context
+from bids_wmh_uad.reports.evaluation import MIN_FOR_QUARTILES, evaluation_context
 from bids_wmh_uad.reports.figures.prevalence import draw_prevalence
-from bids_wmh_uad.reports.pages import as_number, is_missing, render, specs_directory
+from bids_wmh_uad.reports.pages import as_number, embed, is_missing, render, specs_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -198,14 +197,6 @@ def _value(value: Any, column: Mapping[str, Any]) -> Any:
     return _plain(number) if column["numeric"] and number is not None else value
 
 
-def _embed(data: object) -> str:
-    r"""JSON that may stand inside a script element: no character in it can end one."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text
-
-
 def _script() -> str:
     """The page's script element's content."""
     with specs_directory() as directory:
@@ -222,16 +213,19 @@ def _finite(value: Any) -> Any:
 
 
 def _headline(records: Records) -> dict[str, Any]:
-    """Numbers of sessions, and the quartiles of the volumes."""
+    """Numbers of sessions, and the quartiles of the volumes; their range where there are too few participants."""
     done = [row for row in records if not _failed(row)]
     volumes = [volume for row in done if (volume := as_number(row.get(VOLUME_COLUMN))) is not None]
-    quartiles = [float(value) for value in np.percentile(volumes, (25, 50, 75))] if volumes else []
+    participants = len({row.get("participant_id") for row in done})
+    enough = volumes and participants >= MIN_FOR_QUARTILES
     return {
         "sessions": len(records),
         "done": len(done),
         "failed": len(records) - len(done),
-        "participants": len({row.get("participant_id") for row in done}),
-        "quartiles": quartiles,
+        "participants": participants,
+        "quartiles": [float(value) for value in np.percentile(volumes, (25, 50, 75))] if enough else [],
+        "range": [min(volumes), max(volumes)] if volumes else [],
+        "fewest": MIN_FOR_QUARTILES,
     }
 
 
@@ -294,12 +288,13 @@ def write_group_report(
             "titles": TABLE_COLUMNS,
             "without_model": without,
         }
-    context["data"] = _embed(
+    context["data"] = embed(
         {
             "sessions": _data(sessions, records),
             "evaluation": _data(scores, scored),
             "curves": results.get("curves"),
             "agreement": results.get("agreement"),
+            "fewest": MIN_FOR_QUARTILES,
         }
     )
     return write_text(root / name, render("group.html.j2", context))

@@ -15,9 +15,9 @@ MAX_FIGURE_BYTES = 20_000_000
 """Largest figure that is read: ours have less than a tenth of it."""
 ELEMENTS = frozenset({
     "svg", "g", "defs", "use", "path", "rect", "line", "circle", "ellipse", "polyline", "polygon", "text", "tspan", "image",
-    "style", "clipPath",
+    "style", "clipPath", "a",
 })  # fmt: skip
-"""Names of the elements of drawings; none of them runs, embeds or links anything."""
+"""Names of the elements of drawings; none of them runs or embeds anything, and a link leads to the page itself."""
 ATTRIBUTES = frozenset({
     "id", "class", "role", "aria-label", "version", "xmlns", "xmlns:xlink", "xml:space", "viewBox", "preserveAspectRatio",
     "type", "style", "transform", "clip-path", "d", "points", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "rx", "ry",
@@ -91,7 +91,9 @@ class _Look:
         for key, value in attributes.items():
             if key not in ATTRIBUTES:
                 raise UnsafeDrawing(f"the attribute '{key}'")
-            if key in {"href", "xlink:href"} and not REFERENCE.match(value):
+            if key in {"href", "xlink:href"} and not (
+                value.startswith("#") if name == "a" else REFERENCE.match(value)
+            ):
                 raise UnsafeDrawing("a reference to another file")
             if key not in {"href", "xlink:href", "aria-label"} and FETCHING_STYLE.search(value):
                 raise UnsafeDrawing(f"an attribute '{key}' that refers to another file")

@@ -1,20 +1,33 @@
-"""The methods text: what was done to a session, for the user's paper, with its references."""
+"""The methods text: what was done to a session, for the user's paper, with its references.
+
+It is made of what the graph says of itself, in a small Markdown: paragraphs, ``*emphasis*``, and citations as
+``[@key; @key; a note]``. `METHODS_FILES` is written from it, each in the form that one editor or another wants.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
+from html import escape
+from typing import TYPE_CHECKING
 
 from bids_wmh_uad import __version__
 from bids_wmh_uad.config import Method
 
-TITLE = """\
-# Methods
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-The text below may be copied into a manuscript; `CITATION.bib` has its references. Results were made with *bids-wmh-uad* {version},
+TITLE = """\
+Results were made with *bids-wmh-uad* {version},
 a BIDS App [@bidsapps] built on *nipype* [@nipype] and *niworkflows* [@niworkflows].
 """
 """Head of the methods text."""
+HEADING, NOTE, REFERENCES_HEADING = (
+    "Methods",
+    "The text below may be copied into a manuscript; CITATION.bib has its references.",
+    "References",
+)
+"""What stands around the methods text."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +56,14 @@ class Work:
     @property
     def text(self) -> str:
         """One line for a list of references."""
-        names = self.author.replace(" and others", " et al.").replace(" and ", ", ").strip("{}")
+        names = self.author.replace(" and others", " et al.").replace(" and ", ", ").strip("{}").rstrip(".")
         place = f" {self.venue} {self.year}." if self.venue else f" {self.year}."
-        return f"{names}. {self.title}.{place} {f'doi:{self.doi}' if self.doi else self.url}"
+        return f"{names}. {self.title}.{place} {self.address}"
+
+    @property
+    def address(self) -> str:
+        """Where the work is found."""
+        return f"https://doi.org/{self.doi}" if self.doi else self.url
 
     def bibtex(self, key: str) -> str:
         """Write the BibTeX entry."""
@@ -76,6 +94,17 @@ REFERENCES = {
 
 _CITATION = re.compile(r"@(\w+)")
 """Pattern of a citation; its group is the key."""
+_CITED = re.compile(r"\[([^\]\n]*@\w[^\]]*)\]")
+"""Pattern of citations in brackets, perhaps with a note."""
+_EMPHASIS = re.compile(r"\*([^*]+)\*")
+"""Pattern of emphasis."""
+_ADDRESS = re.compile(r"https://[^\s<>\"']+")
+"""Pattern of an address that becomes a link."""
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+}  # fmt: skip
+"""What LaTeX reads as a command, and how it is written."""
 
 
 def methods_text(description: str) -> str:
@@ -91,11 +120,76 @@ def methods_text(description: str) -> str:
     KeyError
         If the text cites a work that :data:`REFERENCES` does not hold.
     """
-    text = TITLE.format(version=__version__) + "\n" + description.strip() + "\n"
-    numbers = {key: number for number, key in enumerate(cited(text), start=1)}
-    body = _CITATION.sub(lambda match: str(numbers[match.group(1)]), text)
+    paragraphs = _paragraphs(description)
+    numbers = {key: number for number, key in enumerate(cited("\n".join(paragraphs)), start=1)}
+    body = [_CITATION.sub(lambda match: str(numbers[match.group(1)]), text) for text in paragraphs]
     references = "\n".join(f"{number}. {REFERENCES[key].text}" for key, number in numbers.items())
-    return f"{body}\n## References\n\n{references}\n"
+    return "\n\n".join([f"# {HEADING}", NOTE, *body, f"## {REFERENCES_HEADING}", references]) + "\n"
+
+
+def methods_html(markdown: str) -> str:
+    """The methods text as an HTML fragment, made of what `methods_text` wrote, or of any other text.
+
+    Parameters
+    ----------
+    markdown : str
+        Everything in it is escaped first, whoever wrote it: only headings, paragraphs, numbered lists, emphasis and links
+        are marked up.
+    """
+    parts = []
+    for block in re.split(r"\n\s*\n", markdown.strip()):
+        text = _EMPHASIS.sub(r"<em>\1</em>", escape(block.strip()))
+        text = _ADDRESS.sub(lambda match: f'<a href="{match[0]}" rel="noreferrer">{match[0]}</a>', text)
+        heading = re.fullmatch(r"(#{1,2}) +(.+)", text)
+        if heading:
+            parts.append(f"<h{len(heading[1]) + 2}>{heading[2]}</h{len(heading[1]) + 2}>")
+        elif all(re.match(r"\d+\. ", line) for line in text.split("\n")):
+            items = [re.sub(r"^\d+\. ", "", line) for line in text.split("\n")]
+            parts.append("<ol>\n" + "\n".join(f"<li>{item}</li>" for item in items) + "\n</ol>")
+        else:
+            parts.append(f"<p>{text}</p>")
+    return "\n".join(parts)
+
+
+def methods_page(description: str) -> str:
+    """The methods text as a page of its own."""
+    from bids_wmh_uad.reports.pages import render
+
+    return render("citation.html.j2", {"body": methods_html(methods_text(description)), "title": HEADING})
+
+
+def methods_latex(description: str) -> str:
+    """The methods text as a LaTeX document that takes its references from ``CITATION.bib``.
+
+    Parameters and errors as in `methods_text`.
+    """
+    paragraphs = _paragraphs(description)
+    for key in cited("\n".join(paragraphs)):
+        REFERENCES[key]  # or LaTeX would print a question mark
+    body = [_latex(text) for text in paragraphs]
+    return "\n\n".join([
+        "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage[utf8]{inputenc}\n\\usepackage{hyperref}",
+        "\\begin{document}", f"\\section*{{{HEADING}}}", *body,
+        "\\bibliographystyle{plain}\n\\bibliography{CITATION}", "\\end{document}",
+    ]) + "\n"  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    """A paragraph in LaTeX; what is in brackets beside a citation follows it in parentheses."""
+    parts: list[str] = []
+    for number, part in enumerate(_CITED.split(text)):
+        if number % 2 == 0:
+            parts.append(_EMPHASIS.sub(r"\\emph{\1}", _escape_latex(part)))
+            continue
+        pieces = [piece.strip() for piece in part.split(";")]
+        keys = [piece[1:] for piece in pieces if piece.startswith("@")]
+        notes = [_escape_latex(piece) for piece in pieces if not piece.startswith("@")]
+        parts.append(f"\\cite{{{','.join(keys)}}}" + (f" ({'; '.join(notes)})" if notes else ""))
+    return "".join(parts)
+
+
+def _escape_latex(text: str) -> str:
+    return "".join(_TEX.get(sign, sign) for sign in text)
 
 
 def bibliography(description: str) -> str:
@@ -103,7 +197,22 @@ def bibliography(description: str) -> str:
 
     Parameters and errors as in `methods_text`.
     """
-    return "\n".join(REFERENCES[key].bibtex(key) for key in cited(TITLE + description))
+    return "\n".join(REFERENCES[key].bibtex(key) for key in cited("\n".join(_paragraphs(description))))
+
+
+METHODS_FILES: dict[str, Callable[[str], str]] = {
+    "CITATION.md": methods_text,
+    "CITATION.html": methods_page,
+    "CITATION.tex": methods_latex,
+    "CITATION.bib": bibliography,
+}
+"""Files of the methods text, and what makes each of the graph's description."""
+
+
+def _paragraphs(description: str) -> list[str]:
+    """Paragraphs of the whole text, each on one line."""
+    text = TITLE.format(version=__version__) + "\n" + description.strip()
+    return [" ".join(block.split()) for block in re.split(r"\n\s*\n", text) if block.strip()]
 
 
 def cited(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from base64 import b64encode
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from hashlib import sha256
 from importlib.resources import as_file, files
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
+
+from bids_wmh_uad.reports.figures.labels import anchor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,20 +21,28 @@ MISSING = "n/a"
 """Text of a missing value, as BIDS writes it in tables."""
 
 
-def content_policy(script: str = "") -> str:
-    """Content-Security-Policy of a page: it asks for nothing, and runs no script but this one.
+def content_policy(*scripts: str) -> str:
+    """Content-Security-Policy of a page: it asks for nothing, and runs no scripts but these.
 
     Parameters
     ----------
-    script : str
-        All that stands between the tags of the page's script element.
+    *scripts : str
+        For each, all that stands between the tags of its element.
     """
-    digest = b64encode(sha256(script.encode()).digest()).decode("ascii")
-    allowed = f"'sha256-{digest}'" if script else "'none'"
+    digests = [b64encode(sha256(script.encode()).digest()).decode("ascii") for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:;"
         " base-uri 'none'; form-action 'none'"
     )
+
+
+def embed(data: object) -> str:
+    r"""JSON that may stand inside a script element: no character in it can end one."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
 
 
 @contextmanager
@@ -80,7 +91,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         environment = Environment(
             loader=FileSystemLoader(directory), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
-        environment.filters.update(show=show, number=as_number)
+        environment.filters.update(show=show, number=as_number, anchor=anchor)
         environment.globals["content_policy"] = content_policy
         text = environment.get_template(template).render(**context)
     return text.encode("utf-8", "replace").decode("utf-8")

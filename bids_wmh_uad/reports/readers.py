@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from bids_wmh_uad.reading import MAX_TABLE_BYTES, read_text
+from bids_wmh_uad.reading import MAX_TABLE_BYTES, read_bytes, read_text
+from bids_wmh_uad.reports.figures.labels import MAX_LESION_ROWS, anchor
+from bids_wmh_uad.reports.inlining import MAX_FIGURE_BYTES
+from bids_wmh_uad.reports.pages import MISSING, as_number
 
-MAX_LESION_ROWS = 10
-"""Largest number of rows of the page's lesion table; the file has all."""
+DRAWN_LESION = re.compile(
+    r'<g id="([\w+-]+)"(?:><a href="[^"]*"| role="img") aria-label="lesion (\d+), slice (\d+),'
+)
+"""Pattern of a lesion's number in the figure: its anchor, the number, and the slice."""
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -27,6 +35,23 @@ def read_lesions(summary: Path, suffix: str) -> tuple[list[dict[str, str]], int]
     prefix = str(summary).removesuffix(suffix)
     rows = read_table(Path(f"{prefix}_space-FLAIR_desc-lesions_dseg.tsv"))
     return rows[:MAX_LESION_ROWS], len(rows)
+
+
+def read_drawn(figure: Path, prefix: str) -> dict[str, str]:
+    """Slices in which the figure of the lesions has their numbers, by number.
+
+    Parameters
+    ----------
+    figure : Path
+    prefix : str
+        Start of the session's file names: anchors of another session are not taken.
+    """
+    try:
+        text = read_bytes(figure, MAX_FIGURE_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return {}
+    found = DRAWN_LESION.findall(text)
+    return {number: at for name, number, at in found if name == anchor(prefix, "lesion", int(number))}
 
 
 def read_card(model: dict[str, Any] | None, directory: Path | None) -> str:
@@ -55,3 +80,65 @@ def read_card(model: dict[str, Any] | None, directory: Path | None) -> str:
         except (WmhUadError, OSError, UnicodeDecodeError):
             continue
     return ""
+
+
+INPUT_COLUMNS: dict[str, tuple[str, str]] = {
+    "voxel_size_mm": ("voxel size", "mm"),
+    "matrix": ("matrix", ""),
+    "MagneticFieldStrength": ("field", "T"),
+    "Manufacturer": ("manufacturer", ""),
+    "ManufacturersModelName": ("scanner", ""),
+    "RepetitionTime": ("TR", "s"),
+    "EchoTime": ("TE", "s"),
+    "InversionTime": ("TI", "s"),
+    "FlipAngle": ("flip angle", "°"),
+}
+"""What the page's table of inputs says after each file: keys of the summary, their titles and units."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The table of a session's raw scans: only columns that at least one of them has.
+
+    Attributes
+    ----------
+    titles : tuple of str
+    rows : tuple of (str, str, tuple of str)
+        Contrast, file, and a text for each title.
+    """
+
+    titles: tuple[str, ...] = ()
+    rows: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+
+
+def list_inputs(summary: Mapping[str, Any]) -> Inputs:
+    """The table of inputs of a session's summary; empty if that says nothing, as before this version."""
+    listed = summary.get("inputs")
+    scans = {
+        str(contrast): scan
+        for contrast, scan in (listed if isinstance(listed, dict) else {}).items()
+        if isinstance(scan, dict)
+    }
+    keys = [
+        key for key in INPUT_COLUMNS if any(scan.get(key) not in (None, "", []) for scan in scans.values())
+    ]
+    titles = [", ".join(filter(None, INPUT_COLUMNS[key])) for key in keys]
+    rows = [
+        (
+            contrast,
+            str(scan.get("file", MISSING)).removeprefix("bids:raw:"),
+            tuple(_setting(scan.get(key)) for key in keys),
+        )
+        for contrast, scan in scans.items()
+    ]
+    return Inputs(tuple(titles), tuple(rows))
+
+
+def _setting(value: object) -> str:
+    """Text of a setting: ``1 × 1 × 3`` for a list."""
+    if isinstance(value, list):
+        return " \N{MULTIPLICATION SIGN} ".join(_setting(item) for item in value)
+    if value is None or isinstance(value, str):
+        return value or MISSING
+    number = as_number(value)
+    return str(value) if number is None else f"{number:.5g}"

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -20,17 +21,19 @@ from urllib.parse import quote
 from bids_wmh_uad.core.lesion.regions import REGIONS
 from bids_wmh_uad.errors import CANNOT_CREATE, OLDER_RESULT, CannotCreateError
 from bids_wmh_uad.files import write_text
-from bids_wmh_uad.reading import read_object
+from bids_wmh_uad.reading import read_object, read_text
 from bids_wmh_uad.reports.inlining import MAX_FIGURE_BYTES, UnsafeDrawing, drawing_of
+from bids_wmh_uad.reports.methods import METHODS_FILES, methods_html
 from bids_wmh_uad.reports.pages import MISSING, content_policy, render, specs_directory
-from bids_wmh_uad.reports.readers import read_card, read_lesions
+from bids_wmh_uad.reports.readers import Inputs, list_inputs, read_card, read_drawn, read_lesions
+from bids_wmh_uad.reports.viewer import read_viewer, viewer_block, viewer_scripts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
 
-MAX_SESSIONS_PER_PAGE = 3
-"""Largest number of sessions that share a page: they take 1.3 MB each."""
+MAX_SESSIONS_PER_PAGE = 2
+"""Largest number of sessions that share a page: they take up to 2.2 MB each, and the viewer 0.4."""
 SUMMARY_SUFFIX = "_desc-wmh_summary.json"
 """End of the name of a summary file, after the FLAIR's entities."""
 UNREADABLE_SUMMARY = "{name} cannot be read ({reason}): run this session again."
@@ -63,6 +66,10 @@ class SessionReport:
         Rows of the lesion table, the largest.
     lesion_rows : int
         How many the table has.
+    drawn : mapping of str to str
+        In which slice the figure has a lesion's number.
+    viewer : str
+        What its viewer shows, as JSON; empty without.
     page : str
         File name of the session's own page, where it has one.
     """
@@ -73,6 +80,8 @@ class SessionReport:
     prefix: str = ""
     lesions: tuple[dict[str, str], ...] = ()
     lesion_rows: int = 0
+    drawn: Mapping[str, str] = field(default_factory=dict)
+    viewer: str = ""
     page: str = ""
 
     @property
@@ -82,6 +91,11 @@ class SessionReport:
         if not isinstance(threshold, dict):
             return _plain(threshold) if threshold is not None else MISSING
         return f"{threshold.get('name', '')} {_plain(threshold.get('value', MISSING))}".strip()
+
+    @property
+    def inputs(self) -> Inputs:
+        """The raw scans, for a table."""
+        return list_inputs(self.summary)
 
     @property
     def facts(self) -> list[tuple[str, str]]:
@@ -101,9 +115,9 @@ def _plain(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _read_session(path: Path, subject: str) -> SessionReport:
+def _read_session(path: Path, root: Path) -> SessionReport:
     prefix = path.name.removesuffix(SUMMARY_SUFFIX)
-    label = prefix.removeprefix(f"sub-{subject}").strip("_").replace("_", " ") or prefix
+    label = prefix.removeprefix(root.name).strip("_").replace("_", " ") or prefix
     try:
         content, reason = read_object(path), ""
     except (OSError, ValueError) as error:
@@ -111,7 +125,11 @@ def _read_session(path: Path, subject: str) -> SessionReport:
     if reason:
         return SessionReport(label, {}, (UNREADABLE_SUMMARY.format(name=path.name, reason=reason),), prefix)
     lesions, count = read_lesions(path, SUMMARY_SUFFIX)
-    return SessionReport(label, content, _warning_texts(path, content), prefix, tuple(lesions), count)
+    drawn = read_drawn(root / "figures" / f"{prefix}_desc-lesions_FLAIR.svg", prefix)
+    viewer = read_viewer(root / "figures" / f"{prefix}_desc-viewer_FLAIR.json")
+    return SessionReport(
+        label, content, _warning_texts(path, content), prefix, tuple(lesions), count, drawn, viewer
+    )
 
 
 def _warning_texts(path: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
@@ -140,14 +158,18 @@ def read_sessions(output_dir: str | PathLike[str], subject: str) -> list[Session
     """
     root = Path(output_dir) / f"sub-{subject}"
     paths = [*root.glob(f"anat/*{SUMMARY_SUFFIX}"), *root.glob(f"ses-*/anat/*{SUMMARY_SUFFIX}")]
-    return [_read_session(path, subject) for path in sorted(paths)]
+    return [_read_session(path, root) for path in sorted(paths)]
 
 
-def _methods_text(output_dir: Path) -> str:
-    for path in (output_dir / "CITATION.md", output_dir / "logs" / "CITATION.md"):
-        if path.is_file():
-            return path.read_text(encoding="utf-8", errors="replace").strip()
-    return ""
+def _methods(output_dir: Path) -> list[dict[str, str]]:
+    """The methods text in its forms, each with a title; what another hand wrote is escaped, whatever it is."""
+    found = {}
+    for name in METHODS_FILES:
+        with suppress(OSError, ValueError):
+            found[Path(name).suffix] = read_text(output_dir / name).strip()
+    forms = [{"title": "Text", "html": methods_html(found[".md"])}] if ".md" in found else []
+    titles = {".md": "Markdown", ".tex": "LaTeX", ".bib": "BibTeX"}
+    return forms + [{"title": title, "plain": found[kind]} for kind, title in titles.items() if kind in found]
 
 
 def _inline(content: str, staging: Path) -> str:
@@ -191,7 +213,7 @@ def _stage() -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix="wmhreport")
 
 
-def _assemble(staging: Path, subject: str, title: str) -> str:
+def _assemble(staging: Path, subject: str, title: str, *, viewers: bool) -> str:
     """Let nireports collect and order the reportlets of a staged subject; return the page."""
     from nireports.assembler.report import Report
 
@@ -205,7 +227,8 @@ def _assemble(staging: Path, subject: str, title: str) -> str:
             subject=subject,
         )
         report.title = title.encode("utf-8", "replace").decode("utf-8")
-        report.header = [escape(content_policy())]
+        block, scripts = viewer_scripts() if viewers else ("", ())
+        report.header = [escape(content_policy(*scripts)), block]
         for section in report.sections:
             for item in section.reportlets:
                 item.components = [(_inline(text, staging), caption) for text, caption in item.components]
@@ -253,7 +276,7 @@ def write_subject_report(
         "rows": rows,
         "failures": dict(failures or {}),
         "name": f"sub-{label}",
-        "methods": _methods_text(root),
+        "methods": _methods(root),
         "regions": REGIONS,
         "cards": _cards(rows, model),
         "split": len(rows) > MAX_SESSIONS_PER_PAGE,
@@ -278,6 +301,11 @@ def _cards(rows: Sequence[SessionReport], directory: Path | None) -> dict[str, s
     return {name: text for name, text in cards.items() if text}
 
 
+def _plain_name(stem: str, subject: str, label: str) -> str:
+    """Name of a file without what BIDS names never have, for nireports."""
+    return f"sub-{label}{ODD_IN_NAME.sub('', stem.removeprefix(subject))}"
+
+
 def _write_page(root: Path, name: str, context: Mapping[str, Any], shown: Sequence[SessionReport]) -> Path:
     """Write one page with the figures of the sessions shown."""
     page, subject = root / f"{name}.html", context["name"]
@@ -290,12 +318,17 @@ def _write_page(root: Path, name: str, context: Mapping[str, Any], shown: Sequen
             figures.mkdir(parents=True)
             for figure in sorted((root / subject / "figures").glob("*.svg")):
                 if figure.name.startswith(starts) and figure.is_file():
-                    plain = ODD_IN_NAME.sub("", figure.stem.removeprefix(subject))
-                    (figures / f"sub-{label}{plain}.svg").write_text(_figure_text(figure), encoding="utf-8")
+                    target = figures / f"{_plain_name(figure.stem, subject, label)}.svg"
+                    target.write_text(_figure_text(figure), encoding="utf-8")
+            for row in shown:
+                if row.viewer:
+                    stem = _plain_name(f"{row.prefix}_desc-viewer_FLAIR", subject, label)
+                    write_text(figures / f"{stem}.html", viewer_block(row.prefix, row.viewer))
             for desc in ("summary", "about"):
                 write_text(
                     figures / f"sub-{label}_desc-{desc}_FLAIR.html", render(f"{desc}.html.j2", context)
                 )
-            return write_text(page, _assemble(staging, label, f"WMH report: {subject}"))
+            viewers = any(row.viewer for row in shown)
+            return write_text(page, _assemble(staging, label, f"WMH report: {subject}", viewers=viewers))
     except OSError as error:
         raise CannotCreateError(CANNOT_CREATE.format(path=page, reason=error)) from error

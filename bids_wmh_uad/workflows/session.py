@@ -173,7 +173,7 @@ def _make_nodes(session: Session, config: RunConfig, digest: str, earlier: Prepr
         finish=pe.Node(FinishImages(), name="finish"),
         warnings=pe.Node(niu.Merge(4), name="warnings", run_without_submitting=True),
         describe=_describe_node(session, config, digest),
-        draw=pe.Node(DrawFigures(label=session.label), name="draw"),
+        draw=pe.Node(DrawFigures(label=session.label, prefix=session.prefix), name="draw"),
         sinks=init_sinks_wf(session, staging, config.output_dir),
         outputnode=pe.Node(niu.IdentityInterface(fields=["published"]), name="outputnode"),
     )

@@ -24,6 +24,7 @@ from bids_wmh_uad.bids.dataset import Session, find_sessions
 from bids_wmh_uad.config import Selection
 from bids_wmh_uad.files import dump_json
 from bids_wmh_uad.imaging import registration, resampling
+from bids_wmh_uad.reports.methods import METHODS_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -163,7 +164,7 @@ def copy(ground: Ground, root: Path, *, done: Sequence[str] = ("01",), out_name:
     new = Ground(root / "bids", ground.earlier, root / out_name, root / out_name / "work")
     shutil.copytree(ground.bids, new.bids)
     new.out.mkdir()
-    for name in ("dataset_description.json", ".bidsignore", "CITATION.md", "CITATION.bib"):
+    for name in ("dataset_description.json", ".bidsignore", *METHODS_FILES):
         shutil.copy(ground.out / name, new.out / name)
     derivatives.write_dataset_files(new.out, new.bids)
     for label in done:

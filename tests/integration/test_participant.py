@@ -26,6 +26,7 @@ from bids_wmh_uad.errors import (
     TRUNCATED_IMAGE,
 )
 from bids_wmh_uad.group.rethreshold import threshold_label
+from bids_wmh_uad.reports.methods import METHODS_FILES
 
 if TYPE_CHECKING:
     from bids_wmh_uad.phantom import PhantomSubject
@@ -77,12 +78,13 @@ def expected_files(run: Run, label: str) -> set[str]:
     paths |= {derivatives.sidecar_path(path) for path in paths if path.suffix in (".gz", ".txt")}
     figures = run.output_dir / f"sub-{session.subject}" / "figures"
     paths |= {figures / f"{session.prefix}_desc-{name}_FLAIR.svg" for name in FIGURES}
+    paths.add(figures / f"{session.prefix}_desc-viewer_FLAIR.json")
     return {str(path.relative_to(run.output_dir)) for path in paths}
 
 
 def test_the_output_is_what_the_contract_lists_and_no_more(first: Run) -> None:
     failures = {derivatives.failure_path(Path(), subject, "1") for subject in ("03", "04", "05", "06")}
-    expected = {"dataset_description.json", ".bidsignore", "README.md", "CITATION.md", "CITATION.bib"}
+    expected = {"dataset_description.json", ".bidsignore", "README.md", *METHODS_FILES}
     expected |= {f"sub-{number:02d}.html" for number in range(1, 7)}
     expected |= {str(path) for path in failures} | set.union(
         *(expected_files(first, label) for label in GOOD)

@@ -20,6 +20,7 @@ import numpy as np
 from bids_wmh_uad.errors import GRID_MISMATCH, GridMismatchError
 from bids_wmh_uad.files import write_text
 from bids_wmh_uad.images import read_image
+from bids_wmh_uad.reports.figures.labels import Label, draw_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,11 +36,13 @@ PROLOG = '<?xml version="1.0" encoding="UTF-8"?>\n'
 """First line of an SVG file."""
 PAGE_WIDTH = 1200
 """Width of a mosaic, SVG units."""
+PANEL_COLUMNS = 6
+"""Number of panels in a full row."""
 PANEL_GAP = 4
 """Room between panels, SVG units."""
-HEADING_HEIGHT = 26
-"""Height of the heading, SVG units."""
-MAX_PANEL_PIXELS = 320
+HEADING_HEIGHT, LINE_HEIGHT = 26, 20
+"""Height of the heading, and of each further line of it, SVG units."""
+MAX_PANEL_PIXELS = 248
 """Largest width or height of a panel's image, pixels: it bounds the size of a page."""
 AXIAL, CORONAL, SAGITTAL = 2, 1, 0
 """Axis across the slices of each view, in canonical (RAS) order."""
@@ -50,6 +53,9 @@ STYLE = """
 .wmh-mosaic text{fill:#fff;font-size:13px;paint-order:stroke;stroke:#000;stroke-width:2px}
 .wmh-mosaic .wmh-heading{font-size:15px;stroke:none}
 .wmh-mosaic .wmh-notice{font-size:20px;fill:#7ee787}
+.wmh-mosaic .wmh-number{font-size:12px;font-weight:bold;fill:#ffd54a}
+.wmh-mosaic a:hover .wmh-number,.wmh-mosaic a:focus .wmh-number,.wmh-mosaic :target .wmh-number{fill:#fff;stroke:#b3261e;stroke-width:5px}
+.wmh-leader{stroke:#ffd54a;stroke-width:.8px;fill:none}
 .wmh-outline{fill:none;stroke-width:1.2px;stroke-linejoin:round}
 .wmh-panel:hover .wmh-outline{opacity:0}
 .wmh-top{opacity:0}
@@ -111,6 +117,8 @@ class Panel:
         For example ``z = 12 mm``.
     sides : tuple of str
         Anatomical names of the left and right margin.
+    labels : tuple of Label
+        Numbers beside what is outlined.
     """
 
     layers: tuple[NDArray[np.uint8], ...]
@@ -118,6 +126,7 @@ class Panel:
     outlines: tuple[tuple[str, NDArray[np.bool_]], ...]
     caption: str
     sides: tuple[str, str]
+    labels: tuple[Label, ...] = ()
 
 
 def load_canonical(image: ImageLike) -> CanonicalVolume:
@@ -189,14 +198,6 @@ def crop(mask: NDArray[np.bool_], zooms: NDArray[np.float64], margin_mm: float) 
     return sides[0], sides[1], sides[2]
 
 
-def thin_out(candidates: NDArray[np.intp], limit: int) -> list[int]:
-    """All candidates, or as many as the limit, evenly spread."""
-    if candidates.size <= limit:
-        return [int(index) for index in candidates]
-    picks = np.linspace(0, candidates.size - 1, limit).round().astype(int)
-    return [int(index) for index in candidates[picks]]
-
-
 def spread_indices(extent: slice, count: int, trim: float = 0.12) -> list[int]:
     """`count` indices evenly spread over an extent, its ends trimmed; fewer on a short extent."""
     length = extent.stop - extent.start
@@ -225,8 +226,9 @@ def panel(
     index: int,
     box: Box,
     outlines: Sequence[tuple[str, NDArray[np.bool_]]] = (),
+    labels: Sequence[Label] = (),
 ) -> Panel:
-    """Cut one panel out of display volumes on a scan's grid."""
+    """Cut one panel out of display volumes on a scan's grid; `labels` are those of this slice, cut already."""
     centre = [index if side == axis else (box[side].start + box[side].stop - 1) / 2 for side in range(3)]
     across = [
         (box[side].stop - box[side].start) * float(scan.zooms[side]) for side in range(3) if side != axis
@@ -235,8 +237,9 @@ def panel(
         layers=tuple(cut(layer, axis, index, box) for layer in layers),
         size_mm=(across[0], across[1]),
         outlines=tuple((colour, cut(mask, axis, index, box)) for colour, mask in outlines),
-        caption=f"{'xyz'[axis]} = {scan.world(centre, axis):.0f} mm",
+        caption=f"{'xyz'[axis]} = {scan.world(centre, axis):.0f} mm, slice {index}",
         sides=MARGIN_LABELS[axis],
+        labels=tuple(labels),
     )
 
 
@@ -247,7 +250,7 @@ def data_uri(pixels: NDArray[np.uint8]) -> str:
     image = Image.fromarray(pixels)
     image.thumbnail((MAX_PANEL_PIXELS, MAX_PANEL_PIXELS))
     buffer = BytesIO()
-    image.save(buffer, "JPEG", quality=82, optimize=True, subsampling=0)
+    image.save(buffer, "JPEG", quality=70, optimize=True, subsampling=0)
     return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode("ascii")
 
 
@@ -268,6 +271,11 @@ def outline_path(mask: NDArray[np.bool_], width: float, height: float) -> str:
     return "".join(parts)
 
 
+def in_rows(panels: Sequence[Panel]) -> list[Sequence[Panel]]:
+    """Panels in full rows, and what is left."""
+    return [panels[start : start + PANEL_COLUMNS] for start in range(0, len(panels), PANEL_COLUMNS)]
+
+
 def _draw(item: Panel, left: float, top: float, scale: float) -> str:
     width, height = item.size_mm[0] * scale, item.size_mm[1] * scale
     roles = [""] if len(item.layers) == 1 else ["wmh-bottom", "wmh-top"]
@@ -285,8 +293,9 @@ def _draw(item: Panel, left: float, top: float, scale: float) -> str:
         f'<text x="3" y="13">{item.sides[0]}</text>'
         f'<text x="{width - 3:.1f}" y="13" text-anchor="end">{item.sides[1]}</text>'
     )
+    numbers = draw_labels(item.labels, [mask for _, mask in item.outlines], width, height)
     place = f"translate({left:.1f} {top:.1f})"
-    return f'<g class="wmh-panel" transform="{place}">{images}{paths}{texts}</g>'
+    return f'<g class="wmh-panel" transform="{place}">{images}{paths}{texts}{numbers}</g>'
 
 
 def write_mosaic(
@@ -294,7 +303,7 @@ def write_mosaic(
     out: str | PathLike[str],
     heading: str,
     *,
-    columns: int = 6,
+    columns: int = PANEL_COLUMNS,
     notice: str = "",
     names: tuple[str, str] | None = None,
     footer: tuple[str, float] = ("", 0.0),
@@ -310,7 +319,7 @@ def write_mosaic(
     columns : int
         How many panels a full row has, so that a few panels are not blown up.
     heading, notice : str
-        Text above the panels; the notice is set off in green.
+        Text above the panels, in lines; the notice is set off in green.
     names : (str, str), optional
         Names of the two layers; the figure then flickers between them while hovered.
     footer : (str, float)
@@ -326,10 +335,15 @@ def write_mosaic(
     if across < columns:
         widest, across = widest * columns / across, columns
     scale = (PAGE_WIDTH - PANEL_GAP * (across + 1)) / widest
-    top = float(HEADING_HEIGHT + (30 if notice else 0))
-    body = [f'<text class="wmh-heading" x="{PANEL_GAP}" y="18">{escape(heading)}</text>']
+    lines = heading.split("\n")
+    top = float(HEADING_HEIGHT + LINE_HEIGHT * (len(lines) - 1))
+    body = [
+        f'<text class="wmh-heading" x="{PANEL_GAP}" y="{18 + LINE_HEIGHT * number}">{escape(line)}</text>'
+        for number, line in enumerate(lines)
+    ]
     if notice:
-        body.append(f'<text class="wmh-notice" x="{PANEL_GAP}" y="46">{escape(notice)}</text>')
+        body.append(f'<text class="wmh-notice" x="{PANEL_GAP}" y="{top + 20:.0f}">{escape(notice)}</text>')
+        top += 30
     if names:
         for role, name in zip(("wmh-bottom", "wmh-top"), names, strict=True):
             attributes = f'class="wmh-heading {role}" x="{PAGE_WIDTH - PANEL_GAP}" y="18" text-anchor="end"'
@@ -345,7 +359,7 @@ def write_mosaic(
     # nireports drops every width and height from the line that opens the SVG: end that line with the tag.
     svg = (
         f'{PROLOG}<svg xmlns="http://www.w3.org/2000/svg" class="{role}" viewBox="0 0 {PAGE_WIDTH} {top + footer[1]:.0f}"'
-        f' role="img" aria-label="{escape(heading)}">\n<style>{STYLE}</style>'
+        f' role="img" aria-label="{escape(lines[0])}">\n<style>{STYLE}</style>'
         f'<rect class="wmh-background" width="100%" height="100%" fill="#000"/>{"".join(body)}</svg>\n'
     )
     return write_text(Path(out), svg)

@@ -82,9 +82,10 @@ function describe(points) {
   const values = points.map((point) => point.value);
   const [low, median, high] = [0.25, 0.5, 0.75].map((share) => quantile(values, share));
   const [least, most] = [low - 1.5 * (high - low), high + 1.5 * (high - low)];
-  for (const point of points) point.outlier = points.length >= 5 && (point.value < least || point.value > most);
+  const enough = new Set(points.map((point) => point.participant)).size >= DATA.fewest;
+  for (const point of points) point.outlier = enough && (point.value < least || point.value > most);
   const inside = points.filter((point) => !point.outlier);
-  return { points, low, median, high, least: inside[0].value, most: inside[inside.length - 1].value };
+  return { points, enough, low, median, high, least: inside[0].value, most: inside[inside.length - 1].value };
 }
 
 function categoryValues(name, key) {
@@ -98,6 +99,7 @@ function categoryValues(name, key) {
 function grouped(name, key, split) {
   const column = columnOf(DATA[name], key);
   const levels = split ? categoryValues(name, split) : null;
+  const participants = columnOf(DATA[name], "participant_id")?.values || column.values.map((_, row) => row);
   const groups = new Map();
   column.values.forEach((value, row) => {
     if (!present(value)) return;
@@ -106,7 +108,7 @@ function grouped(name, key, split) {
     const who = identity(DATA[name], row);
     const text = `${titleOf(column)}: ${show(value)}`;
     const href = SHEETS[name].links[row];
-    groups.get(level).push({ value, who, href, level, label: [who, text, ...(level ? [level] : [])].join("\n") });
+    groups.get(level).push({ value, who, href, level, participant: participants[row], label: [who, text, ...(level ? [level] : [])].join("\n") });
   });
   const collator = new Intl.Collator("en", { numeric: true });
   const names = [...groups.keys()].sort((a, b) => (a === "n/a") - (b === "n/a") || collator.compare(a, b));
@@ -156,7 +158,7 @@ function stripPlot(box, column, groups, logarithmic) {
     if (groups.length > 1) draw("text", { x: 2, y: top + 15, class: "group" }, plot.svg, `${short(group.level)} (${n}), median ${show(group.median)}`);
     swarm(group.points, axis, top + head + half, half - radius, radius);
     for (const point of group.points) mark(marks, point, radius, colour);
-    if (n >= 5) boxPlot(plot.svg, group, axis, top + head + 2 * half + 16, colour);
+    if (group.enough) boxPlot(plot.svg, group, axis, top + head + 2 * half + 16, colour);
   });
   bottomAxis(plot.svg, axis, each * groups.length + 4, titleOf(column));
   interact(plot, groups.flatMap((group) => group.points));

@@ -39,5 +39,6 @@
 </section>
 {% endfor %}
 </main>
+{{ header[1] }}
 </body>
 </html>

@@ -157,7 +157,7 @@ def test_numbers_of_the_summary_are_written(full: Page) -> None:
         assert row[4] == f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]".replace(
             "-", "\N{MINUS SIGN}"
         )
-        assert row[5:] == [f"{gain['better']} of 19", verdict({**gain, "clusters": 9}, name)]
+        assert row[5:] == [f"{gain['better']} of 19", verdict(gain, name)]
     assert [list(full.data["curves"][curve]) for curve in ("roc", "pro", "precision")] == [
         ["model", "brightness", "baseline"]
     ] * 3
@@ -197,7 +197,10 @@ def test_one_row_per_session_and_links_only_to_pages(tmp_path: Path) -> None:
     assert page.words().startswith(
         "WMH report: group Volumes Sessions Failed sessions Volumes 3 of 4 sessions done"
     )
-    assert "median 10.00 mL, quartiles 5.00 and 20.00 mL" in page.text
+    assert (
+        "WMH volume: 0.00 to 30.00 mL; fewer than 5 participants, so no quartiles are given." in page.words()
+    )
+    assert "quartiles 5.00" not in page.text
 
 
 def test_all_text_is_escaped(tmp_path: Path) -> None:
@@ -240,8 +243,36 @@ def test_one_session_gives_no_interval(tmp_path: Path) -> None:
     evaluation = make_evaluation(cohort)
     summary = make_summary(evaluation, cohort)
     words = Page(write_group_report(tmp_path, cohort, evaluation=evaluation, summary=summary)).words()
-    assert "One participant gives no interval" in words
-    assert "no interval: one participant gives none" in words
+    assert "Fewer than 10 participants: no intervals and no verdicts are given" in words
+    assert "none: fewer than 10 participants" in words
+
+
+INTERVAL = re.compile(r"\[[^]]*,[^]]*\]")
+
+
+@pytest.mark.parametrize(("sessions", "given"), [(20, True), (18, False), (2, False)])
+def test_nothing_that_looks_like_an_interval_below_ten_participants(
+    sessions: int, given: bool, tmp_path: Path
+) -> None:
+    cohort = make_cohort(sessions)
+    evaluation = make_evaluation(cohort)
+    summary = make_summary(evaluation, cohort)
+    page = Page(write_group_report(tmp_path, cohort, evaluation=evaluation, summary=summary))
+    words = page.words()
+    said = ("is better", "undecided", "limits of agreement", "the band spans", "bootstrap")
+    assert bool(INTERVAL.search(words)) == given
+    assert any(text in words for text in said) == given
+    assert ("Fewer than 10 participants: no intervals" in words) != given
+    curves = json.dumps(page.data["curves"])
+    assert ('"low"' in curves) == ('"high"' in curves) == given
+    assert (page.data["agreement"]["low"] is not None) == given
+
+
+@pytest.mark.parametrize(("sessions", "given"), [(10, True), (8, False)])
+def test_quartiles_from_five_participants_on(sessions: int, given: bool, tmp_path: Path) -> None:
+    words = Page(write_group_report(tmp_path, make_cohort(sessions, extras=False))).words()
+    assert ("mL, quartiles" in words) == given
+    assert ("fewer than 5 participants, so no quartiles" in words) != given
 
 
 def test_a_session_that_could_not_be_compared_counts_nowhere(tmp_path: Path) -> None:
@@ -253,12 +284,12 @@ def test_a_session_that_could_not_be_compared_counts_nowhere(tmp_path: Path) -> 
     summary = summarise(scores, [None] * 3, {}, seed=0)
     page = Page(write_group_report(tmp_path, small_cohort(), evaluation=scores, summary=summary))
     versus = page.text.split('class="versus"')[1].split("</table>")[0].split("<tbody>")[1]
-    assert cells(versus)[1:4] == ["0.500 [0.400, 0.600]", "the FLAIR z-score", "0.400 [0.300, 0.500]"]
+    assert cells(versus)[1:4] == ["0.500", "the FLAIR z-score", "0.400"]
     assert "Brightness could not be computed for 2 sessions" in page.words()
     assert cells(versus)[4:] == [
-        "+0.100 [\N{MINUS SIGN}0.100, +0.300]",
+        "+0.100",
         "1 of 2",
-        "undecided: the interval holds 0",
+        "none: fewer than 10 participants",
     ]
     assert "Curves" not in page.words()
     assert [row[1] for row in page.rows("evaluation-table")] == ["0.500", "0.600", "n/a"]
@@ -267,11 +298,12 @@ def test_a_session_that_could_not_be_compared_counts_nowhere(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("low", "high", "clusters", "text"),
     [
-        (0.1, 0.2, 9, "the model is better"),
-        (-0.2, -0.1, 9, "brightness is better"),
-        (-0.1, 0.2, 9, "undecided: the interval holds 0"),
-        (None, None, 1, "no interval: one participant gives none"),
-        (None, None, 9, "no interval"),
+        (0.1, 0.2, 10, "the model is better"),
+        (-0.2, -0.1, 10, "brightness is better"),
+        (-0.1, 0.2, 10, "undecided: the interval holds 0"),
+        (None, None, 10, "no interval"),
+        (0.1, 0.2, 9, "none: fewer than 10 participants"),
+        (None, None, 1, "none: fewer than 10 participants"),
     ],
 )
 def test_verdicts(low: float | None, high: float | None, clusters: int, text: str) -> None:

@@ -97,6 +97,7 @@ def test_what_summaries_tables_and_errors_say(markup: str, tmp_path: Path) -> No
         tmp_path, "sub-01", "sub-01", warnings=[{"code": markup, "text": markup}, markup], model={markup: markup, "name": markup},
         threshold={"name": markup, "value": markup}, icv_ml=markup, lesion_count={markup: [markup]}, score=markup,
         versions={"python": markup}, Sources=[markup],
+        inputs={markup: {"file": markup, "matrix": [markup], "voxel_size_mm": markup, "Manufacturer": markup}},
     )  # fmt: skip
     table = f"index\tregion\tvolume_mm3\n{markup}\t{markup}\t{markup}\n"
     (tmp_path / "sub-01" / "anat" / "sub-01_space-FLAIR_desc-lesions_dseg.tsv").write_text(table)

@@ -9,8 +9,8 @@ import pytest
 from nipype.interfaces.base import isdefined
 
 from bids_wmh_uad.bids.dataset import Session
-from bids_wmh_uad.bids.references import Reference
 from bids_wmh_uad.bids.derivatives import OUTPUTS
+from bids_wmh_uad.bids.references import Reference
 from bids_wmh_uad.config import Method, RunConfig, Running
 from bids_wmh_uad.core.lesion.decision import LesionDecision
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder

@@ -11,7 +11,7 @@ RELEASE ?=
 CONTAINER_TESTS ?= tests/container tests/hpc
 export NO_ET := 1
 
-.PHONY: venv demo gallery architecture test test-faults test-containers test-release dist sbom licences lock boutiques lint types docs model decision ci clean
+.PHONY: venv version demo gallery architecture test test-faults test-containers test-release dist sbom licences lock boutiques lint types docs model decision ci clean
 
 venv: $(VENV)/.installed
 
@@ -98,7 +98,11 @@ lint: venv
 types: venv
 	$(BIN)/mypy
 
-docs: venv
+# What __version__ says: an editable installation keeps that of its day
+version: venv
+	$(BIN)/hatchling build --target wheel --hooks-only
+
+docs: version
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 # Pictures of the documentation: the demo's phantom, never a person
@@ -110,7 +114,7 @@ architecture: venv
 	$(BIN)/python docs/architecture.py docs/_static/session.svg
 
 # The shipped model, from nothing but this repository. Its card is bids_wmh_uad/data/models/default/README.md.
-model: venv
+model: version
 	$(BIN)/python -m bids_wmh_uad.phantom build/controls --n-subjects 0 --n-controls 12 --seed 2023 --no-head --slice-thickness 1 3 1 4
 	$(BIN)/bids-wmh-uad build/controls build/train train --paradigm patient --output-model bids_wmh_uad/data/models/default
 

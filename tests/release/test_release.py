@@ -83,6 +83,17 @@ def test_a_tag_is_the_version(dist: Path) -> None:
     assert names == {f"bids_wmh_uad-{TAG}-py3-none-any.whl", f"bids_wmh_uad-{TAG}.tar.gz"}
 
 
+def test_docs_and_new_models_say_the_same_version(source: Path) -> None:
+    run(
+        sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--hooks-only", cwd=source
+    )  # make version
+    environment = {**os.environ, "PYTHONPATH": str(source)}
+    docs = "import runpy; print(runpy.run_path('docs/conf.py')['release'])"
+    model = "from bids_wmh_uad.models import _versions; print(_versions()['bids-wmh-uad'])"
+    for text in (docs, model):
+        assert run(sys.executable, "-c", text, cwd=source, env=environment) == f"{TAG}\n"
+
+
 def test_without_git_the_version_says_so(source: Path, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     shutil.copytree(source, tree, ignore=shutil.ignore_patterns(".git"))
@@ -112,7 +123,10 @@ def test_the_metadata_say_what_pyproject_says(metadata: Metadata) -> None:
     assert str(metadata.requires_python) == PROJECT["requires-python"]
     assert metadata.license_expression == PROJECT["license"]
     assert metadata.project_urls == PROJECT["urls"]
-    assert metadata.description == (ROOT / "README.md").read_text()
+    assert metadata.description.splitlines()[0] == (ROOT / "README.md").read_text().splitlines()[0]
+    links = re.findall(r"\]\(([^)]+)\)", metadata.description)
+    assert links
+    assert all(link.startswith("https://") for link in links)  # PyPI's page has no files beside it
 
 
 def test_python_versions_are_those_that_are_tried() -> None:

@@ -60,7 +60,7 @@ dist: venv
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist
 
-# Every package of the CPU image with version, hash and licence (CycloneDX), from the same installation as the image's
+# Every package of the CPU image with version and licence (CycloneDX), from the same installation as the image's
 sbom:
 	rm -rf build/image build/sbom
 	APP=$(abspath build/image) TORCH=$(TORCH) TORCH_INDEX= sh container/install.sh packages .

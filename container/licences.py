@@ -20,8 +20,8 @@ HEAD = """\
 # Licences
 
 What the container images ship beside this program (Apache-2.0) and Python itself (PSF-2.0), with the licence that each package states.
-Made by `make licences` from `container/requirements.txt`; versions and hashes are there and in the SBOM that `make sbom` writes
-(CycloneDX), which every release carries. The packages' licence texts lie in the image, in each `*.dist-info` of `/opt/bids-wmh-uad`.
+Made by `make licences` from `container/requirements.txt`, which has versions and hashes. `make sbom` writes the same as an SBOM (CycloneDX), which every
+release carries. The packages' licence texts lie in the image, in each `*.dist-info` of `/opt/bids-wmh-uad`.
 
 The image starts from `python:3.11-slim-bookworm`, whose Debian programs (bash, coreutils and others) are under the GPL and other free
 licences: `/usr/share/doc/*/copyright` in the image has them. Wheels carry compiled libraries of their own: libgfortran, libquadmath and libgomp
@@ -43,7 +43,16 @@ def packages() -> list[str]:
 
 def stated(names: list[str]) -> dict[str, str]:
     """What each package says of its licence, by name."""
-    command = [sys.executable, "-m", "piplicenses", "--from=mixed", "--format=json", "--packages", *names]
+    command = [
+        sys.executable,
+        "-m",
+        "piplicenses",
+        "--from=mixed",
+        "--with-system",
+        "--format=json",
+        "--packages",
+        *names,
+    ]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     licences = {re.sub(r"[-_.]+", "-", item["Name"]).lower(): item["License"] for item in found}
     licences |= {name: text for name, text in SAID_ELSEWHERE.items() if name in names}

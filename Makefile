@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 # The CPU build of torch, from wherever pip finds it; set TORCH=torch for the registry's GPU build.
 TORCH ?= torch==2.13.0
+# With RELEASE=full: the same in new environments with all dependencies, the lowest allowed ones too, on each Python
+RELEASE ?=
 CONTAINER_TESTS ?= tests/container tests/hpc
 export NO_ET := 1
 
-.PHONY: venv demo gallery architecture lobes niivue test test-faults test-containers lock boutiques lint types docs model decision ci clean
+.PHONY: venv version demo gallery architecture lobes niivue test test-faults test-containers test-release dist sbom licences lock boutiques lint types docs model decision ci clean
 
 venv: $(VENV)/.installed
 
@@ -48,6 +50,30 @@ test-containers: venv
 	PYTHON=$(BIN)/python tests/container/build.sh
 	$(BIN)/python -m pytest $(CONTAINER_TESTS)
 
+# Wheel and sdist as others get them: what is in them, and the program outside the repository with the network off
+test-release: export OMP_NUM_THREADS := 1
+test-release: venv
+	RELEASE=$(RELEASE) $(BIN)/python -m pytest tests/release
+
+# What a release publishes; the wheel is made from the sdist
+dist: venv
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+# Every package of the CPU image with version and licence (CycloneDX), from the same installation as the image's
+sbom:
+	rm -rf build/image build/sbom
+	APP=$(abspath build/image) TORCH=$(TORCH) TORCH_INDEX= sh container/install.sh packages .
+	$(PYTHON) -m venv build/sbom
+	build/sbom/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0
+	mkdir -p dist
+	build/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	  --output-file dist/bids-wmh-uad.sbom.json build/image/bin/python
+
+# The page on the licences of what the images ship
+licences: venv
+	$(BIN)/python container/licences.py
+
 # The versions in the container images, from pyproject.toml
 lock:
 	$(PYTHON) -m venv build/lock
@@ -62,11 +88,21 @@ lint: venv
 	$(BIN)/codespell
 	$(BIN)/deptry bids_wmh_uad
 	$(BIN)/deptry tests benchmarks docs container --ignore DEP002,DEP004
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/crash.yml .github/ISSUE_TEMPLATE/wish.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 types: venv
 	$(BIN)/mypy
 
-docs: venv
+# What __version__ says: an editable installation keeps that of its day
+version: venv
+	$(BIN)/hatchling build --target wheel --hooks-only
+
+docs: version
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 # Pictures of the documentation: the demo's phantom, never a person
@@ -81,7 +117,7 @@ architecture: venv
 	$(BIN)/python docs/architecture.py docs/_static/session.svg
 
 # The shipped model, from nothing but this repository. Its card is bids_wmh_uad/data/models/default/README.md.
-model: venv
+model: version
 	$(BIN)/python -m bids_wmh_uad.phantom build/controls --n-subjects 0 --n-controls 12 --seed 2023 --no-head --slice-thickness 1 3 1 4
 	$(BIN)/bids-wmh-uad build/controls build/train train --paradigm patient --output-model bids_wmh_uad/data/models/default
 
@@ -96,4 +132,4 @@ decision: venv
 ci: lint types docs test
 
 clean:
-	rm -rf $(VENV) $(DEMO) build docs/_build
+	rm -rf $(VENV) $(DEMO) build dist docs/_build

@@ -3,7 +3,7 @@
 # Dockerfile and Singularity.def both run this, so that both images hold the same files.
 # Usage: install.sh packages|program SOURCE     with TORCH, TORCH_INDEX and VERSION in the environment
 set -eu
-app=/opt/bids-wmh-uad
+app=${APP:-/opt/bids-wmh-uad}
 source=$2
 pip="$app/bin/python -m pip --disable-pip-version-check --no-cache-dir"
 
@@ -19,6 +19,9 @@ packages)
   ;;
 program)
   SETUPTOOLS_SCM_PRETEND_VERSION=$VERSION $pip install --no-deps "$source"
-  $pip check
+  # complete, but for deepbet's window: container/lock.py leaves its toolkit out
+  $pip check > "$app/check.txt" || true
+  if grep -vE '^deepbet .* requires customtkinter, which is not installed|^No broken requirements' "$app/check.txt"; then exit 1; fi
+  rm "$app/check.txt"
   ;;
 esac

@@ -15,6 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CHOSEN_BY_TORCH = re.compile(r"(torch|triton|nvidia-.*|cuda-.*|bids-wmh-uad)$")
+NOT_IMPORTED = ("customtkinter", "darkdetect")
+"""What deepbet's window needs. The program uses its network and weights only (a test imports them without these), and
+an image without a display is no place for a window."""
 HEADER = """\
 # What the container images install beside torch. Made by `make lock`; do not edit by hand.
 """
@@ -49,7 +52,11 @@ def resolve() -> list[dict[str, str]]:
 
 def main() -> None:
     """Write the file."""
-    packages = [item for item in resolve() if not CHOSEN_BY_TORCH.match(item["name"])]
+    packages = [
+        item
+        for item in resolve()
+        if not CHOSEN_BY_TORCH.match(item["name"]) and item["name"] not in NOT_IMPORTED
+    ]
     lines = [
         f"{item['name']}=={item['version']} --hash=sha256:{item['sha256']}\n"
         for item in sorted(packages, key=lambda item: item["name"])

@@ -154,19 +154,8 @@ def _write_truth(root: Path, prefix: str, subject: PhantomSubject) -> None:
         _write_json(anat / f"{name}.json", metadata | {"T1wToFLAIR": subject.t1w_to_flair.tolist()})
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write a phantom dataset from the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; by default the process's own.
-
-    Returns
-    -------
-    int
-        Exit code.
-    """
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of ``python -m bids_wmh_uad.phantom``."""
     parser = argparse.ArgumentParser(prog="python -m bids_wmh_uad.phantom", description=main.__doc__)
     parser.add_argument("output_dir", type=Path, metavar="OUT")
     parser.add_argument("--n-subjects", type=int, default=2, help="patients (default: %(default)s)")
@@ -180,7 +169,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="of the FLAIR; several are dealt out in turn",
     )  # fmt: skip
     parser.add_argument("--no-head", action="store_true", help="skull-stripped brains")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write a phantom dataset from the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; by default the process's own.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    options = build_parser().parse_args(argv)
     try:
         specs = make_specs(
             options.n_subjects,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -109,3 +112,73 @@ def test_the_babs_file_names_options_that_exist(tmp_path):
     options = ["--participant-label", "sub-01", *(part for part in options if part not in ("$SUBJECT_SELECTION_FLAG", "--participant-label"))]  # fmt: skip
     config = parse_args([str(tmp_path / "in"), str(tmp_path / "out"), "participant", *options])
     assert config.selection.participant_label == ("01",)
+
+
+def test_brain_extraction_needs_nothing_that_the_images_leave_out():
+    left_out = re.search(
+        r"^NOT_IMPORTED = (\(.+\))$", (ROOT / "container/lock.py").read_text(), re.MULTILINE
+    )[1]
+    pinned = (ROOT / "container/requirements.txt").read_text()
+    assert not [name for name in ast.literal_eval(left_out) if f"\n{name}==" in pinned]
+    absent = f"import sys; sys.modules.update(dict.fromkeys([*{left_out}, 'tkinter']))"
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"{absent}; from deepbet import BrainExtraction; BrainExtraction(no_gpu=True)",
+        ],
+        check=True,
+    )
+
+
+def test_the_licence_of_every_package_in_the_images_is_told():
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "container/requirements.txt").read_text(), re.MULTILINE)
+    told = re.findall(r"^\| ([\w.-]+) \|", (ROOT / "docs/licences.md").read_text(), re.MULTILINE)
+    assert sorted(told) == sorted([*pinned, "torch", "package", "package"])  # make licences
+
+
+def test_zenodo_says_what_the_citation_file_says():
+    zenodo = json.loads((ROOT / ".zenodo.json").read_text())
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    same = {"title": "title", "description": "abstract", "license": "license", "keywords": "keywords"}
+    assert {key: zenodo[key] for key in same} == {key: citation[name] for key, name in same.items()}
+    assert [item["name"] for item in zenodo["creators"]] == [item["name"] for item in citation["authors"]]
+    assert [item["identifier"] for item in zenodo["related_identifiers"]] == [
+        item["doi"] for item in citation["references"]
+    ]
+
+
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_have_pinned_actions_least_rights_and_call_targets_that_exist(path):
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for job in workflow["jobs"].values():
+        for step in job["steps"]:
+            assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", step.get("uses", "a/b@" + 40 * "0"))
+            called = [
+                text
+                for line in re.findall(r"^make (.+)$", step.get("run", ""), re.MULTILINE)
+                for text in line.split()
+            ]
+            if "${{" not in step.get("run", ""):
+                assert set(called) <= targets
+        for line in job.get("strategy", {}).get("matrix", {}).get("target", []):
+            assert set(line.split()) <= targets
+
+
+def test_ci_and_images_have_the_same_torch():
+    version = re.search(r"^ARG TORCH=(.+)$", DOCKERFILE, re.MULTILINE)[1]
+    assert {yaml.safe_load(path.read_text())["env"]["TORCH"] for path in WORKFLOWS} == {version}
+
+
+def test_the_issue_form_asks_for_what_a_crash_tells():
+    from bids_wmh_uad.errors import SESSION_CRASHED
+
+    form = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE/crash.yml").read_text())
+    asked = {item.get("id") for item in form["body"]}
+    assert {"command", "message", "crashfile", "log", "version"} <= asked
+    assert SESSION_CRASHED.split(". ")[1].split("{crashfile}")[0] in str(form)

@@ -66,8 +66,10 @@ lint: venv
 types: venv
 	$(BIN)/mypy
 
+# The notebooks run, too (minutes): NOTEBOOKS=off leaves that out
+NOTEBOOKS ?= force
 docs: venv
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going -q -D nb_execution_mode=$(NOTEBOOKS) -b html docs docs/_build/html
 
 # Pictures of the documentation: the demo's phantom, never a person
 gallery: demo
@@ -89,4 +91,4 @@ decision: venv
 ci: lint types docs test
 
 clean:
-	rm -rf $(VENV) $(DEMO) build docs/_build
+	rm -rf $(VENV) $(DEMO) build docs/_build docs/generated

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nibabel as nib
@@ -15,8 +21,6 @@ from bids_wmh_uad import detect, evaluate
 from bids_wmh_uad.bids.derivatives import read_summary
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from program import Run
 
     from bids_wmh_uad import Detection
@@ -80,10 +84,8 @@ def test_the_callers_process_is_left_alone_and_work_is_taken_over(
     kept, results = tmp_path / "kept", []
 
     def twice() -> None:
-        for threshold in ("tail", "quantile=0.98"):
-            results.append(
-                detect(phantom.flair, phantom.t1w, model=model_dir, threshold=threshold, work_dir=kept)
-            )
+        scans, settings = (phantom.flair, phantom.t1w), {"model": model_dir, "work_dir": kept}
+        results.extend(detect(*scans, threshold=rule, **settings) for rule in ("tail", "quantile=0.98"))
 
     thread = threading.Thread(target=twice)
     thread.start()
@@ -104,3 +106,56 @@ def test_what_is_found_can_be_evaluated(found: Detection, phantom: PhantomSubjec
     measures = evaluate(phantom.lesions, found.mask, found.anomaly_map, found.brain)
     assert 0 < measures["ap"] <= 1
     assert measures["wmh_volume_ml"] == pytest.approx(found.summary["wmh_volume_ml"], abs=1e-3)
+
+
+class Interrupt(logging.Handler):
+    """Ctrl-C at the program's first line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise KeyboardInterrupt
+
+
+def running(mark: str) -> list[str]:
+    """Command lines of the processes that have `mark` in theirs."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(path.read_text(errors="replace").replace("\0", " "))
+        except OSError:  # it has ended
+            continue
+    return [line for line in lines if mark in line]
+
+
+def test_ctrl_c_ends_the_program_too(phantom: PhantomSubject, tmp_path: Path) -> None:
+    logger, handler = logging.getLogger("bids_wmh_uad"), Interrupt()
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            detect(phantom.flair, phantom.t1w, score="brightness", work_dir=tmp_path / "stopped")
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert running(f"{tmp_path / 'stopped'}") == []
+
+
+def test_the_program_ends_with_a_killed_caller(phantom: PhantomSubject, tmp_path: Path) -> None:
+    for name in ("flair", "t1w"):
+        nib.save(getattr(phantom, name), tmp_path / f"{name}.nii")
+    code = (
+        "import logging; logging.basicConfig(level='INFO'); from bids_wmh_uad import detect; "
+        "detect('flair.nii', 't1w.nii', score='brightness', work_dir='killed')"
+    )
+    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    caller = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=surroundings, stderr=subprocess.PIPE, text=True
+    )
+    assert "participant level" in caller.stderr.readline()
+    assert running(f"{tmp_path / 'killed'}") != []
+    caller.send_signal(signal.SIGKILL)
+    caller.communicate()
+    until = time.monotonic() + 20
+    while running(f"{tmp_path / 'killed'}") and time.monotonic() < until:
+        time.sleep(0.1)
+    assert running(f"{tmp_path / 'killed'}") == []

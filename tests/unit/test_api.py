@@ -225,3 +225,18 @@ def test_a_notebooks_table_has_columns_that_there_are():
     from bids_wmh_uad.api.detection import SHOWN_COLUMNS
 
     assert set(SHOWN_COLUMNS) <= set(TABLE_COLUMNS)
+
+
+def test_every_exported_name_has_a_page_and_an_example():
+    page = (PACKAGE.parent / "docs" / "python.md").read_text()
+    listed = page[page.index("autosummary") :].split()
+    for name in bids_wmh_uad._EXPORTS:
+        assert name in listed, name
+        exported = getattr(bids_wmh_uad, name)
+        error = isinstance(exported, type) and issubclass(exported, errors.WmhUadError)
+        if not error or exported is errors.WmhUadError:  # its example shows how any of them is caught
+            examples = [
+                line for line in exported.__doc__.splitlines() if line.strip().startswith((">>>", "..."))
+            ]
+            assert any("from bids_wmh_uad import" in line for line in examples), name
+            assert any(name in line for line in examples), name

@@ -112,8 +112,8 @@ class SiameseAutoencoder(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from bids_wmh_uad.core.network.autoencoder import build_autoencoder
-    >>> model = build_autoencoder(seed=0).eval()
+    >>> from bids_wmh_uad import SiameseAutoencoder
+    >>> model = SiameseAutoencoder(encoder="compact").eval()
     >>> reconstructions, latents = model(torch.rand(4, 2, 15, 15))
     >>> tuple(reconstructions.shape), tuple(latents.shape)
     ((4, 2, 15, 15), (4, 16))

@@ -48,12 +48,12 @@ class AnomalyMap:
     Examples
     --------
     >>> import numpy as np
-    >>> from bids_wmh_uad import DetectionParameters, Scan, anomaly_map
+    >>> from bids_wmh_uad import AnomalyMap, DetectionParameters, Scan, anomaly_map
     >>> flair, t1w = np.random.default_rng(0).normal(size=(2, 24, 24, 12)).astype(np.float32)
     >>> scan = Scan(flair, t1w, mask=np.ones(flair.shape, dtype=bool), zooms=(1, 1, 3))
     >>> found = anomaly_map(None, scan, DetectionParameters(score="brightness"), np.random.default_rng(0))
-    >>> found.scores.shape, found.device, found.warnings
-    ((24, 24, 12), 'cpu', ())
+    >>> isinstance(found, AnomalyMap), found.scores.shape, found.device, found.warnings
+    (True, (24, 24, 12), 'cpu', ())
     """
 
     scores: NDArray[np.float32]

@@ -102,8 +102,10 @@ types: venv
 version: venv
 	$(BIN)/hatchling build --target wheel --hooks-only
 
+# The notebooks run, too (minutes): NOTEBOOKS=off leaves that out
+NOTEBOOKS ?= force
 docs: version
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going -q -D nb_execution_mode=$(NOTEBOOKS) -b html docs docs/_build/html
 
 # Pictures of the documentation: the demo's phantom, never a person
 gallery: demo
@@ -132,4 +134,4 @@ decision: venv
 ci: lint types docs test
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist docs/_build
+	rm -rf $(VENV) $(DEMO) build dist docs/_build docs/generated

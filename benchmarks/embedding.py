@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bids_wmh_uad.core.network.autoencoder import ENCODERS, SiamesePatchAutoEncoder, build_autoencoder
+from bids_wmh_uad.core.network.autoencoder import ENCODERS, SiameseAutoencoder, build_autoencoder
 from bids_wmh_uad.core.network.embedding import SLAB, DenseEncoder, embed_dense, embed_patches
 from bids_wmh_uad.core.network.patches import extract_patches
 from bids_wmh_uad.core.parallel import parallel_map
@@ -45,7 +45,7 @@ def seconds(function: Callable[[], object]) -> float:
     return perf_counter() - start
 
 
-def trained_like(channels: int) -> SiamesePatchAutoEncoder:
+def trained_like(channels: int) -> SiameseAutoencoder:
     """A network whose BatchNorm statistics are those of data."""
     model = build_autoencoder(0, channels)
     with torch.no_grad():
@@ -75,7 +75,7 @@ def matrix_rate() -> float:
 
 
 def compare(
-    model: SiamesePatchAutoEncoder, image: NDArray[np.float32], mask: NDArray[np.bool_]
+    model: SiameseAutoencoder, image: NDArray[np.float32], mask: NDArray[np.bool_]
 ) -> dict[str, float]:
     """Alternate peer and ours over one mask."""
     rng = np.random.default_rng(0)

@@ -41,7 +41,7 @@ from scans import Case, preprocess, read_cases
 from bids_wmh_uad.cli.parser import parse_args
 from bids_wmh_uad.core.evaluation.ranking import Ranking
 from bids_wmh_uad.core.image.intensity import smooth_inside
-from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder, build_autoencoder
+from bids_wmh_uad.core.network.autoencoder import SiameseAutoencoder, build_autoencoder
 from bids_wmh_uad.core.network.embedding import embed_dense, embed_patches
 from bids_wmh_uad.core.network.patches import extract_patches
 from bids_wmh_uad.core.parameters import DetectionParameters
@@ -90,9 +90,7 @@ def patients() -> list[Case]:
     return [case for case in cases if case.kind == "phantom"]
 
 
-def train(
-    controls: dict[str, Path], seed: int, options: list[str]
-) -> tuple[SiamesePatchAutoEncoder, float, Any]:
+def train(controls: dict[str, Path], seed: int, options: list[str]) -> tuple[SiameseAutoencoder, float, Any]:
     """Train as the level does; the model, the seconds, and what it says of itself."""
     with tempfile.TemporaryDirectory() as out:
         argv = ["/none", out, "train", "--output-model", f"{out}/model", "--random-seed", str(seed)]
@@ -104,7 +102,7 @@ def train(
 
 
 def evaluate(
-    model: SiamesePatchAutoEncoder, controls: dict[str, Path], cases: list[Case], seed: int
+    model: SiameseAutoencoder, controls: dict[str, Path], cases: list[Case], seed: int
 ) -> dict[str, float]:
     """Mean average precision over the patients, by score."""
     rng = np.random.default_rng(seed)

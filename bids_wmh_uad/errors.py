@@ -78,6 +78,7 @@ NOT_REUSED = (
 )
 
 # Options, output, model
+NOT_AN_IMAGE = "{name}: a {kind} is neither a nibabel image nor the path of a NIfTI file. Make an image of an array with nibabel.Nifti1Image(array, affine)."
 BAD_VALUE = "{option}: {value!r} is not valid; {expected}."
 CANNOT_CREATE = (
     "{path}: cannot be created ({reason}). Check that its directory exists, is writable and has space left."
@@ -241,6 +242,15 @@ class WmhUadError(Exception):
     ----------
     message : str
         Names the file or option and the remedy.
+
+    Examples
+    --------
+    >>> from bids_wmh_uad import WmhUadError, load_model
+    >>> try:
+    ...     load_model("no-such-model")
+    ... except WmhUadError as error:
+    ...     print(type(error).__name__, error.exit_code)
+    ModelError 65
     """
 
     exit_code = 1

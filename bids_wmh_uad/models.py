@@ -14,7 +14,7 @@ from bids_wmh_uad.files import dump_json, whole_file, write_atomically
 from bids_wmh_uad.reading import read_bytes, read_object, require_small_header, sha256
 
 if TYPE_CHECKING:
-    from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
+    from bids_wmh_uad.core.network.autoencoder import SiameseAutoencoder
     from bids_wmh_uad.core.svm.kernel import KernelSum
     from bids_wmh_uad.core.svm.voxelwise import VoxelwiseOneClassSVM
 
@@ -64,12 +64,12 @@ def model_directory(name_or_dir: str | Path) -> Path:
     raise _bad(name_or_dir, "no such model or directory")
 
 
-def save_model(model: SiamesePatchAutoEncoder, directory: str | Path, metadata: dict[str, Any]) -> Path:
+def save_model(model: SiameseAutoencoder, directory: str | Path, metadata: dict[str, Any]) -> Path:
     """Write a model directory; each file appears whole or not at all, the description last.
 
     Parameters
     ----------
-    model : SiamesePatchAutoEncoder
+    model : SiameseAutoencoder
     directory : str or Path
         Made when it does not exist.
     metadata : dict
@@ -105,7 +105,7 @@ def save_model(model: SiamesePatchAutoEncoder, directory: str | Path, metadata: 
     return target
 
 
-def load_model(name_or_dir: str | Path = "default") -> tuple[SiamesePatchAutoEncoder, dict[str, Any]]:
+def load_model(name_or_dir: str | Path = "default") -> tuple[SiameseAutoencoder, dict[str, Any]]:
     """Load a model in evaluation mode, on the CPU.
 
     Parameters
@@ -115,7 +115,7 @@ def load_model(name_or_dir: str | Path = "default") -> tuple[SiamesePatchAutoEnc
 
     Returns
     -------
-    model : SiamesePatchAutoEncoder
+    model : SiameseAutoencoder
     metadata : dict
         The whole of ``model.json``.
 
@@ -123,6 +123,13 @@ def load_model(name_or_dir: str | Path = "default") -> tuple[SiamesePatchAutoEnc
     ------
     ModelError
         `errors.BAD_MODEL`: unknown, unreadable, altered, or made for another program version.
+
+    Examples
+    --------
+    >>> from bids_wmh_uad import load_model
+    >>> model, metadata = load_model("default")
+    >>> model.latent_size, metadata["input"]["channels"]
+    (16, ['FLAIR', 'T1w'])
     """
     from safetensors import SafetensorError
     from safetensors.torch import load

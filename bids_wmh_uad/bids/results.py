@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.errors import NO_RESULTS, OLDER_RESULT, MissingInputError
+from bids_wmh_uad.errors import NO_RESULTS, OLDER_RESULT, MissingInputError, WmhUadError
 from bids_wmh_uad.files import dump_json, write_atomically
 
 LOGGER = logging.getLogger("bids_wmh_uad")
@@ -114,11 +114,12 @@ def identity(row: Mapping[str, Any]) -> tuple[str, str]:
     return str(row["participant_id"]), str(row["session_id"])
 
 
-def failed_summary(participant_id: str, session_id: str, reason: str) -> dict[str, Any]:
+def failed_summary(participant_id: str, session_id: str, error: WmhUadError) -> dict[str, Any]:
     """What the summary of a session without a result says."""
     return {
         "participant_id": participant_id,
         "session_id": session_id,
         "status": "failed",
-        "reason": reason,
+        "error": type(error).__name__,
+        "reason": str(error),
     }

@@ -138,6 +138,13 @@ class DetectionParameters:
     ------
     UsageError
         `errors.BAD_VALUE`, naming the field (``--threshold`` for the rule).
+
+    Examples
+    --------
+    >>> from bids_wmh_uad import DetectionParameters
+    >>> parameters = DetectionParameters(score="latent", threshold="quantile=0.995")
+    >>> parameters.rule, parameters.uses_network
+    (('quantile', 0.995), True)
     """
 
     score: str = "directed"

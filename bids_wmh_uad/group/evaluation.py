@@ -15,16 +15,10 @@ from numpy.typing import NDArray
 from bids_wmh_uad.bids.references import Reference, find_reference
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.config import GroupConfig
-from bids_wmh_uad.core.evaluation.overlap import (
-    SIZE_EDGES_ML,
-    avd_percent,
-    dice,
-    h95_mm,
-    lesion_detection,
-    lesion_recall_by_size,
-)
+from bids_wmh_uad.core.evaluation.measures import map_measures, mask_measures
+from bids_wmh_uad.core.evaluation.overlap import SIZE_EDGES_ML, lesion_recall_by_size
 from bids_wmh_uad.core.evaluation.ranking import Ranking
-from bids_wmh_uad.core.image.volume import Orientation, Volume, check_same_grid
+from bids_wmh_uad.core.image.volume import Volume, check_same_grid
 from bids_wmh_uad.core.lesion.components import label_lesions
 from bids_wmh_uad.errors import (
     NO_BRIGHTNESS,
@@ -45,8 +39,6 @@ SECONDS = 10.0
 """Of work on one session, roughly."""
 MAPS = {"model": "", "brightness": "brightness_", "baseline": "baseline_"}
 """The maps that are judged over all thresholds, and what their columns begin with: the anomaly map, brightness, FLAIR."""
-LOW_FPR = 0.3
-"""Where the partial areas end."""
 OUTSIDE_LIMIT = 0.01
 """Fraction of a reference outside the brain mask above which it is said."""
 RATIO_LIMIT = 5.0
@@ -247,8 +239,6 @@ def evaluate_session(
     lesion = (truth == LESION) & inside
     found = (result.data > 0) & inside
     voxel_ml = float(abs(np.linalg.det(result.affine[:3, :3]))) / 1000
-    axial = Orientation.from_affine(result.affine)  # the distance looks at boundaries in axial slices
-    detection = lesion_detection(found, lesion)
     labels = label_lesions(lesion, result.affine)[inside]
     scores = {
         "model": volumes["anomaly"].data,
@@ -260,17 +250,7 @@ def evaluate_session(
     except BadDataError as error:
         warnings.append(NO_BRIGHTNESS.format(where=summary.name, reason=error))
     rankings = {name: Ranking.of(score[inside], labels) for name, score in scores.items()}
-    row = {
-        "reference_volume_ml": float(lesion.sum()) * voxel_ml,
-        "wmh_volume_ml": float(found.sum()) * voxel_ml,
-        "dice": dice(found, lesion),
-        "h95_mm": h95_mm(axial.forward(found), axial.forward(lesion), result.zooms[list(axial.axes)]),
-        "avd_percent": avd_percent(found, lesion),
-        "lesion_recall": detection.recall,
-        "lesion_precision": detection.precision,
-        "lesion_f1": detection.f1,
-        **_ranking_measures(rankings),
-    }
+    row = mask_measures(found, lesion, result.affine) | _ranking_measures(rankings)
     sizes = np.stack(lesion_recall_by_size(found, lesion, voxel_ml, SIZE_EDGES_ML))
     curves = {name: _curves(ranking) for name, ranking in rankings.items()}
     curves["model"]["dice"] = rankings["model"].dice_at(threshold * ratio_grid())
@@ -296,17 +276,7 @@ def _ranking_measures(rankings: Mapping[str, Ranking]) -> dict[str, float]:
     """Measures of each map, with its prefix of `MAPS`."""
     row: dict[str, float] = {}
     for name, ranking in rankings.items():
-        prefix = MAPS[name]
-        best, at = ranking.best_dice()
-        row |= {
-            f"{prefix}ap": ranking.average_precision(),
-            f"{prefix}auroc": ranking.auroc(),
-            f"{prefix}auroc30": ranking.auroc(LOW_FPR),
-            f"{prefix}aupro": ranking.aupro(),
-            f"{prefix}aupro30": ranking.aupro(LOW_FPR),
-            f"{prefix}best_dice": best,
-            f"{prefix}best_threshold": at,
-        }
+        row |= {f"{MAPS[name]}{key}": value for key, value in map_measures(ranking).items()}
     return {key: value for key, value in row.items() if key in EVALUATION_COLUMNS}
 
 

@@ -82,7 +82,7 @@ def rethreshold(
         if isinstance(found, BadDataError):
             failures += 1
             LOGGER.error("%s", found)
-            new[path] = failed_summary(*identity(new[path]), str(found))
+            new[path] = failed_summary(*identity(new[path]), found)
         else:
             masks[path], measures, lesions[path], warnings = found
             kept = [entry for entry in new[path].get("warnings", []) if not _is_of_mask(entry)]

@@ -44,7 +44,7 @@ def record_failures(output_dir: Path, sessions: Sequence[Session], failed: Seque
         result = _earlier_result(path, entry.prefix)
         if result is None:
             session_id = f"ses-{entry.session}" if entry.session else "n/a"
-            content = failed_summary(f"sub-{entry.subject}", session_id, str(entry.error))
+            content = failed_summary(f"sub-{entry.subject}", session_id, entry.error)
             write_atomically(path, dump_json(content))
         if entry.prefix:  # this run chose a FLAIR
             make_current(result or path)

@@ -26,7 +26,7 @@ from bids_wmh_uad.imaging.controls import EXCLUDED, open_control
 from bids_wmh_uad.reading import read_text
 
 if TYPE_CHECKING:
-    from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
+    from bids_wmh_uad.core.network.autoencoder import SiameseAutoencoder
     from bids_wmh_uad.core.network.sampling import TrainingSubject
     from bids_wmh_uad.core.svm.kernel import KernelSum
     from bids_wmh_uad.core.svm.voxelwise import VoxelwiseOneClassSVM
@@ -107,7 +107,7 @@ def fit_normality(controls: Sequence[Path], config: TrainConfig) -> None:
 
 
 def _add_pooled(
-    encoder: SiamesePatchAutoEncoder, controls: Sequence[Path], config: TrainConfig, device: str
+    encoder: SiameseAutoencoder, controls: Sequence[Path], config: TrainConfig, device: str
 ) -> dict[str, Any]:
     """Fit and save; what the description says of it."""
     from bids_wmh_uad.models import save_one_class
@@ -124,7 +124,7 @@ def _add_pooled(
 
 
 def _add_voxelwise(
-    encoder: SiamesePatchAutoEncoder, controls: Sequence[Path], config: TrainConfig, device: str
+    encoder: SiameseAutoencoder, controls: Sequence[Path], config: TrainConfig, device: str
 ) -> dict[str, Any]:
     """Fit and save, if there are enough controls; what the description says of it."""
     from bids_wmh_uad.models import save_one_class
@@ -176,7 +176,7 @@ def read_excluded(controls: Sequence[Path]) -> Counter[str]:
 
 
 def fit_pooled_controls(
-    encoder: SiamesePatchAutoEncoder,
+    encoder: SiameseAutoencoder,
     controls: Sequence[Path],
     method: Method,
     rng: np.random.Generator,
@@ -196,7 +196,7 @@ def fit_pooled_controls(
 
 
 def pooled_latents(
-    encoder: SiamesePatchAutoEncoder, controls: Sequence[Path], per_control: int, rng: np.random.Generator
+    encoder: SiameseAutoencoder, controls: Sequence[Path], per_control: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Latents of randomly drawn patches, as many of each control: (n per_control, d)."""
     drawn = []
@@ -209,7 +209,7 @@ def pooled_latents(
 
 
 def _embed(
-    encoder: SiamesePatchAutoEncoder, subject: TrainingSubject, coords: NDArray[Any]
+    encoder: SiameseAutoencoder, subject: TrainingSubject, coords: NDArray[Any]
 ) -> NDArray[np.float32]:
     """Latents of the patches around (n, 3) voxels: (n, d)."""
     from bids_wmh_uad.core.network.embedding import embed_patches
@@ -257,7 +257,7 @@ def plan_voxelwise(
 
 
 def fit_voxelwise_controls(
-    encoder: SiamesePatchAutoEncoder,
+    encoder: SiameseAutoencoder,
     controls: Sequence[Path],
     grid: TemplateGrid,
     method: Method,
@@ -268,7 +268,7 @@ def fit_voxelwise_controls(
 
     Parameters
     ----------
-    encoder : SiamesePatchAutoEncoder
+    encoder : SiameseAutoencoder
     controls : sequence of Path
     grid : TemplateGrid
     method : Method
@@ -284,7 +284,7 @@ def fit_voxelwise_controls(
 
 
 def colocated_latents(
-    encoder: SiamesePatchAutoEncoder, controls: Sequence[Path], grid: TemplateGrid, table: Path
+    encoder: SiameseAutoencoder, controls: Sequence[Path], grid: TemplateGrid, table: Path
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Latents of the controls at the same places of the template, in a file.
 

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import nipype.interfaces.utility as niu
 import nipype.pipeline.engine as pe
@@ -27,7 +27,7 @@ from bids_wmh_uad.interfaces.lesions import FindRegions, SegmentLesions
 from bids_wmh_uad.interfaces.outputs import Describe, DrawFigures, FinishImages
 from bids_wmh_uad.interfaces.quality import CheckScans
 from bids_wmh_uad.interfaces.score import ScoreAnomaly
-from bids_wmh_uad.models import load_decision
+from bids_wmh_uad.models import load_decision, model_directory
 from bids_wmh_uad.reports.methods import describe_method
 from bids_wmh_uad.workflows import engine
 from bids_wmh_uad.workflows.preprocess import init_preprocess_wf, init_reuse_wf
@@ -81,6 +81,7 @@ def init_session_wf(
     Workflow
         With an ``inputnode`` (``flair``, ``t1w``: set) and an ``outputnode`` (``published``).
     """
+    config = _with_absolute_model(config)
     workflow = Workflow(name=session.workflow_name)
     workflow.__postdesc__ = describe_method(config.method)
     n = _make_nodes(session, config, digest, earlier)
@@ -136,6 +137,15 @@ def init_session_wf(
             (n.explain, n.draw, [("sample", "sample")]),
         ])  # fmt: skip
     return workflow
+
+
+def _with_absolute_model(config: RunConfig) -> RunConfig:
+    """Settings whose model every step finds: steps do not run where the program was started."""
+    method = config.method
+    directory = model_directory(method.model) if method.parameters.uses_network else None
+    if directory is None or directory.is_absolute():
+        return config
+    return replace(config, method=replace(method, model=str(directory.absolute())))
 
 
 @dataclass(frozen=True)

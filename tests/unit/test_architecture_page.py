@@ -12,7 +12,8 @@ from package_source import PACKAGE, ROOT, read_package, room
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))
-NOT_LISTED = {"__init__", "__main__", "interfaces", "phantom"}
+NOT_LISTED = {"__init__", "__main__", "api", "interfaces", "phantom"}
+"""Rooms that are not there: ways in, nodes, and what docs/python.md has, a page for each name."""
 UNLISTED = {
     f"{PACKAGE}.cli.boutiques",  # a command
     f"{PACKAGE}.reports.figures.mosaic",  # its Scan has a namesake in core: the links would be ambiguous

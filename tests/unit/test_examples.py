@@ -15,6 +15,8 @@ import bids_wmh_uad
 PACKAGE = Path(bids_wmh_uad.__file__).parent
 EXAMPLES = [path for path in sorted(PACKAGE.rglob("*.py")) if ">>>" in path.read_text(encoding="utf-8")]
 ESTIMATORS = {
+    "api.detect": ("detect",),
+    "api.evaluate": ("evaluate",),
     "core.device": ("resolve_device",),
     "core.evaluation.agreement": ("bland_altman", "clustered_mean", "icc_agreement"),
     "core.evaluation.overlap": (
@@ -22,13 +24,17 @@ ESTIMATORS = {
         "lesion_recall_by_size",
     ),
     "core.evaluation.ranking": ("Ranking", "aupro", "auroc", "average_precision", "best_dice"),
-    "core.network.autoencoder": ("SiamesePatchAutoEncoder", "build_autoencoder"),
+    "core.parameters": ("DetectionParameters",),
+    "core.score.anomaly": ("anomaly_map",),
+    "core.score.scan": ("Scan",),
+    "core.network.autoencoder": ("SiameseAutoencoder", "build_autoencoder"),
     "core.network.embedding": ("DenseEncoder", "embed_dense", "embed_patches"),
     "core.svm.estimator": ("OneClassSVM",),
     "core.svm.kernel": ("KernelSum",),
     "core.svm.paradigms": ("Standardiser", "fit_patient", "fit_pooled"),
     "core.svm.voxelwise": ("VoxelwiseOneClassSVM",),
     "core.svm.voxelwise_fit": ("fit_voxelwise",),
+    "models": ("load_model",),
 }  # fmt: skip
 """Public estimators and functions, by module, that a reader may want to try."""
 SECTIONS = ("Parameters", "Attributes", "Returns", "Raises", "See Also", "Notes", "References", "Examples")
@@ -39,8 +45,15 @@ def module_name(path):
     return ".".join(("bids_wmh_uad", *path.relative_to(PACKAGE).with_suffix("").parts))
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the examples write; one takes over what another left."""
+    return tmp_path_factory.mktemp("examples")
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=module_name)
-def test_examples_run(path):
+def test_examples_run(path, folder, monkeypatch):
+    monkeypatch.chdir(folder)
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     result = doctest.testmod(import_module(module_name(path)), optionflags=options)
     assert result.attempted > 0

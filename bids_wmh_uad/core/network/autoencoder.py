@@ -67,7 +67,7 @@ ENCODERS = {
 voxels, 16-d latents; and 15 -> 11 -> 9 -> 7 -> 5, 16 x 5 x 5 = 400-d."""
 
 
-class SiamesePatchAutoEncoder(nn.Module):
+class SiameseAutoencoder(nn.Module):
     """Patch auto-encoder whose two branches share all weights.
 
     Encoder: four valid convolutions, each followed by GELU, then BatchNorm (``compact``) or
@@ -112,8 +112,8 @@ class SiamesePatchAutoEncoder(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from bids_wmh_uad.core.network.autoencoder import build_autoencoder
-    >>> model = build_autoencoder(seed=0).eval()
+    >>> from bids_wmh_uad import SiameseAutoencoder
+    >>> model = SiameseAutoencoder(encoder="compact").eval()
     >>> reconstructions, latents = model(torch.rand(4, 2, 15, 15))
     >>> tuple(reconstructions.shape), tuple(latents.shape)
     ((4, 2, 15, 15), (4, 16))
@@ -170,7 +170,7 @@ class SiamesePatchAutoEncoder(nn.Module):
         return {"name": self.plan.architecture, "in_channels": self.in_channels}
 
 
-def build_autoencoder(seed: int, in_channels: int = 2, encoder: str = "compact") -> SiamesePatchAutoEncoder:
+def build_autoencoder(seed: int, in_channels: int = 2, encoder: str = "compact") -> SiameseAutoencoder:
     """Make a network with seeded weights; torch's global generator is left as it was.
 
     Parameters
@@ -184,7 +184,7 @@ def build_autoencoder(seed: int, in_channels: int = 2, encoder: str = "compact")
 
     Returns
     -------
-    SiamesePatchAutoEncoder, in training mode, on the CPU, float32.
+    SiameseAutoencoder, in training mode, on the CPU, float32.
 
     See Also
     --------
@@ -200,11 +200,11 @@ def build_autoencoder(seed: int, in_channels: int = 2, encoder: str = "compact")
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return SiamesePatchAutoEncoder(in_channels, encoder)
+        return SiameseAutoencoder(in_channels, encoder)
 
 
-def autoencoder_for(architecture: dict[str, Any]) -> SiamesePatchAutoEncoder:
-    """Make the network that `SiamesePatchAutoEncoder.architecture` describes, with weights of no meaning.
+def autoencoder_for(architecture: dict[str, Any]) -> SiameseAutoencoder:
+    """Make the network that `SiameseAutoencoder.architecture` describes, with weights of no meaning.
 
     Raises
     ------
@@ -223,7 +223,7 @@ def autoencoder_for(architecture: dict[str, Any]) -> SiamesePatchAutoEncoder:
     return model
 
 
-def give_weights(model: SiamesePatchAutoEncoder, weights: dict[str, Tensor]) -> None:
+def give_weights(model: SiameseAutoencoder, weights: dict[str, Tensor]) -> None:
     """Give a network weights that others made, and put it into evaluation mode.
 
     Raises

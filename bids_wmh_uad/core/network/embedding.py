@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
+    from bids_wmh_uad.core.network.autoencoder import SiameseAutoencoder
 
 LANES = 16
 """Number of feature maps a convolution should make at once: the float32 numbers of a vector register."""
@@ -29,7 +29,7 @@ SLAB = 8
 """Number of axial slices per pass with 16-d latents: about 40 MB a thread for a head at 1 mm."""
 
 
-def slab_slices(model: SiamesePatchAutoEncoder) -> int:
+def slab_slices(model: SiameseAutoencoder) -> int:
     """Axial slices per pass that bound a model's memory: latents 25 times as wide take thinner slabs."""
     return max(1, SLAB * 16 // model.latent_size)
 
@@ -47,13 +47,13 @@ def _evaluating(model: nn.Module) -> Iterator[torch.device]:
 
 
 def embed_patches(
-    model: SiamesePatchAutoEncoder, patches: NDArray[np.float32], batch_size: int = 8192
+    model: SiameseAutoencoder, patches: NDArray[np.float32], batch_size: int = 8192
 ) -> NDArray[np.float32]:
     """Latents of patches, each encoded on its own.
 
     Parameters
     ----------
-    model : SiamesePatchAutoEncoder
+    model : SiameseAutoencoder
         BatchNorm uses its running statistics.
     patches : (n, C, 15, 15) float32 array
         Network input in [0, 1].
@@ -127,7 +127,7 @@ class DenseEncoder:
 
     Parameters
     ----------
-    model : SiamesePatchAutoEncoder
+    model : SiameseAutoencoder
         Read once, its running statistics included; not kept.
     device : torch.device or str, optional
         Device that computes; the model's without it.
@@ -159,7 +159,7 @@ class DenseEncoder:
     (800, 16)
     """
 
-    def __init__(self, model: SiamesePatchAutoEncoder, device: torch.device | str | None = None) -> None:
+    def __init__(self, model: SiameseAutoencoder, device: torch.device | str | None = None) -> None:
         self.device = torch.device(device or next(model.parameters()).device)
         self.halo = model.patch_size // 2
         self.latent_size = model.latent_size
@@ -316,7 +316,7 @@ def slices_first(volume: NDArray[Any], slab: slice) -> NDArray[Any]:
 
 
 def embed_dense(
-    model: SiamesePatchAutoEncoder,
+    model: SiameseAutoencoder,
     image: NDArray[np.float32],
     mask: NDArray[np.bool_],
     slices: int | None = None,
@@ -329,7 +329,7 @@ def embed_dense(
 
     Parameters
     ----------
-    model : SiamesePatchAutoEncoder
+    model : SiameseAutoencoder
         BatchNorm uses its running statistics.
     image : (C, X, Y, Z) float32 array
         Network input in [0, 1]; beyond its edge counts as background.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
+    from bids_wmh_uad.core.network.autoencoder import SiameseAutoencoder
 
     Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -103,7 +103,7 @@ class Trainer:
 
     Parameters
     ----------
-    model : SiamesePatchAutoEncoder
+    model : SiameseAutoencoder
         On its device; trained in place. Every process must bring the same weights.
     plan : Plan
     batches : Batches
@@ -116,7 +116,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: SiamesePatchAutoEncoder,
+        model: SiameseAutoencoder,
         plan: Plan,
         batches: Batches,
         held_out: Pair | None = None,

@@ -17,12 +17,12 @@ from bids_wmh_uad.errors import UNCOVERED, SessionWarning
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
+    from bids_wmh_uad.core.network.autoencoder import SiameseAutoencoder
     from bids_wmh_uad.core.svm.paradigms import OneClassModel
 
 
 def anomaly_map(
-    model: SiamesePatchAutoEncoder | None,
+    model: SiameseAutoencoder | None,
     scan: Scan,
     params: DetectionParameters,
     rng: np.random.Generator,
@@ -63,7 +63,7 @@ def anomaly_map(
 
     Parameters
     ----------
-    model : SiamesePatchAutoEncoder or None
+    model : SiameseAutoencoder or None
         None will do for "brightness".
     scan : Scan
     params : DetectionParameters
@@ -91,6 +91,20 @@ def anomaly_map(
         `errors.TOO_FEW_VOXELS`, when the mask is too small, or no voxel has a model.
     ValueError
         Without a model, if the score uses one.
+
+    Examples
+    --------
+    Noise with a bright box in it, on your own z-scores and without the rest of the program:
+
+    >>> import numpy as np
+    >>> from bids_wmh_uad import DetectionParameters, Scan, anomaly_map, load_model
+    >>> flair, t1w = np.random.default_rng(0).normal(size=(2, 24, 24, 12)).astype(np.float32)
+    >>> flair[10:13, 10:13, 5:7] += 6
+    >>> scan = Scan(flair, t1w, mask=np.ones(flair.shape, dtype=bool), zooms=(1, 1, 3))
+    >>> model, _ = load_model("default")
+    >>> found = anomaly_map(model, scan, DetectionParameters(n_samples=500), np.random.default_rng(0))
+    >>> bool(found.scores[10:13, 10:13, 5:7].max() == found.scores.max())
+    True
     """
     if not params.uses_network:
         return AnomalyMap(brightness_maps(scan, params).score, "cpu", ())

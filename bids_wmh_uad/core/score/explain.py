@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
+    from bids_wmh_uad.core.network.autoencoder import SiameseAutoencoder
     from bids_wmh_uad.core.score.scan import Scan
 
 POINTS, EXAMPLES = 150, 3
@@ -52,7 +52,7 @@ class Explanation:
 
 
 def explain(
-    model: SiamesePatchAutoEncoder,
+    model: SiameseAutoencoder,
     scan: Scan,
     kinds: Mapping[str, NDArray[np.bool_]],
     rng: np.random.Generator,
@@ -61,7 +61,7 @@ def explain(
 
     Parameters
     ----------
-    model : SiamesePatchAutoEncoder
+    model : SiameseAutoencoder
     scan : Scan
         On its working grid.
     kinds : mapping of str to (X, Y, Z) bool array

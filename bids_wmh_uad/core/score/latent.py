@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
+    from bids_wmh_uad.core.network.autoencoder import SiameseAutoencoder
     from bids_wmh_uad.core.svm.kernel import KernelSum
     from bids_wmh_uad.core.svm.paradigms import OneClassModel, ScoreOperator
 
@@ -44,6 +44,16 @@ class AnomalyMap:
         The torch device it was computed on in the end.
     warnings : tuple of SessionWarning
         What the user should know: the GPU's memory did not suffice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad import AnomalyMap, DetectionParameters, Scan, anomaly_map
+    >>> flair, t1w = np.random.default_rng(0).normal(size=(2, 24, 24, 12)).astype(np.float32)
+    >>> scan = Scan(flair, t1w, mask=np.ones(flair.shape, dtype=bool), zooms=(1, 1, 3))
+    >>> found = anomaly_map(None, scan, DetectionParameters(score="brightness"), np.random.default_rng(0))
+    >>> isinstance(found, AnomalyMap), found.scores.shape, found.device, found.warnings
+    (True, (24, 24, 12), 'cpu', ())
     """
 
     scores: NDArray[np.float32]
@@ -53,7 +63,7 @@ class AnomalyMap:
 
 
 def latent_excess(  # noqa: PLR0913 (all but the first five are keywords)
-    model: SiamesePatchAutoEncoder,
+    model: SiameseAutoencoder,
     scan: Scan,
     params: DetectionParameters,
     rng: np.random.Generator,
@@ -111,7 +121,7 @@ def latent_excess(  # noqa: PLR0913 (all but the first five are keywords)
 
 
 def minus_decision(
-    model: SiamesePatchAutoEncoder,
+    model: SiameseAutoencoder,
     scan: Scan,
     params: DetectionParameters,
     rng: np.random.Generator,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from bids_wmh_uad.core.network.autoencoder import SiamesePatchAutoEncoder
+    from bids_wmh_uad.core.network.autoencoder import SiameseAutoencoder
     from bids_wmh_uad.core.parameters import DetectionParameters
     from bids_wmh_uad.core.score.scan import Scan
 
@@ -41,7 +41,7 @@ class Sample:
 
 
 def draw_sample(
-    model: SiamesePatchAutoEncoder,
+    model: SiameseAutoencoder,
     scan: Scan,
     allowed: NDArray[np.bool_],
     params: DetectionParameters,
@@ -56,7 +56,7 @@ def draw_sample(
 
     Parameters
     ----------
-    model : SiamesePatchAutoEncoder
+    model : SiameseAutoencoder
     scan : Scan
     allowed : (X, Y, Z) bool array
         Voxels that may be drawn.

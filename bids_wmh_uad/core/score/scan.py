@@ -35,6 +35,15 @@ class Scan:
     ------
     GridMismatchError
         `errors.GRID_MISMATCH`, when the arrays differ in shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bids_wmh_uad import Scan
+    >>> flair, t1w = np.zeros((2, 20, 20, 10), dtype=np.float32)
+    >>> scan = Scan(flair, t1w, mask=flair == 0, zooms=(1, 1, 3))
+    >>> scan.network_input(slice(4, 6)).shape
+    (2, 20, 20, 2)
     """
 
     flair_z: NDArray[Any]

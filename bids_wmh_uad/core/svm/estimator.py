@@ -74,7 +74,7 @@ class OneClassSVM(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     Examples
     --------
-    >>> from bids_wmh_uad.core.svm.estimator import OneClassSVM
+    >>> from bids_wmh_uad import OneClassSVM
     >>> X = [[0.0], [0.44], [0.45], [0.46], [1.0]]
     >>> model = OneClassSVM(nu=0.5, gamma="auto").fit(X)
     >>> model.predict(X)

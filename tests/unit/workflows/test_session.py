@@ -14,7 +14,7 @@ from bids_wmh_uad.bids.references import Reference
 from bids_wmh_uad.config import Method, RunConfig, Running
 from bids_wmh_uad.core.lesion.decision import LesionDecision
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
-from bids_wmh_uad.models import model_digest, save_decision, save_model
+from bids_wmh_uad.models import load_model, model_digest, save_decision, save_model
 from bids_wmh_uad.workflows.control import init_control_wf
 from bids_wmh_uad.workflows.preprocess import INPUT_FIELDS, OUTPUT_FIELDS
 from bids_wmh_uad.workflows.reuse import Preprocessed
@@ -87,6 +87,17 @@ def test_candidates_are_judged_by_the_models_own_decision(session: Session, tmp_
     save_decision(own, model, {})
     assert decision("directed") == own
     assert decision("brightness") == LesionDecision()  # no model is read
+
+
+def test_steps_find_a_model_that_was_named_from_where_the_program_started(
+    session: Session, tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(model_dir.parent)
+    graph = init_session_wf(session, make_config(tmp_path, Path(model_dir.name)), "0")
+    monkeypatch.chdir(tmp_path)  # as each step does
+    for step in ("score", "explain"):
+        assert load_model(graph.get_node(step).inputs.model)
+    assert load_model(graph.get_node("describe").inputs.method.model)
 
 
 @pytest.mark.parametrize("reused", [False, True])

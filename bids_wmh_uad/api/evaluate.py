@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     ImageLike: TypeAlias = "str | PathLike[str] | Any"  # a path or a nibabel image
 
+LOGGER = logging.getLogger("bids_wmh_uad")
+"""The program's log."""
+
 
 def evaluate(
     reference: ImageLike,
@@ -27,7 +31,8 @@ def evaluate(
     Parameters
     ----------
     reference : str, path or nibabel image
-        1 is lesion; 2, other pathology, is left out, as in the WMH segmentation challenge.
+        1 is lesion; 2, other pathology, is left out, as in the WMH segmentation challenge. A single other value is lesion,
+        and so are probabilities from 0.5 on.
     mask : str, path or nibabel image
         Everything above 0 is lesion.
     anomaly_map : str, path or nibabel image, optional
@@ -51,7 +56,9 @@ def evaluate(
     BadImageError
         If a file cannot be read.
     GridMismatchError
-        If the images are not on one grid.
+        If the images are not on one grid; in the reference's affine less than a tenth of a voxel is rounding.
+    BadDataError
+        If the reference's values are those of no mask.
 
     See Also
     --------
@@ -75,12 +82,13 @@ def evaluate(
     from bids_wmh_uad.core.evaluation.measures import map_measures, mask_measures
     from bids_wmh_uad.core.evaluation.ranking import Ranking
     from bids_wmh_uad.core.lesion.components import label_lesions
-    from bids_wmh_uad.group.evaluation import LESION, OTHER_PATHOLOGY
-    from bids_wmh_uad.imaging.resampling import on_grid_of
+    from bids_wmh_uad.imaging.masks import LESION, OTHER_PATHOLOGY, reference_labels
 
     result, result_name = _read("mask", mask)
     truth, truth_name = _read("reference", reference)
-    labels = on_grid_of(result, truth, (Path(result_name), Path(truth_name)), may_resample=False)
+    labels, notes = reference_labels(truth, Path(truth_name), result, Path(result_name), remedy="")
+    for note in notes:
+        LOGGER.warning("%s", note)
     inside = labels != OTHER_PATHOLOGY
     if brain is not None:
         inside &= _on_grid("brain", brain, result, result_name) > 0

@@ -29,6 +29,13 @@ MARGIN_MM = 2.0
 def read_reference(
     path: Path, grid: Volume, scan: Path, **placing: Any
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Read a reference and bring it to a scan's grid, as `reference_labels`."""
+    return reference_labels(read_volume(path), path, grid, scan, **placing)
+
+
+def reference_labels(
+    stored: Volume, path: Path, grid: Volume, scan: Path, **placing: Any
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """A reference's labels on a scan's grid: 0, `LESION`, `OTHER_PATHOLOGY`.
 
     Values between 0 and 1 are probabilities, lesion from `LIKELY` on; they are resampled linearly, labels by
@@ -36,7 +43,10 @@ def read_reference(
 
     Parameters
     ----------
+    stored : Volume
+        The reference.
     path : Path
+        Its file, for the messages.
     grid : Volume
         The scan's.
     scan : Path
@@ -55,10 +65,9 @@ def read_reference(
     GridMismatchError
         If it is on another grid and is not to be resampled.
     BadDataError
-        If it cannot be read, or its values are those of no mask.
+        If its values are those of no mask.
     """
-    stored = read_volume(path)
-    data = np.nan_to_num(stored.data, copy=False, nan=0.0)  # what lies outside the brain, in some programs
+    data = np.nan_to_num(stored.data, nan=0.0)  # what lies outside the brain, in some programs
     values = np.unique(data)
     whole = bool((np.abs(values - np.rint(values)) < WHOLE).all())
     if not whole and (values[0] < 0 or values[-1] > 1 + WHOLE):

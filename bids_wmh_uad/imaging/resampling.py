@@ -100,7 +100,7 @@ def on_grid_of(
         if not may_resample:
             detail = grid_difference(grid, ordered)
             message = GRID_MISMATCH.format(first=names[0], second=names[1], detail=detail)
-            raise GridMismatchError(f"{message} {remedy}")
+            raise GridMismatchError(f"{message} {remedy}".rstrip())
         matrix = np.eye(4)
     source = nib.Nifti1Image(np.asarray(moving.data, dtype=np.float32), moving.affine)
     target = nib.Nifti1Image(np.zeros(grid.shape, dtype=np.uint8), grid.affine)

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_wmh_uad.reports.figures.lesions import LESION_COLOUR, REJECTED_COLOUR
 from bids_wmh_uad.reports.figures.mosaic import (
     AXIAL,
+    PANEL_COLUMNS,
     crop,
     grey_levels,
     load_together,
     panel,
     spread_indices,
 )
-from bids_wmh_uad.reports.figures.scans import LESION_COLOUR, PANEL_COLUMNS, REJECTED_COLOUR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,12 +15,12 @@ os.environ |= {
     "TEMPLATEFLOW_AUTOUPDATE": "0",
 }
 
-from bids_wmh_uad import __version__  # noqa: E402
+import bids_wmh_uad  # noqa: E402
 
 project = "bids-wmh-uad"
 author = "The bids-wmh-uad developers"
 copyright = author
-version = release = __version__
+version = release = bids_wmh_uad.__version__
 
 extensions = [
     "myst_nb",
@@ -32,7 +32,7 @@ extensions = [
 ]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
-source_suffix = {".md": "myst-nb", ".rst": "restructuredtext"}  # autosummary's pages are reStructuredText
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb"}  # autosummary writes its pages as the first
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 
@@ -56,3 +56,13 @@ html_title = f"bids-wmh-uad {release}"
 html_copy_source = False
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
+
+
+def setup(app):
+    """Describe what the package exports once: on its own page, not among its module's members too."""
+
+    def skip(app, what, name, obj, skip, options):  # noqa: ARG001 (Sphinx's event)
+        exported = what == "module" and name in bids_wmh_uad.__all__
+        return True if exported and obj is getattr(bids_wmh_uad, name) else None
+
+    app.connect("autodoc-skip-member", skip)

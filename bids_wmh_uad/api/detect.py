@@ -125,7 +125,7 @@ def detect(  # noqa: PLR0913 (all keywords but the scans)
 
     Notes
     -----
-    A scan of a whole head takes one to three minutes on one core. ``logging.basicConfig(level="INFO")`` shows what
+    It takes as long as the participant level for one session, minutes for a whole head. ``logging.basicConfig(level="INFO")`` shows what
     the program says meanwhile. The images are the very arrays that the participant level writes for the same scans.
 
     Examples

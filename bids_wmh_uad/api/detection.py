@@ -123,7 +123,11 @@ class Detection:
     def _repr_html_(self) -> str:
         """For notebooks: the headline, the warnings, the page's figure of the lesions, and the largest of them."""
         columns = [name for name in SHOWN_COLUMNS if name in self.lesions]
-        table = self.lesions[columns].head(SHOWN_ROWS).to_html(index=False, border=0)
+        table = (
+            self.lesions[columns]
+            .head(SHOWN_ROWS)
+            .to_html(index=False, border=0, float_format="{:.4g}".format)
+        )
         left = len(self.lesions) - SHOWN_ROWS
         return "".join([
             f"<p><b>{escape(self.headline)}</b></p>",

@@ -11,7 +11,7 @@ RELEASE ?=
 CONTAINER_TESTS ?= tests/container tests/hpc
 export NO_ET := 1
 
-.PHONY: venv version demo gallery architecture lobes niivue test test-faults test-containers test-release dist sbom licences lock boutiques lint types docs model decision ci clean
+.PHONY: venv version demo gallery architecture lobes niivue test test-faults containers test-containers test-release dist sbom licences lock boutiques lint types docs model decision ci clean
 
 venv: $(VENV)/.installed
 
@@ -45,9 +45,12 @@ test-faults: venv
 	KILLS=$(KILLS) CROWD=8 ROUNDS=20 LOOPS=200 $(BIN)/python -m pytest tests/faults; code=$$?; \
 	  PYTHONPATH=tests $(BIN)/python -m faults.table && exit $$code
 
-# Docker, Apptainer, Boutiques, Brainlife and Slurm, each one really run; installs what it needs (root and apt-get)
-test-containers: venv
+# What the container routes are tested with: images, a SIF, a one-node Slurm; installs what that needs (root and apt-get)
+containers: venv
 	PYTHON=$(BIN)/python tests/container/build.sh
+
+# Docker, Apptainer, Boutiques, Brainlife and Slurm, each one really run
+test-containers: containers
 	$(BIN)/python -m pytest $(CONTAINER_TESTS)
 
 # Wheel and sdist as others get them: what is in them, and the program outside the repository with the network off
@@ -102,10 +105,10 @@ types: venv
 version: venv
 	$(BIN)/hatchling build --target wheel --hooks-only
 
-# The notebooks run, too (minutes): NOTEBOOKS=off leaves that out
+# All anew: what an earlier build knew hides new pages. The notebooks run, too (minutes): NOTEBOOKS=off leaves that out
 NOTEBOOKS ?= force
 docs: version
-	$(BIN)/python -m sphinx -W --keep-going -q -D nb_execution_mode=$(NOTEBOOKS) -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -W -E --keep-going -q -D nb_execution_mode=$(NOTEBOOKS) -b html docs docs/_build/html
 
 # Pictures of the documentation: the demo's phantom, never a person
 gallery: demo

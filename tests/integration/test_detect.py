@@ -36,7 +36,7 @@ IMAGES = {
     "flair": "flair",
     "brain": "brain",
 }
-OF_ONE_RUN = {"signature", "preprocessing", "Sources"}
+OF_ONE_RUN = {"inputs", "signature", "preprocessing", "Sources"}
 """Keys of a summary that name the files."""
 
 

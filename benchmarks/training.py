@@ -72,7 +72,16 @@ def prepared_controls() -> tuple[dict[str, Path], float | None]:
         return {path.parents[1].name.removesuffix("_wf"): path for path in paths}
 
     if len(found()) < CONTROLS:
-        command = [sys.executable, "-m", "bids_wmh_uad", str(dataset), str(ROOT / "out"), "train"]
+        command = [
+            sys.executable,
+            "-m",
+            "bids_wmh_uad",
+            str(dataset),
+            str(ROOT / "out"),
+            "train",
+            "-w",
+            str(ROOT / "out" / "work"),
+        ]
         command += ["--output-model", str(ROOT / "model"), "--nprocs", "2", "--resume"]
         start = perf_counter()
         subprocess.run(command, check=True)

@@ -25,6 +25,8 @@ ENCODERS = ("compact", "wide")
 """Names of the encoders of `core.network.autoencoder.ENCODERS`, which imports torch."""
 TEMPLATE = "MNI152NLin2009aSym"
 """Name of the template that nilearn ships (ICBM 2009a nonlinear symmetric)."""
+DEBUG_MODES = ("nipype", "pdb")
+"""Names of what ``--debug`` shows: nipype's whole log; a debugger where the program itself fails."""
 
 
 def _require(condition: bool, option: str, value: object, expected: str) -> None:
@@ -120,6 +122,9 @@ class Running:
     dry_run: bool = False
     reports_only: bool = False
     boilerplate_only: bool = False
+    md_only_boilerplate: bool = False
+    write_graph: bool = False
+    debug: tuple[str, ...] = ()
     stop_on_first_crash: bool = False
     resource_monitor: bool = False
     verbose: int = 0

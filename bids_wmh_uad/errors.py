@@ -83,7 +83,10 @@ BAD_VALUE = "{option}: {value!r} is not valid; {expected}."
 CANNOT_CREATE = (
     "{path}: cannot be created ({reason}). Check that its directory exists, is writable and has space left."
 )
-WORK_INSIDE_INPUT = "{path}: the {what} directory lies inside the BIDS dataset. Choose one outside of it."
+WORK_INSIDE_INPUT = "{path}: the {what} directory lies inside the BIDS dataset. Choose one outside of it; the work directory is ./work unless --work-dir names another."
+NO_WORK_DIRECTORY = "{path}: the work directory cannot be made ({reason}). It is ./work unless --work-dir names another: start from a directory where you may write, or give --work-dir one (in a container, one that is mounted, such as with --volume DIR:/work)."
+BAD_CONFIG_FILE = "{path}: not a usable --config-file ({reason}). Take the config.toml of a run's log directory, or mend it."
+BOTH_GIVEN = "{first} and {second} are both given and do not agree. Leave one of them out."
 NO_GPU = "--device {device}: no GPU is visible to torch. Check the driver (Docker: --gpus all, Apptainer: --nv), or use --device cpu."
 BAD_MODEL = "{path}: not a usable model ({reason}). Make one with 'bids-wmh-uad BIDS_DIR OUT train --output-model DIR'."
 FEW_CONTROLS = "{n} controls are too few for voxel-wise models (at least {needed} are needed): this model has none, and --paradigm voxel does not work with it."

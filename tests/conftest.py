@@ -53,6 +53,12 @@ def _log_comes_back() -> Iterator[None]:
 
 
 @pytest.fixture
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test's own current directory: a run makes its work directory there."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
 def make_dataset() -> Callable[..., Path]:
     """A builder of BIDS datasets whose images are a few voxels small."""
 

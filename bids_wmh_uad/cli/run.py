@@ -87,7 +87,16 @@ def _run(argv: Sequence[str]) -> int:
     if config.running.dry_run:
         return _dry_run(config)
     _prepare(config)
-    return _dispatch(config)
+    try:
+        return _dispatch(config)
+    except WmhUadError:
+        raise
+    except Exception:
+        if "pdb" in config.running.debug:
+            import pdb
+
+            pdb.post_mortem()
+        raise
 
 
 def _dispatch(config: RunConfig) -> int:

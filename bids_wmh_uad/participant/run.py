@@ -38,6 +38,8 @@ from bids_wmh_uad.workflows import engine, memory
 LOGGER = logging.getLogger("bids_wmh_uad")
 ALREADY_DONE = "%s: finished before, nothing to do"
 DONE_ELSEWHERE = "%s: finished meanwhile by another process"
+PLAIN_FORMS = (".md", ".bib")
+"""Forms of the methods text that need no other program to be read."""
 STEP_FAILED = "The step {node} failed: a crash file beside this table says why."
 WHOLE_RUN = frozenset({CannotCreateError.exit_code, StorageError.exit_code, TemporaryError.exit_code})
 """Codes of what is wrong with the machine rather than with a session: the run's, if all that failed failed for it."""
@@ -71,7 +73,7 @@ def run_participant(config: RunConfig) -> int:
     if config.running.boilerplate_only:
         if not sessions:
             raise failed[0].error
-        write_citation(_session_graphs(sessions[:1], config, digest)[0], config.output_dir)
+        write_citation(_session_graphs(sessions[:1], config, digest)[0], config)
         return EXIT_OK
     derivatives.write_dataset_files(config.output_dir, config.bids_dir)
     table = StatusTable(config.log_dir / "status.tsv", sessions, failed)
@@ -187,7 +189,9 @@ def _run_graphs(
     start = time()
     directories = [engine.session_directory(session, config) for session in sessions]
     graphs = _session_graphs(sessions, config, digest)
-    write_citation(graphs[0], config.output_dir)
+    write_citation(graphs[0], config)
+    if config.running.write_graph:
+        engine.draw_graph(graphs[0], config.log_dir)
     error: Exception | None = None
     try:
         init_participant_wf(graphs, config).run(**engine.plugin_settings(config, progress, sessions))
@@ -244,10 +248,11 @@ def _failed(
     return failed
 
 
-def write_citation(graph: Any, output_dir: Path) -> None:
+def write_citation(graph: Any, config: RunConfig) -> None:
     """Write the methods text of a session's graph, and its references: ``CITATION`` in the forms of `METHODS_FILES`."""
     from bids_wmh_uad.reports.methods import METHODS_FILES
 
     description = graph.visit_desc()
     for name, write in METHODS_FILES.items():
-        write_atomically(output_dir / name, write(description).encode())
+        if Path(name).suffix in PLAIN_FORMS or not config.running.md_only_boilerplate:
+            write_atomically(config.output_dir / name, write(description).encode())

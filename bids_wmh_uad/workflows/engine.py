@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
+import hashlib
 import json
 import logging
 import os
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -26,6 +30,9 @@ from bids_wmh_uad.workflows.workdir import open_directory, open_private, read_ke
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 SESSIONS_PER_PROCESS = 4
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What the system says where a directory may not be made: people started in the wrong one, or named it."""
+NO_GRAPHVIZ = "%s is not drawn: Graphviz (dot) is not installed"
 STATE = ".state"
 """The directory in the work directory where libraries keep settings and caches."""
 _TYPED_ERROR = re.compile(r"^\s*bids_wmh_uad\.errors\.(\w+): (.+)$", re.MULTILINE)
@@ -73,16 +80,22 @@ def require_device(name: str) -> None:
         resolve_device(name)
 
 
-def workflow_name(level: str) -> str:
-    """The working directory's name: one per version, so that no step is taken from another's cache."""
-    return f"bids_wmh_uad_{level}_{re.sub(r'[^0-9A-Za-z]', '_', __version__)}_wf"
+def workflow_name(config: RunConfig) -> str:
+    """The name of the working directory of a level's sessions in the work directory.
+
+    One per version, so that no step is taken from another's cache; and one per dataset, of which several may
+    be worked on from the same directory, with sessions of the same names.
+    """
+    dataset = hashlib.sha256(os.fsencode(config.bids_dir)).hexdigest()[:8]
+    version = re.sub(r"[^0-9A-Za-z]", "_", __version__)
+    return f"bids_wmh_uad_{config.analysis_level}_{version}_{dataset}_wf"
 
 
 def top_workflow(config: RunConfig) -> Any:
     """Make the empty graph that holds those of all sessions; its crash files go to the run's log directory."""
     from niworkflows.engine.workflows import LiterateWorkflow
 
-    graph = LiterateWorkflow(name=workflow_name(config.analysis_level), base_dir=str(config.running.work_dir))
+    graph = LiterateWorkflow(name=workflow_name(config), base_dir=str(config.running.work_dir))
     graph.config["execution"]["crashdump_dir"] = str(config.log_dir)  # nipype's own settings refuse '%'
     return graph
 
@@ -95,7 +108,7 @@ STAGING = "staging"
 
 def session_directory(session: Session, config: RunConfig) -> Path:
     """The working directory of one session of this run's level."""
-    return config.running.work_dir / workflow_name(config.analysis_level) / session.workflow_name
+    return config.running.work_dir / workflow_name(config) / session.workflow_name
 
 
 def open_work_directory(config: RunConfig) -> None:
@@ -108,8 +121,16 @@ def open_work_directory(config: RunConfig) -> None:
     CannotCreateError, StorageError
         If they cannot be made.
     """
-    open_directory(config.running.work_dir)
-    open_private(config.running.work_dir / STATE, config.running.work_dir)
+    work_dir = config.running.work_dir
+    try:
+        open_directory(work_dir)
+        open_private(work_dir / STATE, work_dir)
+    except (errors.CannotCreateError, errors.StorageError) as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or cause.errno not in NOT_ALLOWED:
+            raise
+        text = errors.NO_WORK_DIRECTORY.format(path=work_dir, reason=cause.strerror)
+        raise errors.CannotCreateError(text) from cause
 
 
 def take_session(session: Session, config: RunConfig, locks: Locks) -> None:
@@ -152,8 +173,21 @@ def configure_nipype(config: RunConfig) -> None:
     })  # fmt: skip
     nipype_logging.update_logging(nipype_config)
     level = {0: logging.CRITICAL, 1: logging.WARNING}.get(config.running.verbose, logging.INFO)
+    if "nipype" in config.running.debug:
+        level = logging.DEBUG
     for name in ("nipype", "nipype.workflow", "nipype.interface", "nipype.utils"):
         logging.getLogger(name).setLevel(level)
+
+
+def draw_graph(graph: Any, directory: Path) -> None:
+    """Write ``graph.dot``, one session's steps, and with Graphviz ``graph.svg``: every session's are the same."""
+    source, drawing = (directory / f"graph.{kind}" for kind in ("dot", "svg"))
+    graph.write_hierarchical_dotfile(dotfilename=str(source), colored=True, simple_form=True)
+    program = shutil.which("dot")
+    if program is None:
+        LOGGER.info(NO_GRAPHVIZ, source)
+    else:
+        subprocess.run([program, "-Tsvg", "-o", str(drawing), str(source)], check=False)  # noqa: S603 (Graphviz)
 
 
 def plugin_settings(config: RunConfig, progress: Progress, sessions: Sequence[Session]) -> dict[str, Any]:

@@ -149,5 +149,6 @@ def bids_dir(share: Path) -> Path:
 def native(share: Path, bids_dir: Path) -> Path:
     """The output directory of a run of participants 01 and 02 without any container."""
     out = share / "native"
-    run(sys.executable, "-m", "bids_wmh_uad", bids_dir, out, "participant", "--participant-label", "01", "02")
+    run(sys.executable, "-m", "bids_wmh_uad", bids_dir, out, "participant", "-w", share / "native-work",
+        "--participant-label", "01", "02")  # fmt: skip
     return out

@@ -19,7 +19,12 @@ def podman(bids_dir: Path, out: Path, level: str, user: str, *extra: str, code: 
     """Run what docs/docker.md says for a level, as another user than the tests' own."""
     command = documented("docker.md", f"/out {level}", nobody=f'"$(id -u):$(id -g)"=>{user}')
     command[-1] = command[-1].rstrip() + " " + " ".join(extra)
-    return run(*command, code=code, variables={"BIDS_DIR": bids_dir, "OUTPUT_DIR": out}).stdout
+    work = out.with_name(f"{out.name}-work")
+    work.mkdir(exist_ok=True)
+    run("chown", user, work)
+    return run(
+        *command, code=code, variables={"BIDS_DIR": bids_dir, "OUTPUT_DIR": out, "WORK_DIR": work}
+    ).stdout
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,9 @@ def environment(**changes: str | None) -> dict[str, str]:
 
 
 def command(bids: Path, out: Path, level: str, *options: str | Path) -> list[str]:
-    return [sys.executable, "-m", "bids_wmh_uad", *(str(part) for part in (bids, out, level, *options))]
+    """The program's command line; the work directory is in `out`, unless the options name another."""
+    parts = (bids, out, level, "-w", out / "work", *options)
+    return [sys.executable, "-m", "bids_wmh_uad", *map(str, parts)]
 
 
 def call(bids: Path, out: Path, level: str, *options: str | Path) -> str:

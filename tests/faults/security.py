@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 import nibabel as nib
 import numpy as np
 
+from bids_wmh_uad.cli.parser import parse_args
 from bids_wmh_uad.errors import BAD_FILTER_FILE, BAD_MODEL, NOT_BIDS
+from bids_wmh_uad.workflows.engine import workflow_name
 from faults.harness import INTACT, REASON_LEFT, REFUSED, UNTOUCHED, Fault, State, Tried, both
 from faults.surroundings import again, dry, session
 
@@ -63,6 +65,9 @@ def foreign_work(mode: int, owner: int, *, link: bool = False) -> Make:
     def make(here: Ground) -> Sequence[str | Path]:
         work = here.bids.parent / "elsewhere" if link else here.work
         shutil.copytree(here.earlier.parent / "work", work)
+        (steps,) = work.glob("bids_wmh_uad_*")  # as if they were of this dataset
+        config = parse_args([str(here.bids), str(here.out), "participant", "-w", str(here.work)])
+        steps.rename(work / workflow_name(config))
         evil = gzip.compress(pickle.dumps(Evil(here.bids.parent / CANARY)))
         for path in (work, *work.rglob("*")):
             if path.suffix == ".pklz":

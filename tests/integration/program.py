@@ -57,13 +57,28 @@ class Run:
 
 
 def wmh(bids_dir: Path, output_dir: Path, level: str, *options: str | Path) -> Run:
-    command = [sys.executable, "-m", "bids_wmh_uad", bids_dir, output_dir, level, *options]
+    command = [
+        sys.executable,
+        "-m",
+        "bids_wmh_uad",
+        bids_dir,
+        output_dir,
+        level,
+        "-w",
+        work_of(output_dir),
+        *options,
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
     ran = subprocess.run(
         [str(part) for part in command], env=environment, text=True, check=False, timeout=1500,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     return Run(bids_dir, output_dir, ran.returncode, ran.stdout)
+
+
+def work_of(output_dir: Path) -> Path:
+    """The work directory of runs that do not name another."""
+    return output_dir.with_name(f"{output_dir.name}-work")
 
 
 def participant(bids_dir: Path, output_dir: Path, model: Path, *options: str | Path) -> Run:

@@ -19,8 +19,12 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), *
 
 
 def start(directory: Path, *arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
-    """Run this file; stdout and stderr are one pipe."""
-    command = [sys.executable, __file__, str(directory), *map(str, arguments)]
+    """Run this file on a dataset, an output directory, a level and options; stdout and stderr are one pipe.
+
+    The work directory is in the output directory, unless the options name another.
+    """
+    work = ("-w", Path(arguments[1]) / "work")
+    command = [sys.executable, __file__, *map(str, (directory, *arguments[:3], *work, *arguments[3:]))]
     return subprocess.Popen(
         command, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options
     )

@@ -63,7 +63,8 @@ def test_runs_at_the_same_time_keep_apart(tmp_path: Path, make_dataset: Maker) -
     root, out = make_dataset(tmp_path / "ds", *names), tmp_path / "out"
     runs = [
         subprocess.Popen(
-            [sys.executable, "-m", "bids_wmh_uad", root, out, "participant", "--participant-label", f"{number:02d}"],
+            [sys.executable, "-m", "bids_wmh_uad", root, out, "participant", "-w", tmp_path / "work", "--participant-label",
+             f"{number:02d}"],
             env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
         for number in range(TASKS)

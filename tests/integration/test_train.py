@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from program import IMAGES, Run, participant, save, validator_errors, wmh
+from program import IMAGES, Run, participant, save, validator_errors, wmh, work_of
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import find_sessions
@@ -84,7 +84,7 @@ def test_finished_derivatives_are_not_preprocessed_again(trained: Run) -> None:
     assert trained.code == 0, trained.log
     assert trained.log.count("preprocessing reused") == MINIMUM_CONTROLS
     (log,) = (trained.output_dir / "logs").iterdir()
-    work = trained.output_dir / "work"
+    work = work_of(trained.output_dir)
     assert not list(work.rglob("n4_flair"))
     assert len(list(work.rglob("reuse/stage.json"))) == MINIMUM_CONTROLS
     assert not list(log.glob("crash-*"))
@@ -114,7 +114,7 @@ def test_lesions_are_no_places_for_training_patches(trained: Run, controls: tupl
         inside = grid.forward(np.asanyarray(image.dataobj) > 0, order=0)
         lesions = grid.forward(read_lesions(mask, session.flair)[0], order=0)
         assert (inside & lesions).any()
-        (control,) = (trained.output_dir / "work").glob(f"*/{session.workflow_name}/prepare/control")
+        (control,) = work_of(trained.output_dir).glob(f"*/{session.workflow_name}/prepare/control")
         assert open_control(control).mask.sum() == (inside & ~lesions).sum()
 
 
@@ -149,7 +149,7 @@ def test_reused_preprocessing_gives_the_same_bytes(first: Run, model_dir: Path, 
         first.bids_dir, tmp_path / "out", model_dir, "--participant-label", "01", "02", "-d", first.output_dir
     )
     assert run.code == 0, run.log
-    assert not list((tmp_path / "out" / "work").rglob("n4_flair"))
+    assert not list(work_of(tmp_path / "out").rglob("n4_flair"))
     for label in ("sub-01", "sub-02/ses-1"):
         for output in (*IMAGES, "table", "summary", "t1w_to_flair", "t1w_to_template", "flair_to_template"):
             assert run.path(label, output).read_bytes() == first.path(label, output).read_bytes(), output

@@ -8,7 +8,8 @@ import pytest
 
 from bids_wmh_uad import environment, errors
 from bids_wmh_uad.bids.status import NOT_UPDATED
-from bids_wmh_uad.cli.parser import PRINTABLE, WHOLE_PATH, build_parser, normalise_argv
+from bids_wmh_uad.cli.parser import build_parser, normalise_argv
+from bids_wmh_uad.cli.values import PRINTABLE, WHOLE_PATH
 from bids_wmh_uad.reports.subject import FIGURE_REFUSED
 
 ROOT = Path(__file__).parents[2]

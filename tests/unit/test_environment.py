@@ -17,6 +17,7 @@ from bids_wmh_uad.errors import (
     BAD_VALUE,
     CANNOT_CREATE,
     EXIT_OK,
+    NO_WORK_DIRECTORY,
     CannotCreateError,
     InvalidBIDSError,
     MemoryExhaustedError,
@@ -132,10 +133,12 @@ def test_lost_streams(option: str, name: str, dataset: Path, tmp_path: Path) -> 
 def test_a_removed_working_directory(dataset: Path, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     shell = f"mkdir '{gone}' && cd '{gone}' && rmdir '{gone}' && exec {{}}"
-    assert run(dataset, tmp_path / "out", "participant", "--dry-run", shell=shell).returncode == EXIT_OK
-    assert (
-        run(dataset, tmp_path / "out", "participant", "--boilerplate-only", shell=shell).returncode == EXIT_OK
-    )
+    for option in ("--dry-run", "--boilerplate-only"):
+        options = [dataset, tmp_path / "out", "participant", option]
+        assert run(*options, "-w", tmp_path / "work", shell=shell).returncode == EXIT_OK
+        refused = run(*options, shell=shell)
+        assert refused.returncode == UsageError.exit_code
+        assert NO_WORK_DIRECTORY.split("(")[0].format(path="work") in refused.stderr
     relative = run("ds", "out", "participant", "--dry-run", shell=shell)
     assert relative.returncode == UsageError.exit_code
     assert "give the whole path" in relative.stderr
@@ -148,6 +151,7 @@ SURROUNDINGS: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("own_directory")
 @pytest.mark.parametrize("name", SURROUNDINGS)
 def test_odd_surroundings_change_nothing(name: str, dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "out é %s {x} 'a"
@@ -169,17 +173,17 @@ def test_a_user_nobody_knows(home: str | None, dataset: Path, tmp_path: Path) ->
         + (f"export HOME={home}; " if home else "")
         + "exec setpriv --reuid 54321 --clear-groups {}"
     )
-    ran = run(place / "ds", place / "out", "participant", "--boilerplate-only", shell=shell)
+    ran = run(place / "ds", place / "out", "participant", "--boilerplate-only", shell=shell, cwd=place)
     assert (ran.returncode, ran.stderr.count("Traceback")) == (EXIT_OK, 0), ran.stderr
-    refused = run(place / "ds", "/root/none/out", "participant", "--boilerplate-only", shell=shell)
+    refused = run(place / "ds", "/root/none/out", "participant", "--boilerplate-only", shell=shell, cwd=place)
     assert refused.returncode == CannotCreateError.exit_code
-    assert CANNOT_CREATE.format(path="/root/none/out/work", reason="Permission denied") in refused.stderr
+    assert CANNOT_CREATE.format(path="/root/none/out", reason="Permission denied") in refused.stderr
 
 
 @pytest.mark.parametrize("kib", [180_000, 250_000, 1_000_000])
 def test_an_address_space_too_small_for_the_libraries(kib: int, dataset: Path, tmp_path: Path) -> None:
     shell = f"ulimit -v {kib}; exec {{}}"
-    ran = run(dataset, tmp_path / "out", "participant", "--boilerplate-only", shell=shell)
+    ran = run(dataset, tmp_path / "out", "participant", "--boilerplate-only", shell=shell, cwd=tmp_path)
     assert ran.returncode == MemoryExhaustedError.exit_code
     text = environment.NO_ADDRESS_SPACE.format(limit=kib / 2**20, least=environment.LEAST_ADDRESS_GB)
     assert ran.stderr == f"bids-wmh-uad: error: {text}\n"
@@ -187,8 +191,8 @@ def test_an_address_space_too_small_for_the_libraries(kib: int, dataset: Path, t
 
 @pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\x1b[31m", os.fsdecode(b"a\xff")])
 def test_paths_that_cannot_be_quoted_are_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from bids_wmh_uad.cli.parser import PRINTABLE
     from bids_wmh_uad.cli.run import main
+    from bids_wmh_uad.cli.values import PRINTABLE
 
     assert main(["/ds", f"/out/{name}", "participant"]) == UsageError.exit_code
     shown = f"/out/{name}".encode("utf-8", "backslashreplace").decode()
@@ -196,6 +200,7 @@ def test_paths_that_cannot_be_quoted_are_refused(name: str, capsys: pytest.Captu
     assert BAD_VALUE.format(option="path", value=shown, expected=expected) in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("own_directory")
 def test_paths_that_are_too_long(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from bids_wmh_uad.cli.run import main
 

@@ -72,6 +72,7 @@ def test_a_description_that_was_not_fetched_is_no_invalid_dataset(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_directory")
 def test_a_run_on_a_read_only_tree_ends_with_66_and_changes_nothing(
     tmp_path: Path, make_dataset: Maker
 ) -> None:

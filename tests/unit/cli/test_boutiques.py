@@ -63,7 +63,7 @@ def test_the_parser_takes_what_the_descriptor_offers(tmp_path):
         values = {"Flag": [], "Number": ["1"], "String": [item.get("value-choices", ["tail"])[0]]}[
             item["type"]
         ]
-        values = ["101"] if name == "n_samples" else ["cpu"] if name == "device" else values
+        values = {"n_samples": ["101"], "device": ["cpu"], "mem": ["8G"]}.get(name, values)
         parse_args(
             [str(tmp_path / "in"), str(tmp_path / "out"), "participant", item["command-line-flag"], *values]
         )

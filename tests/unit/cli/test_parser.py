@@ -39,7 +39,7 @@ def test_defaults_are_those_of_the_dataclasses() -> None:
     made = parse()
     assert made.method == Method()
     assert made.selection == Selection()
-    assert made.running == Running(work_dir=Path("/out/work"))
+    assert made.running == Running(work_dir=Path.cwd() / "work")
     assert (made.performance.device, made.performance.omp_nthreads) == ("auto", 1)
     train = parse_args(["/bids", "/out", "train", "--output-model", "/model"])
     assert train.training == Training(output_model=Path("/model"))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     Maker = Callable[..., Path]
 
+pytestmark = pytest.mark.usefixtures("own_directory")
 T1W, FLAIR = "sub-01/anat/sub-01_T1w.nii.gz", "sub-01/anat/sub-01_FLAIR.nii.gz"
 
 
@@ -103,6 +104,7 @@ def test_a_work_directory_open_to_others_is_refused_before_anything_is_read(
     work.mkdir(parents=True)
     work.chmod(0o777)
     options = ["--output-model", str(tmp_path / "model")] if level == "train" else []
+    options += ["-w", str(work)]
     assert main([str(root), str(tmp_path / "out"), level, *options]) == CannotCreateError.exit_code
     assert OPEN_DIRECTORY.format(path=work, mode="777") in capsys.readouterr().err
     assert list((tmp_path / "out").rglob("*")) == [work]

@@ -41,6 +41,7 @@ def statuses(out: Path) -> dict[str, str]:
         return {row["participant_id"]: row["status"] for row in csv.DictReader(handle, delimiter="\t")}
 
 
+@pytest.mark.usefixtures("own_directory")
 def test_a_run_that_ends(dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main([str(dataset), str(out), "participant", "--score", "brightness"]) == EXIT_SESSION_FAILED
@@ -56,6 +57,7 @@ def test_nipype_can_pickle_what_follows_the_sessions(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(progress)).sessions == progress.sessions
 
 
+@pytest.mark.usefixtures("own_directory")
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, INTERRUPTED), (signal.SIGKILL, UNFINISHED)])
 def test_a_run_that_does_not_end(
     number: signal.Signals, expected: str, dataset: Path, tmp_path: Path

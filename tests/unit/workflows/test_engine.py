@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import time
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -267,10 +268,11 @@ def test_only_stages_of_this_run_are_listed_in_their_order(tmp_path: Path) -> No
     ]  # fmt: skip
 
 
-def test_no_version_uses_anothers_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_version_and_no_dataset_uses_anothers_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     names = set()
     for version in ("0.1.0", "0.1.1", "0.1.0.dev3+gabc"):
         monkeypatch.setattr(engine, "__version__", version)
-        names |= {engine.workflow_name("participant"), engine.workflow_name("train")}
-    assert len(names) == 6
+        for level, dataset in product(("participant", "train"), ("/a/bids", "/b/bids")):
+            names.add(engine.workflow_name(RunConfig(Path(dataset), Path("/out"), level)))
+    assert len(names) == 12
     assert all(name.isidentifier() for name in names)

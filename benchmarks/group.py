@@ -14,18 +14,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from time import perf_counter, sleep
+from time import perf_counter
 
 import nibabel as nib
 import numpy as np
 from joblib import Parallel, delayed
 from nilearn.image import resample_img
 from numpy.typing import NDArray
+from programs import Cost, run
 from scipy import ndimage
 
 from bids_wmh_uad.bids import derivatives
@@ -75,29 +75,9 @@ def write_dataset(out: Path) -> list[Path]:
     return masks
 
 
-def memory(process: int) -> int:
-    """Proportional set size of a process and its descendants, bytes."""
-    total = 0
-    try:
-        rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
-        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) * 1024
-        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    except (OSError, StopIteration):
-        return total
-    return total + sum(memory(int(child)) for child in children)
-
-
-def ours(out: Path) -> tuple[float, int]:
-    """Seconds and peak bytes of one run of the program."""
-    command = [sys.executable, "-m", "bids_wmh_uad", "/none", str(out), "group", "-w", str(out / "work")]
-    start, peak = perf_counter(), 0
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:
-        while program.poll() is None:
-            peak = max(peak, memory(program.pid))
-            sleep(0.2)
-    if program.returncode:
-        raise SystemExit(f"the group level failed ({program.returncode})")
-    return perf_counter() - start, peak
+def ours(out: Path) -> Cost:
+    """What one run of the program costs."""
+    return run([sys.executable, "-m", "bids_wmh_uad", "/none", out, "group", "-w", out / "work"])
 
 
 def resampled(path: Path, affine: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -123,9 +103,9 @@ def main() -> None:
             start = perf_counter()
             jobs(delayed(resampled)(path, template.affine, template.shape) for path in masks[:TIMED])
             times["peer"].append((perf_counter() - start) * SESSIONS / TIMED)
-            seconds, peak = ours(out)
-            times["ours"].append(seconds)
-            peaks.append(peak)
+            cost = ours(out)
+            times["ours"].append(cost.seconds)
+            peaks.append(cost.peak_bytes)
         page = (out / "group.html").stat().st_size
     print(
         json.dumps(

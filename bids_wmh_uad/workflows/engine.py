@@ -374,7 +374,7 @@ def _read_crash(path: Path) -> Crash:
 
 
 def append_stages(path: Path, directories: Iterable[Path], since: float) -> None:
-    """Append wall time and peak memory of every step to a table.
+    """Append wall time, processor time and peak memory of every step to a table.
 
     Parameters
     ----------
@@ -388,7 +388,7 @@ def append_stages(path: Path, directories: Iterable[Path], since: float) -> None
     """
     new = not path.is_file()
     with path.open("a", newline="") as handle:
-        writer = csv.DictWriter(handle, ["session", "stage", "seconds", "peak_gb"], delimiter="\t")
+        writer = csv.DictWriter(handle, ["session", "stage", "seconds", "cpu_seconds", "peak_gb"], delimiter="\t")
         if new:
             writer.writeheader()
         for directory in directories:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from traceback import format_exception
@@ -32,8 +34,8 @@ class SessionsInOrder(MultiProcPlugin):
     A worker that is killed (by the kernel, when memory runs out) fails the steps in flight and
     is replaced: nipype would wait for its answer for ever.
 
-    Steps are handed out when one has ended: nipype asks ten times a second, which costs a twentieth of a core and
-    leaves a worker idle for half a tenth of a second after each step.
+    Steps are handed out when one has ended. nipype looks ten times a second, and collects garbage each time: a tenth
+    of a second with all libraries loaded, so that a core is busy with nothing else while a worker is idle.
 
     Pickles are signed, and others are not read.
 
@@ -63,7 +65,7 @@ class SessionsInOrder(MultiProcPlugin):
     def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
         """Execute the graph; workers are forked in here, and sign too."""
         often = {**config, "execution": {**config["execution"], "poll_sleep_duration": LEAST_WAIT}}
-        with signed(self._keys):
+        with signed(self._keys), _frozen_objects():
             super().run(graph, often, updatehash=updatehash)
 
     def _new_pool(self) -> ProcessPoolExecutor:
@@ -113,6 +115,17 @@ class SessionsInOrder(MultiProcPlugin):
         if not isinstance(error, BrokenProcessPool):  # of a step that could not read its inputs
             text = format_exception(error)
         return {"result": None, "traceback": text, "taskid": taskid}
+
+
+@contextmanager
+def _frozen_objects() -> Iterator[None]:
+    """Leave what is there now out of garbage collections, nipype's one a step among them; workers share it unwritten."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _start_worker(directory: str, parent: int) -> None:

@@ -1,5 +1,6 @@
 """The nipype plugin: order of sessions, and what happens when a worker dies."""
 
+import gc
 import gzip
 import pickle
 from pathlib import Path
@@ -23,18 +24,10 @@ def _note_inside(path, label):
 
 
 def _replace_result(path, label):
-    """Exchange the first step's result when nipype has written it, as somebody from outside could."""
-    import subprocess
-    import sys
+    """Exchange the first step's result, as somebody from outside could."""
+    from pathlib import Path
 
-    code = """
-import pathlib, sys, time
-result = pathlib.Path(sys.argv[1], "work/top/two_wf/step0/result_step0.pklz")
-while not pathlib.Path(f"{result}.hmac").exists():
-    time.sleep(0.001)
-result.write_bytes(b"other")
-"""
-    subprocess.Popen([sys.executable, "-c", code, path])
+    Path(path, "work/top/two_wf/step0/result_step0.pklz").write_bytes(b"other")
     return label
 
 
@@ -65,6 +58,23 @@ def _session(name, function, log, steps=1):
             )
             workflow.connect([(previous, link, [("out", "x")]), (link, node, [("y", "label")])])
         previous = node
+    return workflow
+
+
+def _attacked(tmp_path):
+    """A session whose first step's result is exchanged before its last step reads it."""
+    import nipype.pipeline.engine as pe
+    from nipype.interfaces.utility import Function
+
+    workflow = _session("two_wf", _note_inside, tmp_path)
+    first = workflow.get_node("step0")
+    names = {"input_names": ["path", "label"], "output_names": ["out"]}
+    attack = pe.Node(Function(**names, function=_replace_result), name="attack")
+    last = pe.Node(Function(**names, function=_note_inside), name="last")
+    attack.inputs.path = str(tmp_path)
+    workflow.connect([
+        (first, attack, [("out", "label")]), (first, last, [("out", "label")]), (attack, last, [("out", "path")]),
+    ])  # fmt: skip
     return workflow
 
 
@@ -101,6 +111,28 @@ def test_an_earlier_session_is_finished_before_a_later_one_is_begun(tmp_path: Pa
     assert [line[:3] for line in log.read_text().split()] == ["one"] * 3 + ["two"] * 3
 
 
+def _slow(path, label):
+    import time
+
+    time.sleep(1)
+    return label
+
+
+def test_the_scheduler_looks_when_a_step_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nipype.pipeline.plugins.multiproc import MultiProcPlugin
+
+    looks, original = [], MultiProcPlugin._send_procs_to_workers
+    monkeypatch.setattr(
+        MultiProcPlugin,
+        "_send_procs_to_workers",
+        lambda self, **given: looks.append(gc.get_freeze_count()) or original(self, **given),
+    )
+    _run(tmp_path, [_session("one_wf", _slow, tmp_path, steps=2)], n_procs=2)  # one worker stays idle
+    assert len(looks) <= 8  # three steps
+    assert min(looks) > 0
+    assert gc.get_freeze_count() == 0
+
+
 def test_a_killed_worker_fails_its_session_and_no_other(tmp_path: Path) -> None:
     log = tmp_path / "log"
     sessions = [_session("one_wf", _die, log), _session("two_wf", _note, log, steps=2)]
@@ -132,7 +164,7 @@ def test_a_result_that_another_put_there_is_not_read(tmp_path: Path) -> None:
     _run(tmp_path, [_session("one_wf", _note_inside, tmp_path, steps=2)], n_procs=1)
     assert log.read_text().split() == [*2 * before, before[0]]
     with pytest.raises(RuntimeError):
-        _run(tmp_path, [_session("two_wf", _replace_result, tmp_path, steps=2)], n_procs=1)
+        _run(tmp_path, [_attacked(tmp_path)], n_procs=1)
     (crash,) = read_crashes(tmp_path / "crash")
     replaced = tmp_path / "work" / "top" / "two_wf" / "step0" / "result_step0.pklz"
     assert str(crash.error) == UNSIGNED_PICKLE.format(path=replaced)

@@ -66,11 +66,11 @@ class Work:
         return f"https://doi.org/{self.doi}" if self.doi else self.url
 
     def bibtex(self, key: str) -> str:
-        """Write the BibTeX entry."""
-        kind = "article" if self.venue else "software"
+        """Write the BibTeX entry: of software as what every style knows, with an address, for styles leave out its DOI."""
+        kind = "article" if self.venue else "misc"
         fields = {
             "author": self.author, "title": f"{{{self.title}}}", "journal": self.venue, "year": str(self.year),
-            "doi": self.doi, "url": self.url,
+            "doi": self.doi, "url": self.url if self.venue else self.address,
         }  # fmt: skip
         lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items() if value)
         return f"@{kind}{{{key},\n{lines}\n}}\n"
@@ -168,9 +168,9 @@ def methods_latex(description: str) -> str:
         REFERENCES[key]  # or LaTeX would print a question mark
     body = [_latex(text) for text in paragraphs]
     return "\n\n".join([
-        "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage[utf8]{inputenc}\n\\usepackage{hyperref}",
+        "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage[utf8]{inputenc}\n\\usepackage[numbers]{natbib}\n\\usepackage{hyperref}",
         "\\begin{document}", f"\\section*{{{HEADING}}}", *body,
-        "\\bibliographystyle{plain}\n\\bibliography{CITATION}", "\\end{document}",
+        "\\bibliographystyle{unsrtnat}\n\\bibliography{CITATION}", "\\end{document}",
     ]) + "\n"  # fmt: skip
 
 

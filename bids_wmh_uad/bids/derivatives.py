@@ -44,7 +44,8 @@ A BIDS derivatives dataset. `sub-*.html` are the pages to look at first: read th
 
 - `sub-*/[ses-*/]anat`: for each session, on the FLAIR's own grid, the anomaly map, the probability and the mask of lesions
   (`label-WMH`), numbered lesions and candidates that were not taken for lesions, regions and lobes (`dseg`, a table
-  beside each), preprocessed scans, transforms, and the numbers (`desc-wmh_summary.json`).
+  beside each), preprocessed scans, transforms, and the numbers (`desc-wmh_summary.json`). With `--output-spaces` probability
+  and mask are there in other spaces too (`space-T1w`, `space-MNI152NLin2009aSym`): volumes are those of `space-FLAIR`.
 - `group_wmh.tsv` (a row for each session) and `group_lesions.tsv` (a row for each lesion), after the group level.
 
 The `.json` beside an image or table says what it was made from and what each column means. What BIDS does not name yet is

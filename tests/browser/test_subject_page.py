@@ -132,6 +132,22 @@ def test_narrow_screens(height: int, zoom: int, browser: Browser, page: Path) ->
     assert all(inner > outer for inner, outer in browser.run(boxes))
 
 
+def test_a_rejected_candidates_number_leads_to_its_row_and_back(browser: Browser, page: Path) -> None:
+    browser.resize(1280, 900)
+    browser.open(page)
+    row = "document.getElementById('sub-01_ses-a-rejected-1')"
+    assert browser.run(f"{row}.closest('details').open") is False
+    browser.run(
+        "document.querySelector('[href=\"#sub-01_ses-a-rejected-1\"]').dispatchEvent(new MouseEvent('click'))"
+    )
+    browser.settle()
+    assert browser.run("location.hash") == "#sub-01_ses-a-rejected-1"
+    assert browser.run(f"{row}.closest('details').open") is True  # else the row would stay folded away
+    browser.run(f"{row}.querySelector('a').click()")
+    browser.settle()
+    assert browser.run("document.querySelector(':target .wmh-quiet').textContent") == "1"
+
+
 def test_figures_work_by_keyboard(browser: Browser, page: Path) -> None:
     browser.resize(1280, 900)
     browser.open(page)

@@ -42,7 +42,7 @@ WAYS = {
 """What is resampled, how, and where it is cut."""
 
 
-def compare(out: Path, session: Session, space: str) -> dict[str, dict[str, float]]:
+def compare(out: Path, session: Session, space: str) -> dict[str, dict[str, Any]]:
     """The figures of each way for one session and space."""
     images = {
         name: nib.load(derivatives.output_path(out, session, name))
@@ -67,8 +67,8 @@ def compare(out: Path, session: Session, space: str) -> dict[str, dict[str, floa
         ratios = after[small] / (before[small] * growth)
         found[way] = {
             "volume_ratio": round(float(moved.sum() / (before.sum() * growth)), 4),
-            "small_median_ratio": round(float(np.median(ratios)), 3),
-            "small_kept": round(float((after[small] > 0).mean()), 3),
+            "small_median_ratio": round(float(np.median(ratios)), 3) if small.any() else None,
+            "small_kept": round(float((ratios > 0).mean()), 3) if small.any() else None,
         }
     return {"lesions": {"all": len(before), "small": int(small.sum())}} | found
 

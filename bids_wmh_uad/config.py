@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bids_wmh_uad.core.network.plan import OBJECTIVES, Plan
 from bids_wmh_uad.core.parameters import SCORES, DetectionParameters
-from bids_wmh_uad.errors import BAD_VALUE, WORK_INSIDE_INPUT, UsageError
+from bids_wmh_uad.errors import BAD_VALUE, KNOWN_SPACES, WORK_INSIDE_INPUT, UsageError
 from bids_wmh_uad.files import dump_toml
 
 LEVELS = ("participant", "group", "train")
@@ -25,6 +25,8 @@ ENCODERS = ("compact", "wide")
 """Names of the encoders of `core.network.autoencoder.ENCODERS`, which imports torch."""
 TEMPLATE = "MNI152NLin2009aSym"
 """Name of the template that nilearn ships (ICBM 2009a nonlinear symmetric)."""
+SPACES = ("FLAIR", "T1w", TEMPLATE)
+"""Names of the spaces that results are written in: the FLAIR's own grid, always; the others on demand."""
 DEBUG_MODES = ("nipype", "pdb")
 """Names of what ``--debug`` shows: nipype's whole log; a debugger where the program itself fails."""
 
@@ -118,6 +120,8 @@ class Running:
     """How the run behaves."""
 
     work_dir: Path = Path("work")
+    output_spaces: tuple[str, ...] = SPACES[:1]
+    """In which spaces probability and mask are written; the FLAIR's is among them anyway."""
     clean_workdir: bool = False
     dry_run: bool = False
     reports_only: bool = False
@@ -128,6 +132,10 @@ class Running:
     stop_on_first_crash: bool = False
     resource_monitor: bool = False
     verbose: int = 0
+
+    def __post_init__(self) -> None:
+        for space in self.output_spaces:
+            _require(space in SPACES, "--output-spaces", space, KNOWN_SPACES.format(known=", ".join(SPACES)))
 
 
 @dataclass(frozen=True)

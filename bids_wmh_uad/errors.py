@@ -80,6 +80,7 @@ NOT_REUSED = (
 # Options, output, model
 NOT_AN_IMAGE = "{name}: a {kind} is neither a nibabel image nor the path of a NIfTI file. Make an image of an array with nibabel.Nifti1Image(array, affine)."
 BAD_VALUE = "{option}: {value!r} is not valid; {expected}."
+KNOWN_SPACES = "choose from {known}; the only template is that, fMRIPrep's MNI152NLin2009cAsym is another and is not there"
 CANNOT_CREATE = (
     "{path}: cannot be created ({reason}). Check that its directory exists, is writable and has space left."
 )

@@ -12,14 +12,14 @@ import gzip
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bids_wmh_uad import __version__
 from bids_wmh_uad.bids.dataset import Session
-from bids_wmh_uad.config import TEMPLATE, Method
+from bids_wmh_uad.config import SPACES, TEMPLATE, Method
 from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.reading import read_object, sha256
 
@@ -44,7 +44,8 @@ A BIDS derivatives dataset. `sub-*.html` are the pages to look at first: read th
 
 - `sub-*/[ses-*/]anat`: for each session, on the FLAIR's own grid, the anomaly map, the probability and the mask of lesions
   (`label-WMH`), numbered lesions and candidates that were not taken for lesions, regions and lobes (`dseg`, a table
-  beside each), preprocessed scans, transforms, and the numbers (`desc-wmh_summary.json`).
+  beside each), preprocessed scans, transforms, and the numbers (`desc-wmh_summary.json`). With `--output-spaces` probability
+  and mask are there in other spaces too (`space-T1w`, `space-MNI152NLin2009aSym`): volumes are those of `space-FLAIR`.
 - `group_wmh.tsv` (a row for each session) and `group_lesions.tsv` (a row for each lesion), after the group level.
 
 The `.json` beside an image or table says what it was made from and what each column means. What BIDS does not name yet is
@@ -89,6 +90,8 @@ IMAGE_TYPES = {
     "lobes": "uint8",
 }
 """The images among the outputs, and the numpy type that each is stored in."""
+IN_SPACES = ("probability", "mask")
+"""The images that are made in other spaces too."""
 FAILURE = "desc-failed_summary.json"
 """End of the name of what a failed session leaves."""
 TRANSFORMS = ("t1w_to_flair", "t1w_to_template", "flair_to_template")
@@ -135,9 +138,28 @@ def derivative_uri(session: Session, output: str) -> str:
     return f"bids::{output_path(Path(), session, output).as_posix()}"
 
 
-def output_path(root: Path, session: Session, output: str) -> Path:
-    """Where one of the session's outputs is, by its name in :data:`OUTPUTS`."""
-    return session_directory(root, session.subject, session.session) / f"{session.prefix}_{OUTPUTS[output]}"
+def output_path(root: Path, session: Session, output: str, space: str = SPACES[0]) -> Path:
+    """Where one of the session's outputs is, by its name in :data:`OUTPUTS`; those :data:`IN_SPACES` may be in another space."""
+    ending = OUTPUTS[output].replace(f"space-{SPACES[0]}", f"space-{space}")
+    return session_directory(root, session.subject, session.session) / f"{session.prefix}_{ending}"
+
+
+def other_spaces(output_dir: Path, session: Session, asked: Sequence[str]) -> tuple[str, ...]:
+    """The spaces beyond the FLAIR's own in which the session's images are to be.
+
+    Those that were asked for, and those in which an earlier run left any: a new result makes these anew as well,
+    so that none is lost, and none is of an older result than the others.
+    """
+    return tuple(
+        space
+        for space in SPACES[1:]
+        if space in asked or any(path.is_file() for path in space_paths(output_dir, session, space))
+    )
+
+
+def space_paths(output_dir: Path, session: Session, space: str) -> list[Path]:
+    """The session's images in another space than the FLAIR's."""
+    return [output_path(output_dir, session, output, space) for output in IN_SPACES]
 
 
 def figure_path(root: Path, session: Session, desc: str) -> Path:
@@ -180,9 +202,12 @@ def _signature(session: Session, settings: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def is_finished(output_dir: Path, session: Session, method: Method, model_digest: str) -> bool:
-    """Whether every output of the session is there, made from the same inputs in the same way."""
+def is_finished(
+    output_dir: Path, session: Session, method: Method, model_digest: str, spaces: Sequence[str] = ()
+) -> bool:
+    """Whether every output of the session, also in these other spaces, is there, made from the same inputs in the same way."""
     paths = [output_path(output_dir, session, output) for output in OUTPUTS]
+    paths += [path for space in spaces for path in space_paths(output_dir, session, space)]
     paths += [sidecar_path(path) for path in paths if path.suffix in (".gz", ".txt")]
     if not all(path.is_file() for path in paths):
         return False

@@ -17,6 +17,10 @@ from bids_wmh_uad.models import about_one_class, load_decision
 from bids_wmh_uad.reading import read_object
 
 UNITS = "as scanned, after N4 bias-field correction"
+TEMPLATE_URL = "https://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009"
+"""Where the template is described, by those who made it."""
+SPACE_TRANSFORMS = {"T1w": "t1w_to_flair", TEMPLATE: "flair_to_template"}
+"""The transform, by its name in ``OUTPUTS``, that ties the FLAIR to another space, in one direction or the other."""
 SHIFTED_UNITS = "as scanned plus IntensityShift, background 0, after N4 bias-field correction"
 
 
@@ -148,6 +152,36 @@ def _of_lesions(
             "Description": "Candidates that were not taken for lesions; the table beside it says why.",
             **LESION_COLUMNS,
         },
+    }
+
+
+def space_sidecars(session: Session, bids_dir: Path, space: str) -> dict[str, dict[str, Any]]:
+    """The JSON sidecar of each of the session's images in another space than the FLAIR's, by its name in ``OUTPUTS``.
+
+    Parameters
+    ----------
+    session : Session
+    bids_dir : Path
+        Root of the raw dataset.
+    space : {"T1w", "MNI152NLin2009aSym"}
+    """
+    transform = derivatives.derivative_uri(session, SPACE_TRANSFORMS[space])
+    about = {
+        "SpatialReference": TEMPLATE_URL if space == TEMPLATE else derivatives.raw_uri(session.t1w, bids_dir)
+    }
+    about |= {"Template": TEMPLATE} if space == TEMPLATE else {}
+    texts = {
+        "probability": "Probability of lesion, 0 to 1: the FLAIR's, resampled linearly.",
+        "mask": "White matter hyperintensities, 1 inside: the FLAIR's mask, each voxel's nearest one.",
+    }
+    return {
+        name: {
+            "Sources": [derivatives.derivative_uri(session, name), transform],
+            "Description": text,
+            **about,
+            **({"Type": "Lesion"} if name == "mask" else {}),
+        }
+        for name, text in texts.items()
     }
 
 

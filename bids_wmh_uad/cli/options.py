@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from bids_wmh_uad.cli.values import dataset, gamma, label, memory, path
-from bids_wmh_uad.config import DEBUG_MODES, ENCODERS, PARADIGMS, Method, Training
+from bids_wmh_uad.cli.values import dataset, gamma, label, memory, path, space
+from bids_wmh_uad.config import DEBUG_MODES, ENCODERS, PARADIGMS, SPACES, Method, Training
 from bids_wmh_uad.core.network.plan import OBJECTIVES
 from bids_wmh_uad.core.parameters import SCORES
 
@@ -93,6 +93,9 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("running")
     group.add_argument("-w", "--work-dir", type=path, metavar="DIR",
                        help="directory for intermediate files; if not given, work in the current directory")  # fmt: skip
+    group.add_argument("--output-spaces", nargs="+", choices=SPACES, type=space, metavar="SPACE",
+                       help=f"where probability and mask are written, of {', '.join(SPACES)}: the T1w's own grid, the template's of 1 mm;"
+                       " the FLAIR's is always among them")  # fmt: skip
     group.add_argument("--clean-workdir", action="store_true",
                        help="start afresh, and remove the intermediate files of every session that finishes")  # fmt: skip
     group.add_argument(

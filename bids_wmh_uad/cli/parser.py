@@ -16,6 +16,7 @@ from bids_wmh_uad import __version__
 from bids_wmh_uad.cli import options, values
 from bids_wmh_uad.config import (
     DEBUG_MODES,
+    SPACES,
     Group,
     GroupConfig,
     Method,
@@ -224,6 +225,9 @@ def _running(args: argparse.Namespace) -> Running:
     made: dict[str, Any] = {
         "work_dir": work_dir,
         "debug": tuple(mode for mode in DEBUG_MODES if mode in debug),
+        "output_spaces": tuple(
+            space for space in SPACES if space in {*SPACES[:1], *(args.output_spaces or ())}
+        ),
     }
     names = set(Running.__dataclass_fields__) - set(made)
     return Running(**made, **{name: getattr(args, name) for name in names})

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bids_wmh_uad.config import LEVELS
-from bids_wmh_uad.errors import BAD_VALUE, UnknownLevelError, UsageError
+from bids_wmh_uad.config import LEVELS, SPACES
+from bids_wmh_uad.errors import BAD_VALUE, KNOWN_SPACES, UnknownLevelError, UsageError
 
 PRINTABLE = (
     "expected a path of printable characters in this locale's encoding ({encoding}). Rename the directory, give a link to it,"
@@ -63,6 +63,14 @@ def dataset(value: str) -> Path:
     """The path of ``PATH`` or fMRIPrep's ``NAME=PATH``; the name is not used."""
     name, equals, rest = value.partition("=")
     return path(rest) if equals and name.isidentifier() and not path(value).exists() else path(value)
+
+
+def space(value: str) -> str:
+    """The name of an output space."""
+    if value not in SPACES:
+        expected = KNOWN_SPACES.format(known=", ".join(SPACES))
+        raise UsageError(BAD_VALUE.format(option="--output-spaces", value=value, expected=expected))
+    return value
 
 
 def gamma(value: str) -> str | float:

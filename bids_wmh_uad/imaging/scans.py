@@ -174,7 +174,12 @@ def to_grid_of(data: Array, source: nib.Nifti1Image) -> nib.Nifti1Image:
     """
     orientation = nib.io_orientation(source.affine)
     back = nib.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], orientation)
-    image = nib.Nifti1Image(nib.apply_orientation(data, back), source.affine)
+    return with_forms_of(nib.apply_orientation(data, back), source)
+
+
+def with_forms_of(data: Array, source: nib.Nifti1Image) -> nib.Nifti1Image:
+    """An image on the grid of another, in its storage order, with its qform and sform (see `to_grid_of`)."""
+    image = nib.Nifti1Image(data, source.affine)
     forms = {kind: getattr(source, f"get_{kind}")(coded=True) for kind in ("qform", "sform")}
     known = max(int(code) for _, code in forms.values())
     for kind, (form, code) in forms.items():

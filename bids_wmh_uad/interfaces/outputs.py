@@ -17,7 +17,9 @@ from bids_wmh_uad.bids.sidecars import SHIFTED_UNITS, describe_scan, sidecars
 from bids_wmh_uad.files import dump_json
 from bids_wmh_uad.images import read_grid
 from bids_wmh_uad.imaging import registration, scans
-from bids_wmh_uad.interfaces.base import Stage, load_data
+from bids_wmh_uad.imaging.resampling import resample
+from bids_wmh_uad.imaging.templates import template
+from bids_wmh_uad.interfaces.base import Stage, load, load_data
 
 LOGGER = logging.getLogger("bids_wmh_uad.report")
 PACKAGES = (
@@ -33,6 +35,10 @@ PACKAGES = (
     "torch",
 )
 FIGURE_FAILED = "{label}: figure '{name}' could not be drawn ({reason}); the results are not affected."
+
+
+INTERPOLATION = {"probability": "linear", "mask": "nearest"}
+"""How images come to another space. A mask that is made of the linear map loses its small lesions: docs/method.md."""
 
 
 class _FinishInput(BaseInterfaceInputSpec):
@@ -96,6 +102,38 @@ class FinishImages(Stage):
             path = directory / f"{name}.txt"
             path.write_text(registration.itk_text(matrix))
             self._results[name] = str(path)
+
+
+class _SpaceInput(BaseInterfaceInputSpec):
+    probability = File(exists=True, mandatory=True, desc="on the FLAIR's own grid")
+    mask = File(exists=True, mandatory=True, desc="likewise")
+    t1w = File(exists=True, desc="the user's T1w, whose grid is taken; without it the template's")
+    transform = File(exists=True, mandatory=True, desc="ITK text: T1w to FLAIR, or FLAIR to template")
+
+
+class _SpaceOutput(TraitedSpec):
+    probability = File()
+    mask = File()
+
+
+class MoveToSpace(Stage):
+    """Bring the probability map and the mask to the T1w's grid, or the template's, in one resampling each."""
+
+    input_spec = _SpaceInput
+    output_spec = _SpaceOutput
+
+    def _compute(self, directory: Path) -> None:
+        i = self.inputs
+        transform = registration.read_transform(Path(i.transform))
+        if isdefined(i.t1w):
+            grid, matrix = read_grid(Path(i.t1w)), np.linalg.inv(transform)
+        else:
+            grid, matrix = template("T1w"), transform
+        for name, interpolation in INTERPOLATION.items():
+            moved = resample(load(getattr(i, name)), grid, matrix, interpolation=interpolation)
+            self._save(
+                name, directory, scans.with_forms_of(moved.astype(derivatives.IMAGE_TYPES[name]), grid)
+            )
 
 
 class _DescribeInput(BaseInterfaceInputSpec):

@@ -114,7 +114,8 @@ def _exit_code(sessions: Sequence[Session], failed: Sequence[FailedSession]) -> 
 
 
 def _is_finished(session: Session, config: RunConfig, digest: str) -> bool:
-    return derivatives.is_finished(config.output_dir, session, config.method, digest)
+    spaces = derivatives.other_spaces(config.output_dir, session, config.running.output_spaces)
+    return derivatives.is_finished(config.output_dir, session, config.method, digest, spaces)
 
 
 def run_sessions(
@@ -213,22 +214,22 @@ def _run_graphs(
 
 
 def _session_graphs(sessions: Sequence[Session], config: RunConfig, digest: str) -> list[Any]:
-    """The graph of each session; one that an earlier run preprocessed starts from there."""
+    """The graph of each session; one that an earlier run preprocessed, or finished in other spaces, starts from there."""
     engine.configure_nipype(config)
     from bids_wmh_uad.workflows.reuse import datasets, find_preprocessed
-    from bids_wmh_uad.workflows.session import init_session_wf
+    from bids_wmh_uad.workflows.session import init_finished_wf, init_session_wf
 
     earlier = datasets(config)
-    return [
-        memory.reserve(
-            init_session_wf(
-                session, config, digest, find_preprocessed(session, earlier, config.method.random_seed)
-            ),
-            session,
-            config.performance.omp_nthreads,
-        )
-        for session in sessions
-    ]
+
+    def graph(session: Session) -> Any:
+        in_flair = derivatives.is_finished(config.output_dir, session, config.method, digest)
+        if in_flair and not _is_finished(session, config, digest):  # a space is missing
+            return init_finished_wf(session, config)
+        found = find_preprocessed(session, earlier, config.method.random_seed)
+        return init_session_wf(session, config, digest, found)
+
+    threads = config.performance.omp_nthreads
+    return [memory.reserve(graph(session), session, threads) for session in sessions]
 
 
 def _failed(

@@ -12,10 +12,10 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from bids_wmh_uad import __version__
-from bids_wmh_uad.config import Method
+from bids_wmh_uad.config import TEMPLATE, Method
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 TITLE = """\
 Results were made with *bids-wmh-uad* {version},
@@ -66,11 +66,11 @@ class Work:
         return f"https://doi.org/{self.doi}" if self.doi else self.url
 
     def bibtex(self, key: str) -> str:
-        """Write the BibTeX entry."""
-        kind = "article" if self.venue else "software"
+        """Write the BibTeX entry: of software as what every style knows, with an address, for styles leave out its DOI."""
+        kind = "article" if self.venue else "misc"
         fields = {
             "author": self.author, "title": f"{{{self.title}}}", "journal": self.venue, "year": str(self.year),
-            "doi": self.doi, "url": self.url,
+            "doi": self.doi, "url": self.url if self.venue else self.address,
         }  # fmt: skip
         lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items() if value)
         return f"@{kind}{{{key},\n{lines}\n}}\n"
@@ -168,9 +168,9 @@ def methods_latex(description: str) -> str:
         REFERENCES[key]  # or LaTeX would print a question mark
     body = [_latex(text) for text in paragraphs]
     return "\n\n".join([
-        "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage[utf8]{inputenc}\n\\usepackage{hyperref}",
+        "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage[utf8]{inputenc}\n\\usepackage[numbers]{natbib}\n\\usepackage{hyperref}",
         "\\begin{document}", f"\\section*{{{HEADING}}}", *body,
-        "\\bibliographystyle{plain}\n\\bibliography{CITATION}", "\\end{document}",
+        "\\bibliographystyle{unsrtnat}\n\\bibliography{CITATION}", "\\end{document}",
     ]) + "\n"  # fmt: skip
 
 
@@ -289,11 +289,21 @@ TRIMMED_TEXT = " The brightest {percent:g} % of the brain's FLAIR were left out 
 """Text on the training sample of the *directed* and *latent* scores in the *patient* paradigm."""
 
 
-def describe_method(method: Method) -> str:
-    """The methods text of scoring and segmentation."""
+SPACES_TEXT = """
+Probability and mask were also brought to the grid of {spaces}, each in one resampling from the FLAIR image's grid: linear, and by nearest neighbour.
+"""
+"""Text on other spaces."""
+
+NAMES_OF_SPACES = {"T1w": "the T1w image", TEMPLATE: "the template"}
+
+
+def describe_method(method: Method, spaces: Sequence[str] = ()) -> str:
+    """The methods text of scoring and segmentation, and of the spaces other than the FLAIR's."""
     network = _network_text(method) if method.parameters.uses_network else ""
     filled = {"network": network, "score": SCORE_TEXTS[method.score], "kept": _kept_text(method)}
-    return SCORING_TEXT.format(**{**asdict(method), **filled})
+    names = " and ".join(NAMES_OF_SPACES[space] for space in spaces)
+    moved = SPACES_TEXT.format(spaces=names) if spaces else ""
+    return SCORING_TEXT.format(**{**asdict(method), **filled}) + moved
 
 
 def _kept_text(method: Method) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from bids_wmh_uad.reports.figures.labels import MAX_LESION_ROWS, anchor
 from bids_wmh_uad.reports.inlining import MAX_FIGURE_BYTES
 from bids_wmh_uad.reports.pages import MISSING, as_number
 
-DRAWN_LESION = re.compile(
-    r'<g id="([\w+-]+)"(?:><a href="[^"]*"| role="img") aria-label="lesion (\d+), slice (\d+),'
+DRAWN = re.compile(
+    r'<g id="([\w+-]+)"(?:><a href="[^"]*"| role="img") aria-label="[a-z ]+ (\d+), slice (\d+),'
 )
-"""Pattern of a lesion's number in the figure: its anchor, the number, and the slice."""
+"""Pattern of a number in the figure: its anchor, the number, and the slice."""
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -30,14 +30,46 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return []
 
 
-def read_lesions(summary: Path, suffix: str) -> tuple[list[dict[str, str]], int]:
-    """Read the largest lesions of the session whose summary this is, and how many there are in all."""
+@dataclass(frozen=True)
+class Listing:
+    """Lesions, or rejected candidates, of a session: what the page's table has of them.
+
+    Attributes
+    ----------
+    rows : tuple of dict
+        Of the session's table, the largest.
+    total : int
+        How many that has.
+    drawn : mapping of str to str
+        In which slice the figure has a number.
+    """
+
+    rows: tuple[dict[str, str], ...] = ()
+    total: int = 0
+    drawn: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_listing(summary: Path, suffix: str, name: str, figure: Path, kind: str) -> Listing:
+    """Read what the page says of a session's lesions or rejected candidates.
+
+    Parameters
+    ----------
+    summary : Path
+        Of the session.
+    suffix : str
+        End of the summary's name.
+    name : {"lesions", "rejected"}
+    figure : Path
+        Where they are drawn.
+    kind : str
+        Of the anchors there: ``lesion`` or ``candidate``.
+    """
     prefix = str(summary).removesuffix(suffix)
-    rows = read_table(Path(f"{prefix}_space-FLAIR_desc-lesions_dseg.tsv"))
-    return rows[:MAX_LESION_ROWS], len(rows)
+    rows = read_table(Path(f"{prefix}_space-FLAIR_desc-{name}_dseg.tsv"))
+    return Listing(tuple(rows[:MAX_LESION_ROWS]), len(rows), read_drawn(figure, Path(prefix).name, kind))
 
 
-def read_drawn(figure: Path, prefix: str) -> dict[str, str]:
+def read_drawn(figure: Path, prefix: str, kind: str = "lesion") -> dict[str, str]:
     """Slices in which the figure of the lesions has their numbers, by number.
 
     Parameters
@@ -45,13 +77,15 @@ def read_drawn(figure: Path, prefix: str) -> dict[str, str]:
     figure : Path
     prefix : str
         Start of the session's file names: anchors of another session are not taken.
+    kind : str
+        Of the anchors: ``lesion``, or ``candidate`` for the rejected ones.
     """
     try:
         text = read_bytes(figure, MAX_FIGURE_BYTES).decode("utf-8", "replace")
     except OSError:
         return {}
-    found = DRAWN_LESION.findall(text)
-    return {number: at for name, number, at in found if name == anchor(prefix, "lesion", int(number))}
+    found = DRAWN.findall(text)
+    return {number: at for name, number, at in found if name == anchor(prefix, kind, int(number))}
 
 
 def read_card(model: dict[str, Any] | None, directory: Path | None) -> str:

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from bids_wmh_uad.core.lesion.lobes import LOBES
 from bids_wmh_uad.core.lesion.regions import REGIONS
 from bids_wmh_uad.errors import CANNOT_CREATE, OLDER_RESULT, CannotCreateError
 from bids_wmh_uad.files import write_text
@@ -25,7 +26,7 @@ from bids_wmh_uad.reading import read_object, read_text
 from bids_wmh_uad.reports.inlining import MAX_FIGURE_BYTES, UnsafeDrawing, drawing_of
 from bids_wmh_uad.reports.methods import METHODS_FILES, methods_html
 from bids_wmh_uad.reports.pages import MISSING, content_policy, render, specs_directory
-from bids_wmh_uad.reports.readers import Inputs, list_inputs, read_card, read_drawn, read_lesions
+from bids_wmh_uad.reports.readers import Inputs, Listing, list_inputs, read_card, read_listing
 from bids_wmh_uad.reports.viewer import read_viewer, viewer_block, viewer_scripts
 
 if TYPE_CHECKING:
@@ -62,12 +63,8 @@ class SessionReport:
         What a reader should know before trusting the numbers.
     prefix : str
         Start of the names of its files.
-    lesions : tuple of dict
-        Rows of the lesion table, the largest.
-    lesion_rows : int
-        How many the table has.
-    drawn : mapping of str to str
-        In which slice the figure has a lesion's number.
+    lesions, rejected : Listing
+        Lesions, and candidates that were not taken for lesions.
     viewer : str
         What its viewer shows, as JSON; empty without.
     page : str
@@ -78,9 +75,8 @@ class SessionReport:
     summary: dict[str, Any]
     warnings: tuple[str, ...]
     prefix: str = ""
-    lesions: tuple[dict[str, str], ...] = ()
-    lesion_rows: int = 0
-    drawn: Mapping[str, str] = field(default_factory=dict)
+    lesions: Listing = field(default_factory=Listing)
+    rejected: Listing = field(default_factory=Listing)
     viewer: str = ""
     page: str = ""
 
@@ -124,12 +120,11 @@ def _read_session(path: Path, root: Path) -> SessionReport:
         content, reason = {}, str(error)
     if reason:
         return SessionReport(label, {}, (UNREADABLE_SUMMARY.format(name=path.name, reason=reason),), prefix)
-    lesions, count = read_lesions(path, SUMMARY_SUFFIX)
-    drawn = read_drawn(root / "figures" / f"{prefix}_desc-lesions_FLAIR.svg", prefix)
+    figure = root / "figures" / f"{prefix}_desc-lesions_FLAIR.svg"
+    lesions = read_listing(path, SUMMARY_SUFFIX, "lesions", figure, "lesion")
+    rejected = read_listing(path, SUMMARY_SUFFIX, "rejected", figure, "candidate")
     viewer = read_viewer(root / "figures" / f"{prefix}_desc-viewer_FLAIR.json")
-    return SessionReport(
-        label, content, _warning_texts(path, content), prefix, tuple(lesions), count, drawn, viewer
-    )
+    return SessionReport(label, content, _warning_texts(path, content), prefix, lesions, rejected, viewer)
 
 
 def _warning_texts(path: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
@@ -278,6 +273,7 @@ def write_subject_report(
         "name": f"sub-{label}",
         "methods": _methods(root),
         "regions": REGIONS,
+        "lobes": tuple(dict.fromkeys(name.partition("_")[2] for name in LOBES)),
         "cards": _cards(rows, model),
         "split": len(rows) > MAX_SESSIONS_PER_PAGE,
         "most_sessions": MAX_SESSIONS_PER_PAGE,

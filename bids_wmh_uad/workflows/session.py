@@ -18,7 +18,7 @@ import nipype.pipeline.engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_wmh_uad.bids.dataset import Session
-from bids_wmh_uad.bids.derivatives import IMAGE_TYPES, TRANSFORMS
+from bids_wmh_uad.bids.derivatives import IMAGE_TYPES, TRANSFORMS, other_spaces, output_path
 from bids_wmh_uad.bids.sidecars import sidecar_one_class
 from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.core.lesion.decision import LesionDecision
@@ -30,9 +30,9 @@ from bids_wmh_uad.interfaces.score import ScoreAnomaly
 from bids_wmh_uad.models import load_decision, model_directory
 from bids_wmh_uad.reports.methods import describe_method
 from bids_wmh_uad.workflows import engine
-from bids_wmh_uad.workflows.preprocess import init_preprocess_wf, init_reuse_wf
+from bids_wmh_uad.workflows.preprocess import DESCRIPTION, init_preprocess_wf, init_reuse_wf
 from bids_wmh_uad.workflows.reuse import Preprocessed
-from bids_wmh_uad.workflows.sinks import DESCRIBED, init_sinks_wf
+from bids_wmh_uad.workflows.sinks import DESCRIBED, FROM_FLAIR, init_sinks_wf, init_spaces_wf, publish_node
 
 Z_SCORES = {"flair_z": "flair", "t1w_z": "t1w"}
 """Where a step takes the preprocessed contrasts as z-scores: the preprocessing's names of them, and the step's."""
@@ -65,7 +65,8 @@ def init_session_wf(
     6. *explain*: a sample of patches for the page, if the score uses the network
     7. *finish*: images on the FLAIR's own grid, transforms as ITK files
     8. *describe*: sidecars and summary; *draw*: figures
-    9. *sinks_wf*: names, and publication
+    9. *spaces_wf*: probability and mask in other spaces, if any was asked for
+    10. *sinks_wf*: names, and publication
 
     Parameters
     ----------
@@ -83,8 +84,8 @@ def init_session_wf(
     """
     config = _with_absolute_model(config)
     workflow = Workflow(name=session.workflow_name)
-    workflow.__postdesc__ = describe_method(config.method)
     n = _make_nodes(session, config, digest, earlier)
+    workflow.__postdesc__ = describe_method(config.method, _spaces(session, config))
     workflow.connect([
         (n.inputnode, n.preprocess, _to("inputnode", "flair", "t1w")),
         # are these the right scans?
@@ -128,6 +129,17 @@ def init_session_wf(
         (n.draw, n.sinks, _to("inputnode", "figures", names="figure_names")),
         (n.sinks, n.outputnode, _from("outputnode", "published")),
     ])  # fmt: skip
+    _connect_what_is_on_demand(workflow, n)
+    return workflow
+
+
+def _connect_what_is_on_demand(workflow: Workflow, n: _Nodes) -> None:
+    if n.spaces is not None:
+        workflow.connect([
+            # the same lesions where else they were asked for
+            (n.finish, n.spaces, _to("inputnode", *FROM_FLAIR)),
+            (n.spaces, n.sinks, [("outputnode.files", "inputnode.others")]),
+        ])  # fmt: skip
     if n.explain is not None:
         workflow.connect([
             # what does the network see?
@@ -136,7 +148,44 @@ def init_session_wf(
             (n.segment, n.explain, [("lesions", "lesions")]),
             (n.explain, n.draw, [("sample", "sample")]),
         ])  # fmt: skip
+
+
+def init_finished_wf(session: Session, config: RunConfig) -> Workflow:
+    """Build the graph of a session that an earlier run finished, but not in all the spaces that are asked for now.
+
+    It starts from what that run published, and writes nothing but those images.
+
+    Parameters
+    ----------
+    session : Session
+    config : RunConfig
+
+    Returns
+    -------
+    Workflow
+        With an ``inputnode`` (those images and transforms: set) and an ``outputnode`` (``published``).
+    """
+    workflow = Workflow(name=session.workflow_name)
+    spaces = _spaces(session, config)
+    workflow.__desc__ = DESCRIPTION + describe_method(config.method, spaces)
+    staging = engine.session_directory(session, config) / engine.STAGING
+    moved = init_spaces_wf(session, spaces, config.bids_dir, staging)
+    inputnode = pe.Node(niu.IdentityInterface(fields=list(FROM_FLAIR)), name="inputnode")
+    inputnode.inputs.trait_set(
+        **{name: str(output_path(config.output_dir, session, name)) for name in FROM_FLAIR}
+    )
+    publish = publish_node(staging, config.output_dir)
+    outputnode = pe.Node(niu.IdentityInterface(fields=["published"]), name="outputnode")
+    workflow.connect([
+        (inputnode, moved, _to("inputnode", *FROM_FLAIR)),
+        (moved, publish, [("outputnode.files", "files")]),
+        (publish, outputnode, [("written", "published")]),
+    ])  # fmt: skip
     return workflow
+
+
+def _spaces(session: Session, config: RunConfig) -> tuple[str, ...]:
+    return other_spaces(config.output_dir, session, config.running.output_spaces)
 
 
 def _with_absolute_model(config: RunConfig) -> RunConfig:
@@ -163,6 +212,7 @@ class _Nodes:
     warnings: pe.Node
     describe: pe.Node
     draw: pe.Node
+    spaces: Workflow | None
     sinks: Workflow
     outputnode: pe.Node
 
@@ -172,6 +222,7 @@ def _make_nodes(session: Session, config: RunConfig, digest: str, earlier: Prepr
     inputnode = pe.Node(niu.IdentityInterface(fields=["flair", "t1w"]), name="inputnode")
     inputnode.inputs.trait_set(flair=str(session.flair), t1w=str(session.t1w))
     staging = engine.session_directory(session, config) / engine.STAGING
+    spaces = _spaces(session, config)
     return _Nodes(
         inputnode=inputnode,
         preprocess=init_preprocess_wf(config) if earlier is None else init_reuse_wf(earlier),
@@ -184,6 +235,7 @@ def _make_nodes(session: Session, config: RunConfig, digest: str, earlier: Prepr
         warnings=pe.Node(niu.Merge(4), name="warnings", run_without_submitting=True),
         describe=_describe_node(session, config, digest),
         draw=pe.Node(DrawFigures(label=session.label, prefix=session.prefix), name="draw"),
+        spaces=init_spaces_wf(session, spaces, config.bids_dir, staging) if spaces else None,
         sinks=init_sinks_wf(session, staging, config.output_dir),
         outputnode=pe.Node(niu.IdentityInterface(fields=["published"]), name="outputnode"),
     )

@@ -58,7 +58,8 @@ def draw(directory: Path, prefix: str, subject: PhantomSubject) -> None:
     def out(name: str) -> Path:
         return directory / f"{prefix}_desc-{name}_FLAIR.svg"
 
-    lesion_figures.plot_lesions(flair, lesions, out("lesions"), mask=brain, prefix=prefix)
+    rejected = nib.Nifti1Image(np.roll(lesions.get_fdata(), 8, axis=0).astype(np.int32), flair.affine)
+    lesion_figures.plot_lesions(flair, lesions, out("lesions"), mask=brain, rejected=rejected, prefix=prefix)
     lesion_figures.plot_anomaly_map(flair, anomaly, 0.4, out("anomaly"), lesions=lesions, mask=brain)
     figures.plot_brain_mask(flair, brain, out("brain"))
     figures.plot_registration(flair, flair, out("coreg"), mask=brain)
@@ -76,10 +77,12 @@ def write_session(root: Path, session: str, subject: PhantomSubject) -> None:
     summary = {
         "wmh_volume_ml": 8.0, "lesion_count": 2, "icv_ml": 1400.0, "warnings": [{"code": "HIGH_LOAD", "text": WARNING}],
         "wmh_volume_ml_periventricular": 7.0, "lesion_count_periventricular": 1,
+        "wmh_volume_ml_left_frontal": 3.0, "fazekas_periventricular_estimate": 2, "fazekas_deep_estimate": 1,
         "Sources": ["bids:raw:" + "a_very_long_name_without_a_space" * 6], "model": {"name": "default", "digest": "0"},
     }  # fmt: skip
     (anat / f"{prefix}_desc-wmh_summary.json").write_text(json.dumps(summary))
-    (anat / f"{prefix}_space-FLAIR_desc-lesions_dseg.tsv").write_text(TABLE)
+    for name in ("lesions", "rejected"):
+        (anat / f"{prefix}_space-FLAIR_desc-{name}_dseg.tsv").write_text(TABLE)
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +132,27 @@ def test_narrow_screens(height: int, zoom: int, browser: Browser, page: Path) ->
     assert all(inner > outer for inner, outer in browser.run(boxes))
 
 
+def test_a_rejected_candidates_number_leads_to_its_row_and_back(browser: Browser, page: Path) -> None:
+    browser.resize(1280, 900)
+    browser.open(page)
+    row = "document.getElementById('sub-01_ses-a-rejected-1')"
+    assert browser.run(f"{row}.closest('details').open") is False
+    browser.run(
+        "document.querySelector('[href=\"#sub-01_ses-a-rejected-1\"]').dispatchEvent(new MouseEvent('click'))"
+    )
+    browser.settle()
+    assert browser.run("location.hash") == "#sub-01_ses-a-rejected-1"
+    assert browser.run(f"{row}.closest('details').open") is True  # else the row would stay folded away
+    browser.run(f"{row}.querySelector('a').click()")
+    browser.settle()
+    assert browser.run("document.querySelector(':target .wmh-quiet').textContent") == "1"
+
+
 def test_figures_work_by_keyboard(browser: Browser, page: Path) -> None:
     browser.resize(1280, 900)
     browser.open(page)
     reached = []
-    for _ in range(40):
+    for _ in range(60):
         browser.press("Tab")
         name = browser.run("document.activeElement.dataset.figure || ''")
         if name:

@@ -52,8 +52,8 @@ class Run:
         sessions, _ = find_sessions(self.bids_dir, Selection(participant_label=(subject,)))
         return next(found for found in sessions if found.session == session)
 
-    def path(self, label: str, output: str) -> Path:
-        return derivatives.output_path(self.output_dir, self.session(label), output)
+    def path(self, label: str, output: str, space: str = "FLAIR") -> Path:
+        return derivatives.output_path(self.output_dir, self.session(label), output, space)
 
 
 def wmh(bids_dir: Path, output_dir: Path, level: str, *options: str | Path) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from bids import BIDSLayout, BIDSLayoutIndexer
+from nilearn.datasets import load_mni152_template
+from nilearn.image import load_img
 from program import GOOD, IMAGES, Run, participant, save, undescribed_columns, validator_issues, wmh
 
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.config import Method
+from bids_wmh_uad.bids.derivatives import IN_SPACES
+from bids_wmh_uad.config import SPACES, TEMPLATE, Method
 from bids_wmh_uad.core.lesion.lobes import LOBES, OTHER
 from bids_wmh_uad.errors import (
     EMPTY_IMAGE,
@@ -26,6 +30,7 @@ from bids_wmh_uad.errors import (
     TRUNCATED_IMAGE,
 )
 from bids_wmh_uad.group.rethreshold import threshold_label
+from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.reports.methods import METHODS_FILES
 
 if TYPE_CHECKING:
@@ -259,6 +264,43 @@ def test_a_lost_file_comes_back_byte_for_byte_and_alone(first: Run, model_dir: P
     assert changed == {str(lost.relative_to(first.output_dir))}
 
 
+def test_further_spaces_are_added_and_nothing_else_is_done(first: Run, model_dir: Path) -> None:
+    before, logs = stamps(first.output_dir), set((first.output_dir / "logs").iterdir())
+    options = ("--output-spaces", *SPACES[1:], *good(first))
+    again = participant(first.bids_dir, first.output_dir, model_dir, *options)
+    assert again.code == EXIT_OK, again.log
+    images = [first.path(label, name, space) for label, name, space in product(GOOD, IN_SPACES, SPACES[1:])]
+    made = {
+        str(path.relative_to(first.output_dir)) for path in (*images, *map(derivatives.sidecar_path, images))
+    }
+    after = stamps(first.output_dir)
+    changed = {name for name in after if after[name] != before.get(name) and not name.endswith(".html")}
+    assert changed - set(METHODS_FILES) == made  # the methods text names the spaces
+    assert "the T1w image and the template" in (first.output_dir / "CITATION.md").read_text()
+    (log,) = set((first.output_dir / "logs").iterdir()) - logs
+    stages = pd.read_csv(log / "stages.tsv", sep="\t")
+    assert set(stages["stage"]) == {*(f"to_{space}" for space in SPACES[1:]), "publish"}
+    assert validator_issues(first.output_dir) == []
+    layout = BIDSLayout(first.output_dir, validate=False, is_derivative=True)
+    for space, suffix in product(SPACES[1:], ("mask", "probseg")):
+        found = layout.get(space=space, suffix=suffix, label="WMH", extension=".nii.gz")
+        assert {Path(file.path) for file in found} == {
+            path for path in images if f"space-{space}_label-WMH_{suffix}" in path.name
+        }
+    for label, space in product(GOOD, SPACES[1:]):
+        mask = load_img(first.path(label, "mask", space))
+        grid = nib.load(first.session(label).t1w) if space == "T1w" else load_mni152_template(resolution=1)
+        assert mask.shape == grid.shape
+        np.testing.assert_allclose(mask.affine, grid.affine, atol=1e-5)
+        matrix = read_transform(first.path(label, "flair_to_template"))
+        growth = abs(np.linalg.det(matrix)) if space == TEMPLATE else 1.0
+        own = load_img(first.path(label, "mask"))
+        volumes = [
+            np.asanyarray(image.dataobj).sum() * abs(np.linalg.det(image.affine)) for image in (own, mask)
+        ]
+        assert volumes[1] == pytest.approx(volumes[0] * growth, rel=0.1)
+
+
 def test_a_file_packed_anew_is_the_same_scan(first: Run, model_dir: Path) -> None:
     """Other bytes, same voxels: the cached steps hold, and the session is still finished."""
     flair = first.session("sub-01").flair
@@ -302,7 +344,11 @@ def test_the_group_level_reads_what_is_there(first: Run, phantom: PhantomSubject
 
 
 def test_the_same_input_and_seed_give_the_same_bytes(first: Run, model_dir: Path, tmp_path: Path) -> None:
-    fresh = participant(first.bids_dir, tmp_path / "out", model_dir, "--participant-label", "01")
+    options = ("--participant-label", "01", "--output-spaces", "T1w")
+    fresh = participant(first.bids_dir, tmp_path / "out", model_dir, *options)
     assert fresh.code == EXIT_OK, fresh.log
-    for output in (*IMAGES, "table", "t1w_to_flair", "flair_to_template"):
-        assert fresh.path("sub-01", output).read_bytes() == first.path("sub-01", output).read_bytes(), output
+    outputs = [(output, "FLAIR") for output in (*IMAGES, "table", "t1w_to_flair", "flair_to_template")]
+    for output in (*outputs, *((output, "T1w") for output in IN_SPACES)):
+        assert fresh.path("sub-01", *output).read_bytes() == first.path("sub-01", *output).read_bytes(), (
+            output
+        )

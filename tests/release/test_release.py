@@ -190,6 +190,32 @@ def test_it_runs_outside_the_repository_without_a_network(wheel: Path, tmp_path:
     assert "1 sessions would be processed" in said
 
 
+DETECT = """\
+import bids_wmh_uad
+from bids_wmh_uad import detect, evaluate
+from bids_wmh_uad.phantom import PhantomSpec, make_subject
+
+phantom = make_subject(PhantomSpec(seed=1, head=False, flair_zooms=(2.5, 2.5, 6), t1w_zooms=(3, 3, 3)))
+found = detect(phantom.flair, phantom.t1w)
+assert found.mask.shape == phantom.flair.shape
+assert len(found.lesions) == found.summary["lesion_count"]
+assert found.summary["model"]["name"] == "default"
+print(bids_wmh_uad.__file__, found.summary["versions"]["bids-wmh-uad"], evaluate(phantom.lesions, found.mask)["dice"])
+"""
+"""A tiny phantom through the whole chain, with the model that the wheel ships."""
+
+
+def test_detect_runs_outside_the_repository_without_a_network(wheel: Path, tmp_path: Path) -> None:
+    bin_ = installed_beside(wheel, tmp_path / "venv")
+    home = tmp_path / "home"
+    home.mkdir()
+    where, version, dice = ran_offline(home, bin_ / "python", "-c", DETECT).split()[-3:]
+    assert where.startswith(str(tmp_path / "venv"))
+    assert version == TAG
+    assert float(dice) > 0.3
+    assert list(home.glob("bids-wmh-uad-*")) == []  # it leaves nothing behind
+
+
 COMBINATIONS = [("3.11", "highest"), ("3.11", "lowest-direct"), ("3.12", "highest"), ("3.13", "highest")]
 """Pythons, and which versions of the dependencies uv takes: the newest, or the lowest that pyproject.toml allows."""
 

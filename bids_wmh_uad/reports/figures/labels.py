@@ -28,7 +28,7 @@ ODD = re.compile(r"[^0-9A-Za-z_+-]")
 
 
 def anchor(prefix: str, kind: str, number: int) -> str:
-    """Id of a place on the page: a ``row`` of the lesion table, a ``lesion`` in the figure, or a ``slice``."""
+    """Id of a place on the page: a lesion's ``row`` in the table, or ``lesion`` in the figure; a candidate's ``rejected`` and ``candidate``."""
     return f"{ODD.sub('', prefix)}-{kind}-{number}"
 
 
@@ -47,6 +47,8 @@ class Label:
         Its anchor; empty where another panel has it. Such a number is drawn even where there is no free place.
     link : str
         Anchor of the place that it leads to; empty for none.
+    quiet : bool
+        It is drawn after the others, smaller, and only where there is a free place right beside what it numbers.
     """
 
     number: int
@@ -54,6 +56,7 @@ class Label:
     name: str
     id: str = ""
     link: str = ""
+    quiet: bool = False
 
 
 def draw_labels(
@@ -72,15 +75,16 @@ def draw_labels(
         return ""
     page = _canvas(taken, width, height)
     parts = []
-    for label in sorted(labels, key=lambda one: not one.id):
+    for label in sorted(labels, key=lambda one: (one.quiet, not one.id)):
         box = _bounds(label.mask, width, height)
         size = DIGIT_WIDTH * len(str(label.number)) + 1, TEXT_HEIGHT
+        distances = DISTANCES[:1] if label.quiet else DISTANCES
         places = [
-            _place(box, size, direction, distance) for distance, direction in product(DISTANCES, DIRECTIONS)
+            _place(box, size, direction, distance) for distance, direction in product(distances, DIRECTIONS)
         ]
         covered = [_covered(page, place, size) for place in places]
         best = int(np.argmin(covered))
-        if covered[best] > 0 and not label.id:
+        if covered[best] > 0 and (label.quiet or not label.id):
             continue
         left, top = places[best]
         page[_window(left, top, size)] = True
@@ -142,7 +146,8 @@ def _leader(
 
 
 def _text(label: Label, left: float, base: float) -> str:
-    text = f'<text class="wmh-number" x="{left:.1f}" y="{base:.1f}">{label.number}</text>'
+    kind = "wmh-number wmh-quiet" if label.quiet else "wmh-number"
+    text = f'<text class="{kind}" x="{left:.1f}" y="{base:.1f}">{label.number}</text>'
     name = f' role="img" aria-label="{escape(label.name)}"' if not label.link else ""
     if label.link:
         text = f'<a href="#{label.link}" aria-label="{escape(label.name)}">{text}</a>'

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,14 +48,21 @@ LESION_COLOUR, THRESHOLD_COLOUR, REJECTED_COLOUR = "#ff3b30", "#2ee6e6", "#4da3f
 """Colours of outlines, told apart on grey."""
 COLOUR_MAP = "inferno"
 """Name of matplotlib's colour map of anomaly scores: its brightness rises evenly."""
-LESION_NAME = "lesion {number}, slice {slice}, z = {z:.0f} mm"
-"""What a lesion's number in the figure says; the page reads the lesion's slice from it."""
+NUMBER_NAME = "{what} {number}, slice {slice}, z = {z:.0f} mm"
+"""What a number in the figure says; the page reads the slice from it."""
 EVERY = "All {total} axial slices of the brain"
 EVENLY = "{even} of the brain's {total} axial slices, evenly spaced"
 CHOSEN = ", and {added} through the largest lesions between them"
 """Heading: which slices are shown; the last where lesions chose slices too."""
 COUNTED = "{colour}: {what}, {count} in all{volume}, {drawn} of them in these slices"
 """A line of the heading on what is outlined."""
+
+
+class Numbered(Enum):
+    """What has numbers in the figure, and a table on the page: its name, and the kinds of `anchor` of its number and of its row."""
+
+    LESION = ("lesion", "lesion", "row")
+    REJECTED = ("rejected candidate", "candidate", "rejected")
 
 
 @dataclass(frozen=True)
@@ -127,18 +135,26 @@ def _areas(labels: NDArray[np.int32]) -> NDArray[np.intp]:
 
 
 def _of_slice(
-    scan: CanonicalVolume, labels: NDArray[np.int32], homes: NDArray[np.intp], k: int, box: Box, prefix: str
+    scan: CanonicalVolume,
+    labels: NDArray[np.int32],
+    homes: NDArray[np.intp],
+    k: int,
+    box: Box,
+    prefix: str,
+    kind: Numbered,
 ) -> list[Label]:
-    """Numbers of a slice's lesions, the largest first; a lesion's anchor is in its home, where it is largest."""
+    """Numbers of what a slice has, the largest first; an anchor is in its home, where it is largest."""
+    what, place, row = kind.value
     plane = cut(labels, AXIAL, k, box)
     centre = [(box[0].start + box[0].stop - 1) / 2, (box[1].start + box[1].stop - 1) / 2, k]
     marks = [
         Label(
             number,
             plane == number,
-            LESION_NAME.format(number=number, slice=k, z=scan.world(centre, AXIAL)),
-            id=anchor(prefix, "lesion", number) if homes[number] == k else "",
-            link=anchor(prefix, "row", number) if number <= MAX_LESION_ROWS and prefix else "",
+            NUMBER_NAME.format(what=what, number=number, slice=k, z=scan.world(centre, AXIAL)),
+            id=anchor(prefix, place, number) if homes[number] == k else "",
+            link=anchor(prefix, row, number) if number <= MAX_LESION_ROWS and prefix else "",
+            quiet=kind is Numbered.REJECTED,
         )
         for number in _numbers(plane)
     ]
@@ -163,7 +179,7 @@ def plot_lesions(
 ) -> Path:
     """Draw numbered lesion outlines on axial FLAIR slices of the whole brain.
 
-    What was found and not taken for a lesion is outlined in a second colour.
+    What was found and not taken for a lesion is outlined in a second colour, with a smaller number where there is room.
 
     Parameters
     ----------
@@ -199,18 +215,25 @@ def plot_lesions(
     slices = chosen.all
     box = crop(brain | (labels > 0), scan.zooms, margin_mm=4)
     grey = grey_levels(scan.data, brain)
-    homes = np.asarray(slices)[np.argmax(_areas(labels[:, :, slices]), axis=1)]
+    numbered = [
+        (volume, np.asarray(slices)[np.argmax(_areas(volume[:, :, slices]), axis=1)], kind)
+        for volume, kind in ((labels, Numbered.LESION), (turned_down, Numbered.REJECTED))
+    ]
     outlines = [(REJECTED_COLOUR, turned_down > 0), (LESION_COLOUR, labels > 0)]
     panels = [
-        panel(scan, [grey], AXIAL, k, box, outlines, _of_slice(scan, labels, homes, k, box, prefix))
+        panel(scan, [grey], AXIAL, k, box, outlines, [
+            label for volume, homes, kind in numbered for label in _of_slice(scan, volume, homes, k, box, prefix, kind)
+        ])
         for k in slices
-    ]
+    ]  # fmt: skip
     heading = [chosen.heading]
     if labels.any():
         volume = f" ({(labels > 0).sum() * scan.voxel_ml:.2f} mL)"
         heading.append(_counted("Red, with its number in the table", "lesions", labels, slices, volume))
     if turned_down.any():
-        heading.append(_counted("Blue", "candidates that were rejected", turned_down, slices))
+        heading.append(
+            _counted("Blue, with numbers of their own", "candidates that were rejected", turned_down, slices)
+        )
     notice = "" if labels.any() else NO_LESION
     return write_mosaic(in_rows(panels), out, "\n".join(heading), notice=notice)
 

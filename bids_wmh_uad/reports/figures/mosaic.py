@@ -54,6 +54,7 @@ STYLE = """
 .wmh-mosaic .wmh-heading{font-size:15px;stroke:none}
 .wmh-mosaic .wmh-notice{font-size:20px;fill:#7ee787}
 .wmh-mosaic .wmh-number{font-size:12px;font-weight:bold;fill:#ffd54a}
+.wmh-mosaic .wmh-number.wmh-quiet{font-size:11px;font-weight:normal;fill:#9ccbff}
 .wmh-mosaic a:hover .wmh-number,.wmh-mosaic a:focus .wmh-number,.wmh-mosaic :target .wmh-number{fill:#fff;stroke:#b3261e;stroke-width:5px}
 .wmh-leader{stroke:#ffd54a;stroke-width:.8px;fill:none}
 .wmh-outline{fill:none;stroke-width:1.2px;stroke-linejoin:round}

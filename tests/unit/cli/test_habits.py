@@ -11,8 +11,15 @@ import pytest
 
 from bids_wmh_uad.cli.parser import build_parser, parse_args
 from bids_wmh_uad.cli.run import main
-from bids_wmh_uad.config import DEBUG_MODES, RunConfig
-from bids_wmh_uad.errors import BAD_CONFIG_FILE, BOTH_GIVEN, CannotCreateError, UsageError
+from bids_wmh_uad.config import DEBUG_MODES, RunConfig, Running
+from bids_wmh_uad.errors import (
+    BAD_CONFIG_FILE,
+    BAD_VALUE,
+    BOTH_GIVEN,
+    KNOWN_SPACES,
+    CannotCreateError,
+    UsageError,
+)
 from bids_wmh_uad.files import write_text
 from bids_wmh_uad.reports.methods import METHODS_FILES
 
@@ -102,13 +109,37 @@ def test_other_names() -> None:
         parse("--debug", "fieldmaps")
 
 
+@pytest.mark.parametrize("name", ["--output-spaces", "--output_spaces"])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["T1w"], ("FLAIR", "T1w")),
+        (["FLAIR"], ("FLAIR",)),
+        (["MNI152NLin2009aSym", "T1w", "T1w"], ("FLAIR", "T1w", "MNI152NLin2009aSym")),
+    ],
+)
+def test_spaces_are_added_to_the_flairs(name: str, given: list[str], expected: tuple[str, ...]) -> None:
+    assert parse(name, *given).running.output_spaces == expected
+    assert parse().running.output_spaces == ("FLAIR",)
+
+
+@pytest.mark.parametrize("space", ["MNI152NLin2009cAsym", "MNI152NLin2009aSym:res-2", "t1w", "anat", ""])
+def test_another_space_is_refused_with_the_known_ones(space: str) -> None:
+    expected = KNOWN_SPACES.format(known="FLAIR, T1w, MNI152NLin2009aSym")
+    with pytest.raises(UsageError) as raised:
+        parse("--output-spaces", "T1w", space)
+    assert str(raised.value) == BAD_VALUE.format(option="--output-spaces", value=space, expected=expected)
+    with pytest.raises(UsageError):
+        Running(output_spaces=(space,))
+
+
 # ------------------------------------------------------------------ the config file
 
 MANY = [
     "--participant-label", "sub-01", "02", "--session-id", "1", "--bids-filter-file", "/f.json", "-d", "/one", "x=/two",
     "--score", "brightness", "--threshold", "tail=2.5", "--accept", "0.3", "--min-lesion-volume", "7", "--gamma", "0.5",
     "--random-seed", "3", "--device", "cpu", "--n-cpus", "4", "--omp-nthreads", "2", "--mem", "8G", "-w", "/w", "--clean-workdir",
-    "--md-only-boilerplate", "--write-graph", "--debug", "nipype", "--stop-on-first-crash", "-vv", "--notrack",
+    "--md-only-boilerplate", "--output-spaces", "T1w", "MNI152NLin2009aSym", "--write-graph", "--debug", "nipype", "--stop-on-first-crash", "-vv", "--notrack",
 ]  # fmt: skip
 LEVELS = {
     "participant": [*BASE, *MANY],
@@ -161,6 +192,7 @@ BAD = {
     "[performance]\nnprocs = 0": "--nprocs",
     "[selection]\nparticipant_label = 'sub-01'": "selection.participant_label: expected a list",
     "[running]\nclean_workdir = 1": "running.clean_workdir",
+    "[running]\noutput_spaces = ['MNI']": "running.output_spaces: --output-spaces",
     "[detection]\nedge = 9.0": "detection.edge",
     "[what]": "what: no such setting",
     "method = 3": "method: expected a table",

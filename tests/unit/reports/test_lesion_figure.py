@@ -186,3 +186,43 @@ def test_a_lesion_s_own_number_is_drawn_even_where_nothing_is_free() -> None:
     assert draw_labels([Label(7, full, "x")], [full], 100, 100) == ""
     assert ">7</text>" in draw_labels([Label(7, full, "a<b", id="here")], [full], 100, 100)
     assert "a&lt;b" in draw_labels([Label(7, full, "a<b", id="here")], [full], 100, 100)
+
+
+def test_rejected_candidates_have_numbers_that_give_way(tmp_path: Path) -> None:
+    flair, brain, labels = scene((6, 40), (6, 41))
+    rejected = np.zeros(SHAPE, int)
+    rejected[30:33, 50:53, 40], rejected[40:43, 20:23, 61] = 1, 2
+    out = plot_lesions(
+        flair, image(labels), tmp_path / "l.svg", mask=brain, rejected=image(rejected), prefix="sub-01"
+    )
+    text = out.read_text(encoding="utf-8")
+    assert drawing_of(text)
+    chosen = choose_slices(labels, np.asarray(brain.dataobj) > 0).all
+    expected = {str(number) for number in np.unique(rejected[:, :, chosen]) if number}
+    assert "1" in expected
+    drawn = read_drawn(out, "sub-01", "candidate")
+    assert set(drawn) == expected
+    assert drawn["1"] == "40"
+    for number in drawn:
+        assert text.count(f'id="{anchor("sub-01", "candidate", int(number))}"') == 1
+        assert (
+            f'href="#{anchor("sub-01", "rejected", int(number))}" aria-label="rejected candidate {number}, slice'
+            in text
+        )
+    assert set(read_drawn(out, "sub-01")) == {"1", "2"}  # lesions of the same numbers keep theirs
+    assert text.count("wmh-number wmh-quiet") >= len(drawn)
+
+
+def test_a_quiet_number_is_drawn_only_right_beside_and_after_the_others() -> None:
+    plane = np.zeros((40, 40), bool)
+    plane[18:22, 18:22] = True
+    loud, quiet = Label(1, plane, "x", id="a"), Label(2, plane, "y", id="b", quiet=True)
+    text = draw_labels([quiet, loud], [plane], 200, 200)
+    assert text.index(">1</text>") < text.index(">2</text>")
+    assert "wmh-leader" not in text
+    around = np.ones((40, 40), bool)
+    around[:12], around[-12:], around[:, :12], around[:, -12:] = False, False, False, False
+    assert "wmh-leader" in draw_labels(
+        [loud], [around], 200, 200
+    )  # the lesion's own goes where there is room
+    assert draw_labels([quiet], [around], 200, 200) == ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from html import unescape
 from typing import TYPE_CHECKING
 
@@ -67,6 +69,34 @@ def test_nothing_is_left_unrendered(score: str) -> None:
     assert (
         max(len(line.split("\n")) for line in methods_text(text).split("\n\n")[2:-1]) == 1
     )  # no hard line breaks
+
+
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None, reason="no pdflatex: Debian has it in texlive-latex-base"
+)
+@pytest.mark.parametrize("description", ["real", "odd"])
+def test_the_latex_form_compiles_and_knows_every_work(tmp_path: Path, description: str) -> None:
+    from bids_wmh_uad.config import SPACES
+    from bids_wmh_uad.workflows.preprocess import DESCRIPTION
+
+    everything = " ".join(f"[@{key}]" for key in REFERENCES)
+    real = DESCRIPTION + describe_method(Method(), SPACES[1:]) + everything
+    text = real if description == "real" else f'100 % of #1 & $x_2^3$ {{~}} \\ <b> "ü" {everything}'
+    for name in ("CITATION.tex", "CITATION.bib"):
+        (tmp_path / name).write_text(METHODS_FILES[name](text), encoding="utf-8")
+    latex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "CITATION.tex"]
+    for command in (latex, ["bibtex", "CITATION"], latex, latex):
+        ran = subprocess.run(
+            command, cwd=tmp_path, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert ran.returncode == 0, ran.stdout.decode("utf-8", "replace")[-2000:]
+        assert "Warning--" not in ran.stdout.decode("utf-8", "replace")  # bibtex's
+    log = (tmp_path / "CITATION.log").read_text(encoding="utf-8", errors="replace")
+    assert "Warning:" not in log  # a citation without its work, an unknown sign
+    assert (tmp_path / "CITATION.pdf").stat().st_size > 10_000
+    listed = (tmp_path / "CITATION.bbl").read_text(encoding="utf-8")
+    for work in REFERENCES.values():
+        assert (work.doi or work.url) in listed
 
 
 def test_references_are_clean() -> None:

@@ -180,6 +180,50 @@ def test_subject_with_nothing_but_a_failure(tmp_path: Path) -> None:
     assert figures_of(page) == []
 
 
+def test_lobes_and_fazekas_estimates_are_shown_where_the_summary_has_them(tmp_path: Path) -> None:
+    from bids_wmh_uad.core.lesion.lobes import LOBES, OTHER
+
+    volumes = {f"wmh_volume_ml_{name}": 10 + number / 8 for number, name in enumerate((*LOBES, OTHER))}
+    write_session(tmp_path, "01", "a")  # of an earlier version
+    assert 'class="lobes"' not in Page(write_subject_report(tmp_path, "01")).text
+    grades = {"fazekas_periventricular_estimate": None, "fazekas_deep_estimate": 2}
+    write_session(tmp_path, "01", "b", **volumes, **grades)
+    text = Page(write_subject_report(tmp_path, "01")).text
+    table = text.split('class="lobes"')[1].split("</table>")[0]
+    assert "estimate" in table
+    assert "an estimate from" in text.split('class="lobes"')[1].split("</p>")[0]
+    rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in table.split("<tr>")[2:]]
+    left, right = (
+        [f"{volumes[f'wmh_volume_ml_{name}']:.2f}" for name in LOBES if name.startswith(side)]
+        for side in ("left", "right")
+    )
+    assert rows == [
+        ["ses-b", "left", *left, f"{volumes['wmh_volume_ml_other']:.2f}", "n/a", "2"],
+        ["right", *right],
+    ]
+
+
+def test_rejected_candidates_are_listed_with_what_speaks_against_them(tmp_path: Path) -> None:
+    prefix = write_session(tmp_path, "01", "a")
+    assert 'class="rejected"' not in Page(write_subject_report(tmp_path, "01")).text
+    rows = [f"{number}\tdeep\t{9.5 * number}\t0.25\tfaint <b>" for number in range(1, 121)]
+    table = tmp_path / "sub-01" / "ses-a" / "anat" / f"{prefix}_space-FLAIR_desc-rejected_dseg.tsv"
+    table.write_text("\n".join(["index\tregion\tvolume_mm3\tprobability\treason", *rows]))
+    figure = tmp_path / "sub-01" / "figures" / f"{prefix}_desc-lesions_FLAIR.svg"
+    number = f'<g id="{prefix}-candidate-2"><a href="#{prefix}-rejected-2" aria-label="rejected candidate 2, slice 7, z">'
+    figure.write_text(figure.read_text().replace("</svg>", f"{number}<text>2</text></a></g></svg>"))
+    text = Page(write_subject_report(tmp_path, "01")).text
+    assert "the 100 largest of 120" in text
+    for number in (1, 2, 100):
+        assert text.count(f'id="{prefix}-rejected-{number}"') == 1
+    assert f'id="{prefix}-rejected-101"' not in text
+    first, second = (text.split(f'id="{prefix}-rejected-{number}"')[1].split("</tr>")[0] for number in (1, 2))
+    assert "no number" in first
+    assert f'href="#{prefix}-candidate-2"' in second
+    assert ">7</a>" in second
+    assert "faint &lt;b&gt;" in second
+
+
 def test_unwritable_output_is_a_typed_error(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("", encoding="utf-8")

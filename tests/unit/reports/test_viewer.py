@@ -170,6 +170,24 @@ def test_the_library_is_the_one_that_npm_has_with_its_licences() -> None:
     assert all(f"---- {name} ----" in built_in for name in listed[1].split())
 
 
+def test_font_picture_and_colour_maps_that_the_library_carries_are_named() -> None:
+    room = files("bids_wmh_uad.reports") / "vendor" / "niivue"
+    starter = files("bids_wmh_uad.reports") / "specs" / "viewer.js"
+    named, text = (room / "LICENSE.data").read_text(), library()
+    carried = re.findall(r"data:(?:image|font)/\w+;base64,([A-Za-z0-9+/=]{100,})", text)
+    digests = {hashlib.sha256(base64.b64decode(data)).hexdigest() for data in carried}
+    assert digests == set(re.findall(r"\b[0-9a-f]{64}\b", named))
+    maps = text[text.index("{__proto__:null,$itksnap:{R:[") :]
+    names = re.findall(r"[,{](\$?\w+):\{[^{}]*\bR:\[", maps)
+    assert f"{len(names)} colour maps" in named
+    told = named.partition("names tell an origin:")[2].partition("The others")[0]
+    origins = [word for line in told.splitlines() for word in line[:38].replace(",", " ").split()]
+    assert len(origins) == 12
+    assert set(origins) <= set(names)
+    shown = set(re.findall(r'colormap: "(\w+)"', starter.read_text()))
+    assert shown == set(re.search(r"A page uses two: (\w+), (\w+)", named).groups())  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("forbidden", ["new Function(", "WebAssembly", " eval("])
 def test_the_library_needs_nothing_that_the_policy_forbids(forbidden: str) -> None:
     assert forbidden not in library()

@@ -33,7 +33,9 @@ KILLS_COLUMNS = {
 
 def row(outcome: Outcome) -> str:
     """One line of the table."""
-    message = outcome.message if len(outcome.message) <= LONGEST else outcome.message[: LONGEST - 3] + "..."
+    message = outcome.message
+    if len(message) > LONGEST:  # at a word's end: half an option is none
+        message = message[: LONGEST - 3].rsplit(" ", 1)[0] + " ..."
     quoted = message if message == "none" else f"`{message.replace('`', '').replace('|', '/')}`"
     return f"| {outcome.name.replace('|', '/')} | {outcome.code} | {quoted} | {outcome.state} |"
 

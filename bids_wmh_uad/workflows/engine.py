@@ -386,10 +386,10 @@ def append_stages(path: Path, directories: Iterable[Path], since: float) -> None
         Start of the run, seconds since the epoch: steps that nipype took from its cache are
         older and not listed.
     """
-    new = not path.is_file()
+    columns = ("session", "stage", "seconds", "cpu_seconds", "peak_gb")
     with path.open("a", newline="") as handle:
-        writer = csv.DictWriter(handle, ["session", "stage", "seconds", "cpu_seconds", "peak_gb"], delimiter="\t")
-        if new:
+        writer = csv.DictWriter(handle, columns, delimiter="\t")
+        if handle.tell() == 0:
             writer.writeheader()
         for directory in directories:
             written = {file: file.stat().st_mtime for file in directory.rglob("stage.json")}

@@ -25,6 +25,7 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from machine import machine
 from numpy.typing import NDArray
 
 from bids_wmh_uad.core.network.autoencoder import ENCODERS, SiameseAutoencoder, build_autoencoder
@@ -131,7 +132,7 @@ def main() -> None:
                 **whole,
                 **{f"brain_{key}": value for key, value in inner.items()},
                 "brain_share": round(float(brain.mean()), 3),
-                "threads": torch.get_num_threads(),
+                "machine": machine(),
             }
         )
     )

@@ -1,10 +1,30 @@
-"""What this machine can do at best: the floors that the benchmarks quote."""
+"""What this machine is, and what it can do at best: the floors that the benchmarks quote."""
 
 from __future__ import annotations
 
+import os
 from time import perf_counter
+from typing import Any
 
+import numpy as np  # its BLAS is what is looked at
 import torch
+from threadpoolctl import threadpool_info
+
+
+def machine() -> dict[str, Any]:
+    """Cores, torch's threads and vector instructions, and each BLAS with the kernel it runs: all change ratios."""
+    blas = {
+        f"{library['prefix']} {library['version']}": f"{library.get('architecture')}, {library['num_threads']} threads"
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    }
+    return {
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "torch_kernel": torch.backends.cpu.get_cpu_capability(),
+        "numpy": np.__version__,
+        "blas": blas,
+    }
 
 
 def kernel_seconds(elements: int, width: int) -> float:

@@ -23,7 +23,7 @@ from time import perf_counter
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from machine import kernel_seconds
+from machine import kernel_seconds, machine
 from sklearn.svm import OneClassSVM
 
 from bids_wmh_uad.core.svm.paradigms import Standardiser, fit_patient
@@ -89,7 +89,7 @@ def main() -> None:
                 "floor_s": round(floor, 3),
                 "times_floor": round(ours_s / floor, 1),
                 "support_vectors": len(ours.support_vectors),
-                "threads": threads,
+                "machine": machine(),
                 **json.loads(large.stdout),
             }
         )

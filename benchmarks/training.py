@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 import torch
 from detection import CACHE
+from machine import machine
 from scans import Case, preprocess, read_cases
 
 from bids_wmh_uad.cli.parser import parse_args
@@ -195,7 +196,7 @@ def main() -> None:
         "level_s": level_s and round(level_s, 1),
         "held_out": said[0],
     }
-    print(json.dumps(result))
+    print(json.dumps({**result, "machine": machine()}))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from time import perf_counter
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from machine import kernel_seconds
+from machine import kernel_seconds, machine
 from numpy.typing import NDArray
 from sklearn.svm import OneClassSVM
 
@@ -120,7 +120,7 @@ def main() -> None:
                 "floor_s": round(floor, 2),
                 "times_floor": round(independent["ours_s"] / floor, 1),
                 "models": MODELS,
-                "processes": torch.get_num_threads(),
+                "machine": machine(),
             }
         )
     )

@@ -52,7 +52,7 @@ The `.json` beside an image or table says what it was made from and what each co
 listed in `.bidsignore`. How to cite: `CITATION.md`. Research software: not for diagnosis or any clinical use.
 """
 """What is written where the dataset has no readme of its own."""
-PREPROCESSING_VERSION = 2
+PREPROCESSING_VERSION = 3
 """Number of the chain of steps: to be raised with every change that makes other images or transforms."""
 OUTPUTS = {
     "flair": "space-FLAIR_desc-preproc_FLAIR.nii.gz",

@@ -70,6 +70,7 @@ build_sif() {
   "$state/bin/apptainer" build --force --mksquashfs-args '-comp zstd -Xcompression-level 1' \
     "${bind[@]}" "${arguments[@]}" "$state/bids-wmh-uad.sif" "$state/test.def" > "$state/sif.log" 2>&1 ||
     { tail -30 "$state/sif.log"; return 1; }
+  rm "$state/base.oci"
 }
 
 build_tools() {

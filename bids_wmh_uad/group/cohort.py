@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 from bids_wmh_uad.bids.results import identity
@@ -13,12 +15,19 @@ from bids_wmh_uad.core.lesion.lobes import LOBES, OTHER
 from bids_wmh_uad.core.lesion.regions import REGIONS
 from bids_wmh_uad.core.parallel import process_map
 from bids_wmh_uad.errors import BadDataError
+from bids_wmh_uad.workflows.engine import duration
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Rows = Mapping[tuple[str, str], dict[str, Any]]
 """Cells by participant and session."""
+LOGGER = logging.getLogger("bids_wmh_uad")
+PROGRESS = "%d of %d sessions, about %s left"
+TELL_EVERY = 20.0
+"""Seconds between two lines that say how far the work is, at least."""
+AT_ONCE = 16
+"""Sessions that each process is given before the next look at the clock."""
 PER_PROCESS = 20.0
 """Seconds of work that make a further process worth its start and its memory."""
 
@@ -155,7 +164,7 @@ def _percent_of_icv(summary: Mapping[str, Any], volume: str) -> float | None:
 def for_each(
     function: Callable[[Item], Result], items: Sequence[Item], config: RunConfig, seconds: float
 ) -> list[Result | BadDataError]:
-    """Apply a picklable function to every session, on as many processes as ``--nprocs`` and the work allow.
+    """Apply a picklable function to every session, on as many processes as ``--nprocs`` and the work allow; says how far it is.
 
     Parameters
     ----------
@@ -172,7 +181,16 @@ def for_each(
         others go on.
     """
     jobs = min(config.performance.nprocs, max(1, int(len(items) * seconds / PER_PROCESS)))
-    return process_map(partial(_attempt, function), items, jobs)
+    found: list[Result | BadDataError] = []
+    start = told = monotonic()
+    for first in range(0, len(items), jobs * AT_ONCE):
+        found += process_map(partial(_attempt, function), items[first : first + jobs * AT_ONCE], jobs)
+        now = monotonic()
+        if now - told > TELL_EVERY and len(found) < len(items):
+            left = duration((now - start) * (len(items) - len(found)) / len(found))
+            LOGGER.info(PROGRESS, len(found), len(items), left)
+            told = now
+    return found
 
 
 def _attempt(function: Callable[[Item], Result], item: Item) -> Result | BadDataError:

@@ -23,8 +23,10 @@ from bids_wmh_uad.bids.results import read_summaries
 from bids_wmh_uad.errors import (
     EXIT_OK,
     NO_RESULTS,
+    BadDataError,
     MissingInputError,
 )
+from bids_wmh_uad.group import cohort
 from bids_wmh_uad.group import run as group
 from bids_wmh_uad.group.cohort import WMH_COLUMNS, cohort_table
 from bids_wmh_uad.group.prevalence import PREVALENCE
@@ -109,3 +111,27 @@ def test_a_second_run_changes_no_table(tmp_path: Path) -> None:
     prevalence = PREVALENCE.format(desc="")
     names = {*tables, prevalence, prevalence.replace(".nii.gz", ".json")}
     assert set(stamps[0]) == {f"group_{name}" for name in names}
+
+
+# ---------------------------------------------------------------- work on many sessions
+
+
+def _no_sevens(number: int) -> int:
+    if number == 7:
+        raise BadDataError("seven")
+    return 2 * number
+
+
+def test_work_on_many_sessions_keeps_order_and_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cohort, "TELL_EVERY", -1.0)
+    count = 2 * cohort.AT_ONCE + 1
+    with caplog.at_level("INFO"):
+        found = cohort.for_each(_no_sevens, range(count), config(tmp_path), seconds=0.0)
+    assert [value for value in found if not isinstance(value, BadDataError)] == [
+        2 * number for number in range(count) if number != 7
+    ]
+    assert str(found[7]) == "seven"
+    told = [record.args[:2] for record in caplog.records if record.msg == cohort.PROGRESS]
+    assert told == [(cohort.AT_ONCE, count), (2 * cohort.AT_ONCE, count)]

@@ -1,0 +1,116 @@
+"""The same tissue, the same brightness: sessions of one person matched to each other, none of them the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+from bids_wmh_uad.core.change.space import in_any_order
+from bids_wmh_uad.core.image.intensity import MINIMUM_VOXELS
+from bids_wmh_uad.core.image.robust import MAD_TO_SD
+from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bids_wmh_uad.core.change.parameters import ChangeParameters
+
+    Images = NDArray[np.float32]
+
+LEVELS = 33
+"""Number of quantiles that the line is fitted to: far more than it has parameters."""
+COARSE_MM = 3.0
+"""Grid of the slow field, mm: far below its width."""
+ROUNDS = 2
+"""Number of times the field is estimated: in the second, voxels that it had put at the limit count in full."""
+
+
+def match_sessions(
+    images: Images, mask: NDArray[np.bool_], normal: NDArray[np.bool_], spacing: float, params: ChangeParameters
+) -> Images:
+    r"""Match the sessions' intensities of one contrast: a line each, then a slow field each.
+
+    The line takes the session's quantiles in the brain to the mean of all sessions' quantiles (least squares, the middle
+    of the distribution only). The field is what is left of the bias, in logarithms:
+
+    .. math:: b_s = \frac{G * \left(m \, \mathrm{clip}(\log I_s - \overline{\log I})\right)}{G * m}, \qquad I_s \leftarrow I_s e^{-b_s}
+
+    with the mean over sessions, a Gaussian G of `field_mm` and m the normal tissue that is no fluid. Clipped at `field_limit` robust
+    standard deviations, change has hardly a part in it.
+
+    Parameters
+    ----------
+    images : (n, X, Y, Z) float32 array
+        In units of white matter's mode, on the common grid.
+    mask : (X, Y, Z) bool array
+        Brain in all sessions.
+    normal : (X, Y, Z) bool array
+        Brain that is lesion in no session.
+    spacing : float
+        Voxel edge, mm.
+    params : ChangeParameters
+
+    Returns
+    -------
+    (n, X, Y, Z) float32 array, 0 outside the mask. Exchanging sessions exchanges the results, bit for bit.
+
+    Raises
+    ------
+    BadDataError
+        `errors.TOO_FEW_VOXELS`.
+    """
+    known = mask & normal
+    if int(known.sum()) < MINIMUM_VOXELS:
+        raise BadDataError(
+            TOO_FEW_VOXELS.format(what="the brain common to all sessions", n=int(known.sum()), needed=MINIMUM_VOXELS)
+        )
+    matched = np.where(mask, _on_one_line(images, known, params), np.float32(0))
+    for _ in range(ROUNDS):
+        matched = _without_fields(matched, known, spacing, params)
+    return matched
+
+
+def _on_one_line(images: Images, known: NDArray[np.bool_], params: ChangeParameters) -> Images:
+    """Every session's middle quantiles brought to their mean over the sessions."""
+    levels = np.linspace(*params.quantiles, LEVELS)
+    own = np.stack([np.quantile(image[known].astype(np.float64), levels) for image in images])
+    target = in_any_order(own)
+    out = np.empty_like(images)
+    for image, quantiles, result in zip(images, own, out, strict=True):
+        centred = quantiles - quantiles.mean()
+        slope = float(centred @ (target - target.mean())) / max(float(centred @ centred), 1e-12)
+        result[...] = target.mean() + slope * (image - quantiles.mean())
+    return out
+
+
+def _without_fields(images: Images, known: NDArray[np.bool_], spacing: float, params: ChangeParameters) -> Images:
+    """The sessions without what differs slowly between them."""
+    step = max(1, round(COARSE_MM / spacing))
+    coarse = (slice(None, None, step),) * 3
+    brightness = images[:, *coarse]
+    usable = known[coarse] & (brightness.min(axis=0) > params.fluid)
+    logs = np.log(np.maximum(brightness, np.float32(1e-3)).astype(np.float64))
+    ratios = np.where(usable, logs - in_any_order(logs), 0.0)
+    sigma = params.field_mm / (spacing * step)
+    weight = ndimage.gaussian_filter(usable.astype(np.float64), sigma, mode="constant")
+    out = np.empty_like(images)
+    for image, ratio, result in zip(images, ratios, out, strict=True):
+        centre = np.median(ratio[usable])
+        limit = params.field_limit * MAD_TO_SD * np.median(np.abs(ratio[usable] - centre))
+        clipped = np.where(usable, np.clip(ratio, centre - limit, centre + limit), 0.0)
+        field = ndimage.gaussian_filter(clipped, sigma, mode="constant") / np.maximum(weight, 1e-6)
+        result[...] = image * np.exp(-_finer(field, step, image.shape)).astype(np.float32)
+    return out
+
+
+def _finer(field: NDArray[np.float64], step: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Interpolate a field from every `step`-th voxel to all of them, linearly."""
+    for axis, size in enumerate(shape):
+        places = np.arange(size) / step
+        low = np.minimum(places.astype(int), field.shape[axis] - 1)
+        high = np.minimum(low + 1, field.shape[axis] - 1)
+        share = (places - low).reshape([-1 if k == axis else 1 for k in range(3)])
+        field = field.take(low, axis) * (1 - share) + field.take(high, axis) * share
+    return field

@@ -86,9 +86,9 @@ def find_common_space(
     """
     centres = [_centre(flair) for flair in flairs]
     starts = [rigid_part(matrix, point) for matrix, point in zip(to_template, centres, strict=True)]
-    grid = _grid(flairs, starts, params)
     motions = starts
-    for _ in range(params.rounds):
+    for spacing in params.rounds_mm:
+        grid = _grid(flairs, motions, spacing, params.margin_mm)
         mean = as_image(in_any_order(on_grid(flairs, motions, grid)).astype(np.float32), grid.affine)
         # what the mean does not know: two processes give the same motions as one
         motions = process_map(_Registration(mean, seed), zip(flairs, motions, strict=True), n_jobs)
@@ -96,7 +96,7 @@ def find_common_space(
     middle = in_any_order(np.stack([start[:3, :3] @ point + start[:3, 3] for start, point in zip(starts, centres, strict=True)]))
     back = np.linalg.inv(mean_motion(since, middle))
     settled = tuple((back @ motion).round(DECIMALS) for motion in motions)
-    return CommonSpace(_grid(flairs, settled, params), settled)
+    return CommonSpace(_grid(flairs, settled, params.grid_mm, params.margin_mm), settled)
 
 
 def on_grid(
@@ -115,7 +115,7 @@ def _centre(image: nib.Nifti1Image) -> Array:
     return np.asarray(image.affine[:3, :3] @ inside.mean(axis=0) + image.affine[:3, 3])
 
 
-def _grid(flairs: Sequence[nib.Nifti1Image], motions: Sequence[Array], params: ChangeParameters) -> nib.Nifti1Image:
+def _grid(flairs: Sequence[nib.Nifti1Image], motions: Sequence[Array], spacing: float, margin: float) -> nib.Nifti1Image:
     boxes = []
     for flair, motion in zip(flairs, motions, strict=True):
         box = bounding_box(np.asanyarray(flair.dataobj) != 0)
@@ -123,5 +123,5 @@ def _grid(flairs: Sequence[nib.Nifti1Image], motions: Sequence[Array], params: C
         corner[:3, 3] = [side.start for side in box]
         x, y, z = (side.stop - side.start for side in box)
         boxes.append((motion @ flair.affine @ corner, (x, y, z)))
-    shape, affine = common_grid(boxes, params.grid_mm, params.margin_mm)
+    shape, affine = common_grid(boxes, spacing, margin)
     return as_image(np.zeros(shape, dtype=np.uint8), affine)

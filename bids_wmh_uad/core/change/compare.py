@@ -1,0 +1,308 @@
+"""Two sessions of one person compared: the map of change, its tissue, and every lesion followed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+from scipy.special import ndtr, ndtri
+
+from bids_wmh_uad.core.change.departure import Departure, Pair, find_departure
+from bids_wmh_uad.core.change.evidence import Null, changed_tissue, false_discovery, learn_null, peaks
+from bids_wmh_uad.core.change.tracking import NEIGHBOURS, Match, match_lesions, name_status
+from bids_wmh_uad.core.change.volume import SumNoise, VolumeChange, measure_sums, volume_change
+from bids_wmh_uad.core.image.volume import bounding_box
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bids_wmh_uad.core.change.parameters import ChangeParameters
+
+    Labels = NDArray[np.int32]
+    Bools = NDArray[np.bool_]
+
+MARGIN = 8
+"""Voxels around a lesion that its volume's change is measured in: rim and shell."""
+MOVED = 2.0
+"""Least score, either way, of a voxel at a lesion's border that one mask has and the other has not."""
+
+
+@dataclass(frozen=True, eq=False)
+class Marks:
+    """What two sessions' own results say, on the common grid.
+
+    Parameters
+    ----------
+    before, after : (X, Y, Z) int32 arrays
+        Numbered lesions.
+    suspicion : (2, X, Y, Z) float32 array
+        Each session's anomaly map, in units of its threshold.
+    """
+
+    before: Labels
+    after: Labels
+    suspicion: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Followed:
+    """One lesion through two sessions.
+
+    Attributes
+    ----------
+    match : Match
+        Its labels; both are empty where it is in neither mask and only the change shows it.
+    status : str
+        One of `tracking.STATUSES`.
+    before_mm3, after_mm3 : float
+        Volumes on the common grid: of the masks, or of changed tissue that neither has.
+    change : VolumeChange
+    p_value : float
+        Of what the status says; of the more likely direction where it is stable.
+    peak : float
+        The score that is farthest from 0 in it.
+    centre : tuple of float
+        Of its voxels in both sessions, common space, mm.
+    """
+
+    match: Match
+    status: str
+    before_mm3: float
+    after_mm3: float
+    change: VolumeChange
+    p_value: float
+    peak: float
+    centre: tuple[float, float, float]
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Interval of the change at a level such as 0.95, mm3."""
+        half = float(ndtri(0.5 + level / 2)) * self.change.sd
+        return self.change.mm3 - half, self.change.mm3 + half
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What changed between two sessions.
+
+    Attributes
+    ----------
+    departure : Departure
+    lesions : tuple of Followed
+    new, enlarging : (X, Y, Z) int32 arrays
+        Lesion tissue that came: the number of its lesion in `lesions`, from 1.
+    gone : (X, Y, Z) int32 array
+        Tissue of shrinking and resolved lesions that is lesion no longer, likewise.
+    total : VolumeChange
+        Of all lesions together.
+    """
+
+    departure: Departure
+    lesions: tuple[Followed, ...]
+    new: Labels
+    enlarging: Labels
+    gone: Labels
+    total: VolumeChange
+
+
+def compare(pair: Pair, marks: Marks, affine: NDArray[np.float64], params: ChangeParameters) -> Comparison:
+    """Compare two sessions: what changed by the images, and what became of each lesion by that.
+
+    A lesion is one that a mask of either session has (or both, where they overlap), or changed tissue beside all of them that looks
+    like a lesion in the brighter session (`_like_lesions`). Two families of tests, each at half of the false-discovery rate `fdr`:
+
+    - of every lesion, that it grew and that it shrank (`_p_values`);
+    - of every peak in the brain, that it is none of noise.
+
+    Exchanging the sessions exchanges new and resolved, enlarging and shrinking, merged and split.
+
+    Parameters
+    ----------
+    pair : Pair
+    marks : Marks
+    affine : (4, 4) array
+        Of the common grid.
+    params : ChangeParameters
+
+    Returns
+    -------
+    Comparison
+    """
+    departure = find_departure(pair, params)
+    lesion = (marks.before > 0) | (marks.after > 0)
+    normal = pair.mask & ~ndimage.binary_dilation(lesion, iterations=2)
+    scene = _Scene(
+        pair, departure, learn_null(departure, pair.mask, params), measure_sums(departure, normal, params),
+        marks, lesion, affine, params,
+    )  # fmt: skip
+    pieces = {sign: _changed(scene, sign) for sign in (1, -1)}
+    matches = match_lesions(marks.before, marks.after)
+    followed = _judge([_examine(scene, match) for match in matches], scene)
+    beside = {sign: _like_lesions(scene, pieces[sign], sign) for sign in (1, -1)}
+    for sign, labels in beside.items():
+        followed += [_of_piece(scene, labels == number, sign) for number in range(1, int(labels.max(initial=0)) + 1)]
+    return _paint(scene, followed, pieces, beside)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """What every step of a comparison looks at."""
+
+    pair: Pair
+    departure: Departure
+    null: Null
+    noise: SumNoise
+    marks: Marks
+    lesion: Bools
+    affine: NDArray[np.float64]
+    params: ChangeParameters
+
+    @property
+    def voxel(self) -> float:
+        return self.pair.spacing**3
+
+    def place(self, mask: Bools) -> tuple[float, float, float]:
+        """Centre of a mask in the common space, mm."""
+        x, y, z = (self.affine @ [*np.argwhere(mask).mean(axis=0), 1.0])[:3].tolist()
+        return x, y, z
+
+    def change(self, mask: Bools) -> VolumeChange:
+        """Change of the volume of a lesion."""
+        box = bounding_box(mask, MARGIN)
+        pair, departure = self.pair, self.departure
+        return volume_change(
+            Pair(pair.flair[:, *box], pair.t1w[:, *box], pair.mask[box], pair.spacing),
+            Departure(departure.score[box], departure.contrast[box], departure.spread[box]),
+            self.noise, mask[box], (self.lesion & ~mask)[box], self.params,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Examined:
+    """A lesion and the evidence, before it is judged."""
+
+    followed: Followed
+    up: float
+    down: float
+
+
+def _examine(scene: _Scene, match: Match) -> _Examined:
+    """Measure a lesion of the masks."""
+    sides = [np.isin(labels, chosen) & (labels > 0)
+             for labels, chosen in ((scene.marks.before, match.before), (scene.marks.after, match.after))]  # fmt: skip
+    mask = sides[0] | sides[1]
+    change = scene.change(mask)
+    up, down = (_p_value(scene, match, mask, sign * change.mm3 / change.sd, sign) for sign in (1, -1))
+    score = scene.departure.score[mask]
+    volumes = [float(side.sum()) * scene.voxel for side in sides]
+    peak = float(score[np.argmax(np.abs(score))])
+    followed = Followed(match, "stable", volumes[0], volumes[1], change, min(up, down), peak, scene.place(mask))
+    return _Examined(followed, up, down)
+
+
+def _p_value(scene: _Scene, match: Match, mask: Bools, growth: float, sign: int) -> float:
+    """Probability of so much growth (`sign` 1), or loss (-1), where nothing changed.
+
+    Of a lesion that both masks have, the volume says it, or a peak does (the smaller p, twice); where only one has it, both
+    must (the larger p): a lesion that is not there before must be brighter as well as larger.
+    """
+    by_volume = float(ndtr(-growth / scene.params.volume_inflation))
+    box = bounding_box(mask, 2)
+    near = ndimage.binary_dilation(mask[box], NEIGHBOURS)
+    score = sign * scene.departure.score[box]
+    heights = score[peaks(score, near & scene.pair.mask[box])]
+    if not heights.size:
+        return by_volume if match.before and match.after else 1.0
+    p = float(scene.null.p_values(heights.max()[None])[0])
+    by_peak = 1 - (1 - p) ** heights.size
+    return min(1.0, 2 * min(by_volume, by_peak)) if match.before and match.after else max(by_volume, by_peak)
+
+
+def _judge(examined: list[_Examined], scene: _Scene) -> list[Followed]:
+    """Give every lesion its status, at half of the false-discovery rate."""
+    p_values = np.array([p for one in examined for p in (one.up, one.down)])
+    limit = false_discovery(p_values, scene.params.fdr / 2)
+    out = []
+    for one in examined:
+        grew = one.up <= limit and one.up <= one.down
+        shrank = one.down <= limit and one.down < one.up
+        out.append(replace(one.followed, status=name_status(one.followed.match, grew=grew, shrank=shrank)))
+    return out
+
+
+def _changed(scene: _Scene, sign: int) -> Labels:
+    """Tissue around all peaks of one sign that are change, at half of the false-discovery rate."""
+    score = sign * scene.departure.score
+    seeds = peaks(score, scene.pair.mask)
+    p_values = scene.null.p_values(score[seeds])
+    limit = false_discovery(p_values, scene.params.fdr / 2)
+    seeds[seeds] = p_values <= limit
+    return changed_tissue(score, sign * scene.departure.contrast, seeds, scene.params)
+
+
+def _like_lesions(scene: _Scene, pieces: Labels, sign: int) -> Labels:
+    """Changed tissue beside all lesions of the masks that is like one in the session where it is brighter: numbered anew.
+
+    It is large enough and changed enough; its anomaly score comes near the threshold there; and T1w did not become
+    brighter with it, as pulsation, other partial volume and vessels do.
+    """
+    params, there = scene.params, 1 if sign > 0 else 0
+    near = ndimage.binary_dilation(scene.lesion, NEIGHBOURS)
+    out = np.zeros_like(pieces)
+    for number, box in enumerate(ndimage.find_objects(pieces), start=1):
+        piece = pieces[box] == number
+        t1w = scene.pair.t1w[:, *box][:, piece].mean(axis=1)
+        if (
+            not (piece & near[box]).any()
+            and piece.sum() * scene.voxel >= params.least_mm3
+            and np.abs(scene.departure.contrast[box][piece]).max() >= params.least_contrast
+            and scene.marks.suspicion[there][box][piece].max() >= params.least_suspicion
+            and t1w[there] - t1w[1 - there] <= params.most_t1w
+        ):
+            out[box][piece] = out.max() + 1
+    return out
+
+
+def _of_piece(scene: _Scene, piece: Bools, sign: int) -> Followed:
+    """A lesion that only the change shows."""
+    score = scene.departure.score[piece]
+    peak = float((sign * score).max())
+    p = float(scene.null.p_values(np.array([peak]))[0])
+    volume = float(piece.sum()) * scene.voxel
+    before, after = (0.0, volume) if sign > 0 else (volume, 0.0)
+    status = "new" if sign > 0 else "resolved"
+    return Followed(Match((), ()), status, before, after, scene.change(piece), p, sign * peak, scene.place(piece))
+
+
+def _paint(
+    scene: _Scene, followed: list[Followed], pieces: dict[int, Labels], beside: dict[int, Labels]
+) -> Comparison:
+    """Draw the tissue that came and went, numbered like its lesions."""
+    new, enlarging, gone = (np.zeros(scene.lesion.shape, np.int32) for _ in range(3))
+    marks, score = scene.marks, scene.departure.score
+    came = (pieces[1] > 0) | ((marks.after > 0) & (marks.before == 0) & (score > MOVED))
+    went = (pieces[-1] > 0) | ((marks.before > 0) & (marks.after == 0) & (score < -MOVED))
+    drawn = {1: 0, -1: 0}
+    for number, lesion in enumerate(followed, start=1):
+        match, status = lesion.match, lesion.status
+        before = np.isin(marks.before, match.before) & (marks.before > 0)
+        after = np.isin(marks.after, match.after) & (marks.after > 0)
+        near = ndimage.binary_dilation(before | after, NEIGHBOURS)
+        if match == Match((), ()):
+            sign = 1 if status == "new" else -1
+            drawn[sign] += 1
+            (new if sign > 0 else gone)[beside[sign] == drawn[sign]] = number
+        elif status == "new":
+            new[after] = number
+        elif status in ("enlarging", "merged"):
+            enlarging[came & near & ~before] = number
+        elif status == "resolved":
+            gone[before] = number
+        elif status in ("shrinking", "split"):
+            gone[went & near & ~after] = number
+    measured = [lesion.change for lesion in followed]
+    total = VolumeChange(
+        float(sum(change.mm3 for change in measured)), float(np.sqrt(sum(change.sd**2 for change in measured)))
+    )
+    return Comparison(scene.departure, tuple(followed), new, enlarging, gone, total)

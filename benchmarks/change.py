@@ -1,0 +1,421 @@
+"""What changed since last time, on phantoms whose lesions' fates are known; and beside it, two simple ways.
+
+One JSON line. Every phantom person has three sessions: from the first to the second lesions come, grow by a fifth, shrink and go, and the
+ventricles widen a little; from the second to the third nothing changes but position, noise, bias field, artefacts and gain. The participant
+level runs on them with ``--longitudinal``, once, into a folder that is kept. For each method:
+
+- ``recall`` and ``precision`` of new lesions of 15 mm3 and more: a lesion is found where any voxel of it is called new, and a piece
+  that is called new is right where it touches a new lesion;
+- ``growth_auc``: lesions of 30 mm3 and more that grew by a fifth told from those that stayed, by the change that the method states;
+- ``quiet``: share of the pairs in which nothing changed that have nothing called new.
+
+``ours`` is the program. ``masks`` takes what the later session's lesion mask has and the earlier one's has not, in the common space;
+``subtraction`` the difference of both FLAIRs there, matched in brightness by the program, with the program's threshold
+rule. In both, pieces that touch a lesion of the earlier session are growth, not new, and those below the program's smallest volume are dropped.
+
+``--real`` does the same on a patient with the masks of an expert (voxels that only the later one has are new, those that only the
+earlier one has are gone): development data, from which nothing was cut into the repository.
+
+    python benchmarks/change.py --people 10
+    python benchmarks/change.py --real ../shared/data/ms-mni --participant P14
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_wmh_uad.bids import derivatives
+from bids_wmh_uad.bids.results import current_summaries, finished, result_path
+from bids_wmh_uad.core.change.compare import Marks, compare
+from bids_wmh_uad.core.change.departure import Departure, Pair
+from bids_wmh_uad.core.change.evidence import changed_tissue, false_discovery, learn_null, peaks
+from bids_wmh_uad.core.change.intensity import match_sessions
+from bids_wmh_uad.core.change.parameters import ChangeParameters
+from bids_wmh_uad.core.image.intensity import smooth_inside
+from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
+from bids_wmh_uad.imaging.longitudinal import find_common_space, on_grid
+from bids_wmh_uad.imaging.registration import read_transform
+from bids_wmh_uad.imaging.scans import as_image
+from bids_wmh_uad.phantom import Change, make_specs, write_dataset
+
+CACHE = Path(__file__).resolve().parents[1] / "build" / "change"
+CHANGE = Change(new=6, grown=6, growth=0.2, shrunk=3, shrinkage=0.3, resolved=4, atrophy=0.03)
+"""Between the first two sessions; lesions that grow have 30 to 3000 mm3."""
+LEAST_MM3 = 15.0
+"""Smallest new lesion that counts."""
+NEAR_MM = 2.0
+"""A lesion's surroundings, in which the simple methods measure its change."""
+TOUCHING = np.ones((3, 3, 3), dtype=bool)
+
+Labels = NDArray[np.integer[Any]]
+Bools = NDArray[np.bool_]
+Map = NDArray[np.float32]
+
+
+def make_people(directory: Path, n_people: int, seed: int) -> None:
+    """Write the phantoms' dataset, with FLAIR slices of 4 and of 3 mm in turn."""
+    if not directory.exists():
+        first = make_specs(n_people, 0, seed=seed, slice_thickness=(4.0, 3.0))
+        sessions = {
+            f"{person}_ses-{len(changes) + 1}": replace(spec, changes=changes)
+            for person, spec in first.items()
+            for changes in ((), (CHANGE,), (CHANGE, Change()))
+        }
+        write_dataset(directory, sessions)
+
+
+@dataclass(frozen=True)
+class Count:
+    """New lesions of some pairs of sessions: what is true, what was found.
+
+    Attributes
+    ----------
+    true, hit : int
+        New lesions of at least `LEAST_MM3`, and those of them that were found.
+    pieces, right : int
+        Pieces of at least that size that were called new, and those of them that touch one.
+    """
+
+    true: int = 0
+    hit: int = 0
+    pieces: int = 0
+    right: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def measures(self) -> dict[str, float | int | None]:
+        """Recall and precision, and what they are counted from."""
+        return {
+            "recall": round(self.hit / self.true, 3) if self.true else None,
+            "precision": round(self.right / self.pieces, 3) if self.pieces else None,
+            **asdict(self),
+        }
+
+
+def count_new(truth: Labels, found: Bools, voxel_mm3: float) -> Count:
+    """Compare new tissue with the new lesions.
+
+    Parameters
+    ----------
+    truth : integer array
+        Numbers of the new lesions, 0 elsewhere.
+    found : bool array
+    voxel_mm3 : float
+    """
+    least = LEAST_MM3 / voxel_mm3
+    lesions = {n for n, size in enumerate(np.bincount(truth.ravel())) if n and size >= least}
+    pieces = ndimage.label(found, TOUCHING)[0]
+    large = {n for n, size in enumerate(np.bincount(pieces.ravel())) if n and size >= least}
+    hit = lesions & set(np.unique(truth[found]).tolist())
+    right = large & set(np.unique(pieces[truth > 0]).tolist())
+    return Count(len(lesions), len(hit), len(large), len(right))
+
+
+def auc(changed: list[float], same: list[float]) -> float | None:
+    """Probability that a lesion that grew has a larger value than one that did not; ties count half."""
+    if not changed or not same:
+        return None
+    more = np.subtract.outer(np.array(changed), np.array(same))
+    return round(float(np.mean((more > 0) + 0.5 * (more == 0))), 3)
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a true lesion, and its volume before, mm3."""
+
+    name: str
+    before_mm3: float
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Two consecutive sessions of one person in their common space, with the truth.
+
+    Attributes
+    ----------
+    name : str
+    pair : Pair
+        Matched in brightness.
+    lesions, truth : (2, X, Y, Z) integer arrays
+        The program's lesions, and the true ones by number, before and after.
+    suspicion : (2, X, Y, Z) float32 array
+        The program's anomaly maps, in thresholds.
+    affine : (4, 4) array
+        Of the common grid.
+    fates : mapping of int to Fate
+    """
+
+    name: str
+    pair: Pair
+    lesions: Labels
+    truth: Labels
+    suspicion: Map
+    affine: NDArray[np.float64]
+    fates: Mapping[int, Fate]
+
+    @property
+    def still(self) -> bool:
+        """Whether nothing changed."""
+        return {fate.name for fate in self.fates.values()} <= {"stable"}
+
+    def numbers(self, name: str) -> list[int]:
+        """Lesions of a fate."""
+        return [number for number, fate in self.fates.items() if fate.name == name]
+
+    def around(self, number: int) -> Bools:
+        """A true lesion and its surroundings, without other lesions."""
+        either = self.truth.max(axis=0)
+        near = ndimage.binary_dilation(
+            either == number, TOUCHING, iterations=round(NEAR_MM / self.pair.spacing)
+        )
+        return near & ((either == number) | (either == 0))
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a method says of a case.
+
+    Attributes
+    ----------
+    new : (X, Y, Z) bool array
+        Tissue that is called new.
+    growth : callable
+        How surely a true lesion grew.
+    """
+
+    new: Bools
+    growth: Callable[[int], float]
+
+
+def by_program(case: Case, params: ChangeParameters) -> Outcome:
+    """The program's comparison."""
+    found = compare(case.pair, Marks(*case.lesions, case.suspicion), case.affine, params)
+    sides = [
+        index_of(
+            {label: n for n, lesion in enumerate(found.lesions, start=1) for label in labels_of(lesion)},
+            labels,
+        )
+        for labels_of, labels in (
+            (lambda lesion: lesion.match.before, case.lesions[0]),
+            (lambda lesion: lesion.match.after, case.lesions[1]),
+        )
+    ]
+
+    def growth(number: int) -> float:
+        inside = case.truth.max(axis=0) == number
+        seen = np.concatenate([side[inside] for side in (*sides, found.new, found.enlarging)])
+        if not seen.any():
+            return 0.0
+        lesion = found.lesions[int(np.argmax(np.bincount(seen[seen > 0]))) - 1]
+        return lesion.change.mm3 / lesion.change.sd
+
+    return Outcome(found.new > 0, growth)
+
+
+def index_of(numbers: Mapping[int, int], labels: Labels) -> Labels:
+    """Labels renamed; 0 where they have no new name."""
+    table = np.zeros(int(labels.max()) + 1, dtype=int)
+    for label, number in numbers.items():
+        table[label] = number
+    return table[labels]
+
+
+def by_masks(case: Case, params: ChangeParameters) -> Outcome:
+    """The difference of the two masks."""
+    before, after = case.lesions > 0
+
+    def growth(number: int) -> float:
+        near = case.around(number)
+        first, second = int((before & near).sum()), int((after & near).sum())
+        return (second - first) / max(1, second + first)
+
+    return Outcome(apart(after & ~before, before, params, case.pair.spacing), growth)
+
+
+def by_subtraction(case: Case, params: ChangeParameters) -> Outcome:
+    """The difference of the two FLAIRs, by the program's threshold rule."""
+    pair = case.pair
+    smooth = [smooth_inside(image, pair.mask, (pair.spacing,) * 3, params.smooth_mm) for image in pair.flair]
+    contrast = np.where(pair.mask, smooth[1] - smooth[0], np.float32(0))
+    centre, deviation = median_and_mad(contrast[pair.mask])
+    contrast = np.where(pair.mask, contrast - centre, np.float32(0))
+    spread = np.full(contrast.shape, MAD_TO_SD * float(deviation), np.float32)
+    departure = Departure(contrast / spread, contrast, spread)
+    null = learn_null(departure, pair.mask, params)
+    tops = peaks(departure.score, pair.mask)
+    p_values = null.p_values(departure.score[tops])
+    limit = false_discovery(p_values, params.fdr)
+    seeds = np.zeros_like(tops)
+    seeds[tops] = (p_values <= limit) & (contrast[tops] >= params.least_contrast)
+    found = changed_tissue(departure.score, contrast, seeds, params) > 0
+    return Outcome(
+        apart(found, case.lesions[0] > 0, params, pair.spacing),
+        lambda number: float(contrast[case.around(number)].mean()),
+    )
+
+
+def apart(found: Bools, before: Bools, params: ChangeParameters, spacing: float) -> Bools:
+    """Pieces that touch no lesion of the earlier session, and are as large as the program's least lesion."""
+    pieces = ndimage.label(found, TOUCHING)[0]
+    sizes = np.bincount(pieces.ravel()) * spacing**3
+    fine = sizes >= params.least_mm3
+    fine[np.unique(pieces[ndimage.binary_dilation(before, TOUCHING)])] = False
+    fine[0] = False
+    return fine[pieces]
+
+
+def run_program(bids_dir: Path, out: Path) -> None:
+    """The participant level with its comparison of sessions; what is there already is not made again."""
+    level = ["participant", "-w", f"{out}-work", "--longitudinal", "--skip-bids-validation"]
+    command = [sys.executable, "-m", "bids_wmh_uad", str(bids_dir), str(out), *level]
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+
+
+def read_people(out: Path, truth: Path) -> Iterator[Case]:
+    """Pairs of consecutive sessions of all people with results."""
+    people: dict[str, list[Path]] = {}
+    for path, summary in finished(current_summaries(out)).items():
+        people.setdefault(summary["participant_id"], []).append(path)
+    for person, paths in people.items():
+        sessions = [summary.name.split("_")[1] for summary in paths]
+        labels = [truth_of(truth, person, session, "desc-lesions_dseg.nii.gz") for session in sessions]
+        whole = read_common(person, paths, labels)
+        for k in range(len(paths) - 1):
+            both = slice(k, k + 2)
+            yield replace(
+                whole,
+                name=f"{person}_{sessions[k]}_{sessions[k + 1]}",
+                pair=replace(whole.pair, flair=whole.pair.flair[both], t1w=whole.pair.t1w[both]),
+                **{name: getattr(whole, name)[both] for name in ("lesions", "truth", "suspicion")},
+                fates=read_fates(truth_of(truth, person, sessions[k + 1], "desc-lesions_dseg.tsv")),
+            )
+
+
+def truth_of(truth: Path, person: str, session: str, name: str) -> Path:
+    """A file of the phantoms' truth."""
+    return truth / person / session / "anat" / f"{person}_{session}_space-FLAIR_{name}"
+
+
+def read_fates(table: Path) -> dict[int, Fate]:
+    """What became of each lesion since the session before."""
+    with table.open() as lines:
+        return {
+            int(row["index"]): Fate(row["fate"], float(row["volume_before_mm3"]))
+            for row in csv.DictReader(lines, delimiter="\t")
+        }
+
+
+def read_common(name: str, summaries: Sequence[Path], truths: Sequence[Path]) -> Case:
+    """All sessions of a person in their common space, as the program makes it."""
+    params = ChangeParameters()
+    brains = [nib.load(result_path(path, "brain")) for path in summaries]
+    scans = {
+        kind: [_unit(path, kind, brain) for path, brain in zip(summaries, brains, strict=True)]
+        for kind in ("flair", "t1w")
+    }
+    to_template = [read_transform(result_path(path, "flair_to_template")) for path in summaries]
+    space = find_common_space(scans["flair"], to_template, 0, params)
+    place = partial(on_grid, motions=space.motions, grid=space.grid)
+    found = [nib.load(result_path(path, "lesions")) for path in summaries]
+    lesions = place(found, interpolation="nearest").astype(np.int32)
+    truth = place([nib.load(path) for path in truths], interpolation="nearest").astype(np.int32)
+    mask = (place(brains) > 0.5).all(axis=0)
+    normal = ~ndimage.binary_dilation((lesions > 0).any(axis=0), iterations=2)
+    flair, t1w = (
+        match_sessions(place(scans[kind]), mask, normal, params.grid_mm, params) for kind in ("flair", "t1w")
+    )
+    limits = [derivatives.read_summary(path)["threshold"]["value"] for path in summaries]
+    maps = place([nib.load(result_path(path, "anomaly")) for path in summaries])
+    suspicion = maps / np.float32(limits)[:, None, None, None]
+    return Case(
+        name, Pair(flair, t1w, mask, params.grid_mm), lesions, truth, suspicion, space.grid.affine, {}
+    )
+
+
+def _unit(summary: Path, name: str, brain: Any) -> Any:
+    """A preprocessed scan without its background, in units of white matter's mode."""
+    path = result_path(summary, name)
+    scan = nib.load(path)
+    mode = json.loads(derivatives.sidecar_path(path).read_text())["WhiteMatter"]["mode"]
+    inside = np.asanyarray(brain.dataobj) > 0
+    return as_image(
+        np.where(inside, np.asanyarray(scan.dataobj, np.float32) / mode, 0).astype(np.float32), scan.affine
+    )
+
+
+@dataclass
+class Score:
+    """A method's answers, summed over cases."""
+
+    count: Count = Count()
+    grown: list[float] = field(default_factory=list)
+    same: list[float] = field(default_factory=list)
+    quiet: list[bool] = field(default_factory=list)
+
+    def add(self, case: Case, outcome: Outcome) -> None:
+        """Take in what was said of a case."""
+        if case.still:
+            self.quiet.append(not outcome.new.any())
+        else:
+            truth = np.where(np.isin(case.truth[1], case.numbers("new")), case.truth[1], 0)
+            self.count += count_new(truth, outcome.new, case.pair.spacing**3)
+        low, high = CHANGE.lesion_mm3
+        for number, fate in case.fates.items():
+            if low <= fate.before_mm3 <= high and fate.name in ("enlarging", "stable"):
+                (self.grown if fate.name == "enlarging" else self.same).append(outcome.growth(number))
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        """All of them, and what they are counted from."""
+        return {
+            **self.count.measures,
+            "growth_auc": auc(self.grown, self.same),
+            "grown": len(self.grown),
+            "same": len(self.same),
+            "quiet": round(float(np.mean(self.quiet)), 3) if self.quiet else None,
+            "still_pairs": len(self.quiet),
+        }
+
+
+def main() -> None:
+    """Print one JSON line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--people", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=23)
+    parser.add_argument(
+        "--cache", type=Path, default=CACHE, help="where the phantoms and their results are kept"
+    )
+    parser.add_argument("--no-run", action="store_true", help="take the results that are there")
+    options = parser.parse_args()
+    people = options.cache / "people"
+    make_people(people, options.people, options.seed)
+    if not options.no_run:
+        run_program(people, options.cache / "out")
+    methods = {"ours": by_program, "masks": by_masks, "subtraction": by_subtraction}
+    scores: dict[str, Score] = {name: Score() for name in methods}
+    for case in read_people(options.cache / "out", people / "derivatives" / "truth"):
+        for name, method in methods.items():
+            scores[name].add(case, method(case, ChangeParameters()))
+    print(json.dumps({name: score.measures for name, score in scores.items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -35,10 +35,12 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from joblib import Memory
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_wmh_uad.bids import derivatives
+from bids_wmh_uad.bids.references import find_reference
 from bids_wmh_uad.bids.results import current_summaries, finished, result_path
 from bids_wmh_uad.core.change.compare import Marks, compare
 from bids_wmh_uad.core.change.departure import Departure, Pair
@@ -194,12 +196,16 @@ class Outcome:
     Attributes
     ----------
     new : (X, Y, Z) bool array
-        Tissue that is called new.
+        Tissue that is called a new lesion.
+    came, went : (X, Y, Z) bool array
+        All that became lesion, and all that is lesion no longer.
     growth : callable
         How surely a true lesion grew.
     """
 
     new: Bools
+    came: Bools
+    went: Bools
     growth: Callable[[int], float]
 
 
@@ -225,7 +231,7 @@ def by_program(case: Case, params: ChangeParameters) -> Outcome:
         lesion = found.lesions[int(np.argmax(np.bincount(seen[seen > 0]))) - 1]
         return lesion.change.mm3 / lesion.change.sd
 
-    return Outcome(found.new > 0, growth)
+    return Outcome(found.new > 0, (found.new > 0) | (found.enlarging > 0), found.gone > 0, growth)
 
 
 def index_of(numbers: Mapping[int, int], labels: Labels) -> Labels:
@@ -245,7 +251,8 @@ def by_masks(case: Case, params: ChangeParameters) -> Outcome:
         first, second = int((before & near).sum()), int((after & near).sum())
         return (second - first) / max(1, second + first)
 
-    return Outcome(apart(after & ~before, before, params, case.pair.spacing), growth)
+    came, went = (large(tissue, params, case.pair.spacing) for tissue in (after & ~before, before & ~after))
+    return Outcome(apart(came, before), came, went, growth)
 
 
 def by_subtraction(case: Case, params: ChangeParameters) -> Outcome:
@@ -258,36 +265,48 @@ def by_subtraction(case: Case, params: ChangeParameters) -> Outcome:
     spread = np.full(contrast.shape, MAD_TO_SD * float(deviation), np.float32)
     departure = Departure(contrast / spread, contrast, spread)
     null = learn_null(departure, pair.mask, params)
-    tops = peaks(departure.score, pair.mask)
-    p_values = null.p_values(departure.score[tops])
-    limit = false_discovery(p_values, params.fdr)
-    seeds = np.zeros_like(tops)
-    seeds[tops] = (p_values <= limit) & (contrast[tops] >= params.least_contrast)
-    found = changed_tissue(departure.score, contrast, seeds, params) > 0
+    found = []
+    for sign in (1, -1):
+        score = sign * departure.score
+        seeds = peaks(score, pair.mask)
+        p_values = null.p_values(score[seeds])
+        seeds[seeds] = p_values <= false_discovery(p_values, params.fdr / 2)
+        seeds &= sign * contrast >= params.least_contrast
+        tissue = changed_tissue(score, sign * contrast, seeds, params) > 0
+        found.append(large(tissue, params, pair.spacing))
     return Outcome(
-        apart(found, case.lesions[0] > 0, params, pair.spacing),
+        apart(found[0], case.lesions[0] > 0),
+        *found,
         lambda number: float(contrast[case.around(number)].mean()),
     )
 
 
-def apart(found: Bools, before: Bools, params: ChangeParameters, spacing: float) -> Bools:
-    """Pieces that touch no lesion of the earlier session, and are as large as the program's least lesion."""
-    pieces = ndimage.label(found, TOUCHING)[0]
-    sizes = np.bincount(pieces.ravel()) * spacing**3
-    fine = sizes >= params.least_mm3
+def large(tissue: Bools, params: ChangeParameters, spacing: float) -> Bools:
+    """Pieces as large as the program's least."""
+    pieces = ndimage.label(tissue, TOUCHING)[0]
+    fine = np.bincount(pieces.ravel()) * spacing**3 >= params.least_mm3
+    fine[0] = False
+    return np.asarray(fine[pieces])
+
+
+def apart(tissue: Bools, before: Bools) -> Bools:
+    """Pieces that touch no lesion of the earlier session."""
+    pieces = ndimage.label(tissue, TOUCHING)[0]
+    fine = np.ones(int(pieces.max()) + 1, dtype=bool)
     fine[np.unique(pieces[ndimage.binary_dilation(before, TOUCHING)])] = False
     fine[0] = False
-    return fine[pieces]
+    return np.asarray(fine[pieces])
 
 
-def run_program(bids_dir: Path, out: Path) -> None:
+def run_program(bids_dir: Path, out: Path, participant: str | None) -> None:
     """The participant level with its comparison of sessions; what is there already is not made again."""
     level = ["participant", "-w", f"{out}-work", "--longitudinal", "--skip-bids-validation"]
+    level += ["--participant-label", participant] if participant else []
     command = [sys.executable, "-m", "bids_wmh_uad", str(bids_dir), str(out), *level]
     subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
 
 
-def read_people(out: Path, truth: Path) -> Iterator[Case]:
+def read_people(out: Path, truth: Path, memory: Memory) -> Iterator[Case]:
     """Pairs of consecutive sessions of all people with results."""
     people: dict[str, list[Path]] = {}
     for path, summary in finished(current_summaries(out)).items():
@@ -295,21 +314,51 @@ def read_people(out: Path, truth: Path) -> Iterator[Case]:
     for person, paths in people.items():
         sessions = [summary.name.split("_")[1] for summary in paths]
         labels = [truth_of(truth, person, session, "desc-lesions_dseg.nii.gz") for session in sessions]
-        whole = read_common(person, paths, labels)
+        whole = read_common(person, paths, labels, memory)
         for k in range(len(paths) - 1):
-            both = slice(k, k + 2)
+            table = truth_of(truth, person, sessions[k + 1], "desc-lesions_dseg.tsv")
             yield replace(
-                whole,
-                name=f"{person}_{sessions[k]}_{sessions[k + 1]}",
-                pair=replace(whole.pair, flair=whole.pair.flair[both], t1w=whole.pair.t1w[both]),
-                **{name: getattr(whole, name)[both] for name in ("lesions", "truth", "suspicion")},
-                fates=read_fates(truth_of(truth, person, sessions[k + 1], "desc-lesions_dseg.tsv")),
+                between(whole, k, f"{person}_{sessions[k]}_{sessions[k + 1]}"), fates=read_fates(table)
             )
 
 
 def truth_of(truth: Path, person: str, session: str, name: str) -> Path:
     """A file of the phantoms' truth."""
     return truth / person / session / "anat" / f"{person}_{session}_space-FLAIR_{name}"
+
+
+def read_patient(out: Path, masks: Path, person: str, memory: Memory) -> Iterator[Case]:
+    """All pairs of consecutive sessions of a patient, with an expert's masks as truth."""
+    paths = [
+        path
+        for path, summary in finished(current_summaries(out)).items()
+        if summary["participant_id"] == person
+    ]
+    truths = [find_reference(masks, person, path.name.split("_")[1]) for path in paths]
+    whole = read_common(person, paths, [truth.path for truth in truths if truth], memory)
+    for k in range(len(paths) - 1):
+        yield between(whole, k, f"{paths[k].name.split('_')[1]}_{paths[k + 1].name.split('_')[1]}")
+
+
+def score_patient(case: Case, outcome: Outcome) -> dict[str, Count]:
+    """New lesions, and tissue that came and went, against the masks of an expert."""
+    before, after = (truth > 0 for truth in case.truth)
+    truths = {"new": apart(after, before), "came": after & ~before, "went": before & ~after}
+    return {
+        name: count_new(ndimage.label(truth, TOUCHING)[0], getattr(outcome, name), case.pair.spacing**3)
+        for name, truth in truths.items()
+    }
+
+
+def between(whole: Case, k: int, name: str) -> Case:
+    """Two consecutive sessions of several."""
+    both = slice(k, k + 2)
+    return replace(
+        whole,
+        name=name,
+        pair=replace(whole.pair, flair=whole.pair.flair[both], t1w=whole.pair.t1w[both]),
+        **{field: getattr(whole, field)[both] for field in ("lesions", "truth", "suspicion")},
+    )
 
 
 def read_fates(table: Path) -> dict[int, Fate]:
@@ -321,9 +370,24 @@ def read_fates(table: Path) -> dict[int, Fate]:
         }
 
 
-def read_common(name: str, summaries: Sequence[Path], truths: Sequence[Path]) -> Case:
+def read_common(name: str, summaries: Sequence[Path], truths: Sequence[Path], memory: Memory) -> Case:
     """All sessions of a person in their common space, as the program makes it."""
     params = ChangeParameters()
+    stamps = [path.stat().st_mtime_ns for path in summaries]  # made again: aligned again
+    aligned = memory.cache(align, ignore=["params"])(summaries, truths, params, stamps)
+    lesions, mask = aligned["lesions"], aligned["mask"]
+    normal = ~ndimage.binary_dilation((lesions > 0).any(axis=0), iterations=2)
+    flair, t1w = (
+        match_sessions(aligned[kind], mask, normal, params.grid_mm, params) for kind in ("flair", "t1w")
+    )
+    pair = Pair(flair, t1w, mask, params.grid_mm)
+    return Case(name, pair, lesions, aligned["truth"], aligned["suspicion"], aligned["affine"], {})
+
+
+def align(
+    summaries: Sequence[Path], truths: Sequence[Path], params: ChangeParameters, _stamps: Sequence[int]
+) -> dict[str, NDArray[Any]]:
+    """Images of a person's sessions on their common grid."""
     brains = [nib.load(result_path(path, "brain")) for path in summaries]
     scans = {
         kind: [_unit(path, kind, brain) for path, brain in zip(summaries, brains, strict=True)]
@@ -333,19 +397,16 @@ def read_common(name: str, summaries: Sequence[Path], truths: Sequence[Path]) ->
     space = find_common_space(scans["flair"], to_template, 0, params)
     place = partial(on_grid, motions=space.motions, grid=space.grid)
     found = [nib.load(result_path(path, "lesions")) for path in summaries]
-    lesions = place(found, interpolation="nearest").astype(np.int32)
-    truth = place([nib.load(path) for path in truths], interpolation="nearest").astype(np.int32)
-    mask = (place(brains) > 0.5).all(axis=0)
-    normal = ~ndimage.binary_dilation((lesions > 0).any(axis=0), iterations=2)
-    flair, t1w = (
-        match_sessions(place(scans[kind]), mask, normal, params.grid_mm, params) for kind in ("flair", "t1w")
-    )
     limits = [derivatives.read_summary(path)["threshold"]["value"] for path in summaries]
     maps = place([nib.load(result_path(path, "anomaly")) for path in summaries])
-    suspicion = maps / np.float32(limits)[:, None, None, None]
-    return Case(
-        name, Pair(flair, t1w, mask, params.grid_mm), lesions, truth, suspicion, space.grid.affine, {}
-    )
+    return {
+        **{kind: place(images) for kind, images in scans.items()},
+        "lesions": place(found, interpolation="nearest").astype(np.int32),
+        "truth": place([nib.load(path) for path in truths], interpolation="nearest").astype(np.int32),
+        "suspicion": maps / np.float32(limits)[:, None, None, None],
+        "mask": (place(brains) > 0.5).all(axis=0),
+        "affine": np.asarray(space.grid.affine),
+    }
 
 
 def _unit(summary: Path, name: str, brain: Any) -> Any:
@@ -393,28 +454,61 @@ class Score:
         }
 
 
+METHODS: dict[str, Callable[[Case, ChangeParameters], Outcome]] = {
+    "ours": by_program,
+    "masks": by_masks,
+    "subtraction": by_subtraction,
+}
+
+
+def on_phantoms(cases: Iterator[Case]) -> dict[str, Any]:
+    """All measures of all methods."""
+    scores = {name: Score() for name in METHODS}
+    for case in cases:
+        for name, method in METHODS.items():
+            scores[name].add(case, method(case, ChangeParameters()))
+    return {name: score.measures for name, score in scores.items()}
+
+
+def on_patient(cases: Iterator[Case]) -> dict[str, Any]:
+    """Recall and precision of all methods, each pair by itself."""
+    return {
+        case.name: {
+            name: {
+                what: count.measures
+                for what, count in score_patient(case, method(case, ChangeParameters())).items()
+            }
+            for name, method in METHODS.items()
+        }
+        for case in cases
+    }
+
+
 def main() -> None:
     """Print one JSON line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--people", type=int, default=10)
+    parser.add_argument("--people", type=int, default=10, help="phantoms")
     parser.add_argument("--seed", type=int, default=23)
-    parser.add_argument(
-        "--cache", type=Path, default=CACHE, help="where the phantoms and their results are kept"
-    )
-    parser.add_argument("--no-run", action="store_true", help="take the results that are there")
+    parser.add_argument("--real", type=Path, metavar="DIR", help="a dataset with masks in derivatives/manual")
+    parser.add_argument("--participant", default="P14", help="of that dataset")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where phantoms and results are kept")
+    parser.add_argument("--results", type=Path, metavar="DIR", help="finished derivatives: nothing is run")
     options = parser.parse_args()
-    people = options.cache / "people"
-    make_people(people, options.people, options.seed)
-    if not options.no_run:
-        run_program(people, options.cache / "out")
-    methods = {"ours": by_program, "masks": by_masks, "subtraction": by_subtraction}
-    scores: dict[str, Score] = {name: Score() for name in methods}
-    for case in read_people(options.cache / "out", people / "derivatives" / "truth"):
-        for name, method in methods.items():
-            scores[name].add(case, method(case, ChangeParameters()))
-    print(json.dumps({name: score.measures for name, score in scores.items()}))
+    bids_dir = options.real or options.cache / "people"
+    out = options.results or options.cache / f"out-{bids_dir.name}"
+    if options.real is None:
+        make_people(bids_dir, options.people, options.seed)
+    if options.results is None:
+        run_program(bids_dir, out, options.participant if options.real else None)
+    if options.real:
+        found = on_patient(
+            read_patient(out, bids_dir / "derivatives" / "manual", f"sub-{options.participant}")
+        )
+    else:
+        found = on_phantoms(read_people(out, bids_dir / "derivatives" / "truth"))
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -307,11 +307,13 @@ def run_program(bids_dir: Path, out: Path, participant: str | None) -> None:
 
 
 def read_people(out: Path, truth: Path, memory: Memory) -> Iterator[Case]:
-    """Pairs of consecutive sessions of all people with results."""
+    """Pairs of consecutive sessions of the people whose sessions all have results."""
     people: dict[str, list[Path]] = {}
     for path, summary in finished(current_summaries(out)).items():
         people.setdefault(summary["participant_id"], []).append(path)
     for person, paths in people.items():
+        if len(paths) < len(list((truth / person).glob("ses-*"))):
+            continue
         sessions = [summary.name.split("_")[1] for summary in paths]
         labels = [truth_of(truth, person, session, "desc-lesions_dseg.nii.gz") for session in sessions]
         whole = read_common(person, paths, labels, memory)
@@ -502,12 +504,12 @@ def main() -> None:
         make_people(bids_dir, options.people, options.seed)
     if options.results is None:
         run_program(bids_dir, out, options.participant if options.real else None)
+    memory = Memory(options.cache / "aligned", verbose=0, compress=1)
     if options.real:
-        found = on_patient(
-            read_patient(out, bids_dir / "derivatives" / "manual", f"sub-{options.participant}")
-        )
+        masks = bids_dir / "derivatives" / "manual"
+        found = on_patient(read_patient(out, masks, f"sub-{options.participant}", memory))
     else:
-        found = on_phantoms(read_people(out, bids_dir / "derivatives" / "truth"))
+        found = on_phantoms(read_people(out, bids_dir / "derivatives" / "truth", memory))
     print(json.dumps(found))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -13,7 +13,6 @@ from bids_wmh_uad.core.change.departure import Departure, Pair, find_departure
 from bids_wmh_uad.core.change.evidence import Null, changed_tissue, false_discovery, learn_null, peaks
 from bids_wmh_uad.core.change.tracking import NEIGHBOURS, Match, match_lesions, name_status
 from bids_wmh_uad.core.change.volume import SumNoise, VolumeChange, measure_sums, volume_change
-from bids_wmh_uad.core.image.volume import bounding_box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,6 +43,14 @@ class Marks:
     before: Labels
     after: Labels
     suspicion: NDArray[np.float32]
+
+    def sides(self, match: Match) -> tuple[Bools, Bools]:
+        """Where a match's lesions are, before and after."""
+        before, after = (
+            np.isin(labels, chosen) & (labels > 0)
+            for labels, chosen in ((self.before, match.before), (self.after, match.after))
+        )
+        return before, after
 
 
 @dataclass(frozen=True)
@@ -134,14 +141,16 @@ def compare(pair: Pair, marks: Marks, affine: NDArray[np.float64], params: Chang
     normal = pair.mask & ~ndimage.binary_dilation(lesion, iterations=2)
     scene = _Scene(
         pair, departure, learn_null(departure, pair.mask, params), measure_sums(departure, normal, params),
-        marks, lesion, affine, params,
+        marks, lesion, (ndimage.find_objects(marks.before), ndimage.find_objects(marks.after)), affine, params,
     )  # fmt: skip
     pieces = {sign: _changed(scene, sign) for sign in (1, -1)}
     matches = match_lesions(marks.before, marks.after)
     followed = _judge([_examine(scene, match) for match in matches], scene)
     beside = {sign: _like_lesions(scene, pieces[sign], sign) for sign in (1, -1)}
     for sign, labels in beside.items():
-        followed += [_of_piece(scene, labels == number, sign) for number in range(1, int(labels.max(initial=0)) + 1)]
+        for number, box in enumerate(ndimage.find_objects(labels), start=1):
+            wide = tuple(slice(max(0, side.start - MARGIN), side.stop + MARGIN) for side in box)
+            followed.append(_of_piece(scene.cut(wide), labels[wide] == number, sign))
     return _paint(scene, followed, pieces, beside)
 
 
@@ -155,12 +164,40 @@ class _Scene:
     noise: SumNoise
     marks: Marks
     lesion: Bools
+    boxes: tuple[list[Any], list[Any]]
     affine: NDArray[np.float64]
     params: ChangeParameters
 
     @property
     def voxel(self) -> float:
         return self.pair.spacing**3
+
+    def box(self, match: Match) -> tuple[slice, ...]:
+        """The voxels of a match's lesions, and `MARGIN` around them."""
+        found = [boxes[label - 1] for boxes, labels in zip(self.boxes, (match.before, match.after), strict=True)
+                 for label in labels]  # fmt: skip
+        return tuple(
+            slice(max(0, min(box[k].start for box in found) - MARGIN), max(box[k].stop for box in found) + MARGIN)
+            for k in range(3)
+        )
+
+    def around(self, match: Match) -> _Scene:
+        """The scene around a match's lesions."""
+        return self.cut(self.box(match))
+
+    def cut(self, box: tuple[slice, ...]) -> _Scene:
+        """The scene in a box of the grid; views."""
+        corner = np.eye(4)
+        corner[:3, 3] = [side.start for side in box]
+        pair, departure, marks = self.pair, self.departure, self.marks
+        return replace(
+            self,
+            pair=Pair(pair.flair[:, *box], pair.t1w[:, *box], pair.mask[box], pair.spacing),
+            departure=Departure(departure.score[box], departure.contrast[box], departure.spread[box]),
+            marks=Marks(marks.before[box], marks.after[box], marks.suspicion[:, *box]),
+            lesion=self.lesion[box],
+            affine=self.affine @ corner,
+        )
 
     def place(self, mask: Bools) -> tuple[float, float, float]:
         """Centre of a mask in the common space, mm."""
@@ -169,13 +206,8 @@ class _Scene:
 
     def change(self, mask: Bools) -> VolumeChange:
         """Change of the volume of a lesion."""
-        box = bounding_box(mask, MARGIN)
-        pair, departure = self.pair, self.departure
-        return volume_change(
-            Pair(pair.flair[:, *box], pair.t1w[:, *box], pair.mask[box], pair.spacing),
-            Departure(departure.score[box], departure.contrast[box], departure.spread[box]),
-            self.noise, mask[box], (self.lesion & ~mask)[box], self.params,
-        )  # fmt: skip
+        others = self.lesion & ~mask
+        return volume_change(self.pair, self.departure, self.noise, mask, others, self.params)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,15 +221,15 @@ class _Examined:
 
 def _examine(scene: _Scene, match: Match) -> _Examined:
     """Measure a lesion of the masks."""
-    sides = [np.isin(labels, chosen) & (labels > 0)
-             for labels, chosen in ((scene.marks.before, match.before), (scene.marks.after, match.after))]  # fmt: skip
+    here = scene.around(match)
+    sides = here.marks.sides(match)
     mask = sides[0] | sides[1]
-    change = scene.change(mask)
-    up, down = (_p_value(scene, match, mask, sign * change.mm3 / change.sd, sign) for sign in (1, -1))
-    score = scene.departure.score[mask]
+    change = here.change(mask)
+    up, down = (_p_value(here, match, mask, sign * change.mm3 / change.sd, sign) for sign in (1, -1))
+    score = here.departure.score[mask]
     volumes = [float(side.sum()) * scene.voxel for side in sides]
     peak = float(score[np.argmax(np.abs(score))])
-    followed = Followed(match, "stable", volumes[0], volumes[1], change, min(up, down), peak, scene.place(mask))
+    followed = Followed(match, "stable", volumes[0], volumes[1], change, min(up, down), peak, here.place(mask))
     return _Examined(followed, up, down)
 
 
@@ -208,10 +240,9 @@ def _p_value(scene: _Scene, match: Match, mask: Bools, growth: float, sign: int)
     must (the larger p): a lesion that is not there before must be brighter as well as larger.
     """
     by_volume = float(ndtr(-growth / scene.params.volume_inflation))
-    box = bounding_box(mask, 2)
-    near = ndimage.binary_dilation(mask[box], NEIGHBOURS)
-    score = sign * scene.departure.score[box]
-    heights = score[peaks(score, near & scene.pair.mask[box])]
+    near = ndimage.binary_dilation(mask, NEIGHBOURS)
+    score = sign * scene.departure.score
+    heights = score[peaks(score, near & scene.pair.mask)]
     if not heights.size:
         return by_volume if match.before and match.after else 1.0
     p = float(scene.null.p_values(heights.max()[None])[0])
@@ -286,21 +317,22 @@ def _paint(
     drawn = {1: 0, -1: 0}
     for number, lesion in enumerate(followed, start=1):
         match, status = lesion.match, lesion.status
-        before = np.isin(marks.before, match.before) & (marks.before > 0)
-        after = np.isin(marks.after, match.after) & (marks.after > 0)
-        near = ndimage.binary_dilation(before | after, NEIGHBOURS)
         if match == Match((), ()):
             sign = 1 if status == "new" else -1
             drawn[sign] += 1
             (new if sign > 0 else gone)[beside[sign] == drawn[sign]] = number
-        elif status == "new":
-            new[after] = number
+            continue
+        box = scene.box(match)
+        before, after = scene.around(match).marks.sides(match)
+        near = ndimage.binary_dilation(before | after, NEIGHBOURS)
+        if status == "new":
+            new[box][after] = number
         elif status in ("enlarging", "merged"):
-            enlarging[came & near & ~before] = number
+            enlarging[box][came[box] & near & ~before] = number
         elif status == "resolved":
-            gone[before] = number
+            gone[box][before] = number
         elif status in ("shrinking", "split"):
-            gone[went & near & ~after] = number
+            gone[box][went[box] & near & ~after] = number
     measured = [lesion.change for lesion in followed]
     total = VolumeChange(
         float(sum(change.mm3 for change in measured)), float(np.sqrt(sum(change.sd**2 for change in measured)))

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
 from bids_wmh_uad.core.change.departure import Departure, Pair, find_departure
 from bids_wmh_uad.core.change.evidence import Null, changed_tissue, false_discovery, learn_null, peaks
+from bids_wmh_uad.core.change.intensity import normal_tissue
 from bids_wmh_uad.core.change.tracking import NEIGHBOURS, Match, match_lesions, name_status
 from bids_wmh_uad.core.change.volume import SumNoise, VolumeChange, measure_sums, volume_change
 
@@ -83,11 +84,6 @@ class Followed:
     peak: float
     centre: tuple[float, float, float]
 
-    def interval(self, level: float) -> tuple[float, float]:
-        """Interval of the change at a level such as 0.95, mm3."""
-        half = float(ndtri(0.5 + level / 2)) * self.change.sd
-        return self.change.mm3 - half, self.change.mm3 + half
-
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -138,7 +134,7 @@ def compare(pair: Pair, marks: Marks, affine: NDArray[np.float64], params: Chang
     """
     departure = find_departure(pair, params)
     lesion = (marks.before > 0) | (marks.after > 0)
-    normal = pair.mask & ~ndimage.binary_dilation(lesion, iterations=2)
+    normal = normal_tissue(pair.mask, lesion)
     scene = _Scene(
         pair, departure, learn_null(departure, pair.mask, params), measure_sums(departure, normal, params),
         marks, lesion, (ndimage.find_objects(marks.before), ndimage.find_objects(marks.after)), affine, params,
@@ -177,7 +173,10 @@ class _Scene:
         found = [boxes[label - 1] for boxes, labels in zip(self.boxes, (match.before, match.after), strict=True)
                  for label in labels]  # fmt: skip
         return tuple(
-            slice(max(0, min(box[k].start for box in found) - MARGIN), max(box[k].stop for box in found) + MARGIN)
+            slice(
+                max(0, min(box[k].start for box in found) - MARGIN),
+                max(box[k].stop for box in found) + MARGIN,
+            )
             for k in range(3)
         )
 
@@ -229,7 +228,9 @@ def _examine(scene: _Scene, match: Match) -> _Examined:
     score = here.departure.score[mask]
     volumes = [float(side.sum()) * scene.voxel for side in sides]
     peak = float(score[np.argmax(np.abs(score))])
-    followed = Followed(match, "stable", volumes[0], volumes[1], change, min(up, down), peak, here.place(mask))
+    followed = Followed(
+        match, "stable", volumes[0], volumes[1], change, min(up, down), peak, here.place(mask)
+    )
     return _Examined(followed, up, down)
 
 
@@ -239,7 +240,7 @@ def _p_value(scene: _Scene, match: Match, mask: Bools, growth: float, sign: int)
     Of a lesion that both masks have, the volume says it, or a peak does (the smaller p, twice); where only one has it, both
     must (the larger p): a lesion that is not there before must be brighter as well as larger.
     """
-    by_volume = float(ndtr(-growth / scene.params.volume_inflation))
+    by_volume = float(ndtr(-growth))
     near = ndimage.binary_dilation(mask, NEIGHBOURS)
     score = sign * scene.departure.score
     heights = score[peaks(score, near & scene.pair.mask)]
@@ -303,7 +304,9 @@ def _of_piece(scene: _Scene, piece: Bools, sign: int) -> Followed:
     volume = float(piece.sum()) * scene.voxel
     before, after = (0.0, volume) if sign > 0 else (volume, 0.0)
     status = "new" if sign > 0 else "resolved"
-    return Followed(Match((), ()), status, before, after, scene.change(piece), p, sign * peak, scene.place(piece))
+    return Followed(
+        Match((), ()), status, before, after, scene.change(piece), p, sign * peak, scene.place(piece)
+    )
 
 
 def _paint(
@@ -333,8 +336,17 @@ def _paint(
             gone[box][before] = number
         elif status in ("shrinking", "split"):
             gone[box][went[box] & near & ~after] = number
-    measured = [lesion.change for lesion in followed]
-    total = VolumeChange(
-        float(sum(change.mm3 for change in measured)), float(np.sqrt(sum(change.sd**2 for change in measured)))
-    )
-    return Comparison(scene.departure, tuple(followed), new, enlarging, gone, total)
+    return Comparison(scene.departure, tuple(followed), new, enlarging, gone, _total(followed))
+
+
+def _total(followed: list[Followed]) -> VolumeChange:
+    """Change of all lesions together.
+
+    Its error has two parts: those of the lesions, as if independent, and what the stable ones share, as a median of change over error, which
+    is a difference between the scans rather than growth.
+    """
+    errors = np.array([lesion.change.sd for lesion in followed])
+    stable = [lesion.change.mm3 / lesion.change.sd for lesion in followed if lesion.status == "stable"]
+    shared = abs(float(np.median(stable))) * float(errors.sum()) if stable else 0.0
+    change = float(sum(lesion.change.mm3 for lesion in followed))
+    return VolumeChange(change, float(np.hypot(np.sqrt((errors**2).sum()), shared)))

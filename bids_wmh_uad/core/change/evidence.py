@@ -88,7 +88,7 @@ def learn_null(departure: Departure, mask: Bools, params: ChangeParameters) -> N
 
 def peaks(score: Map, mask: Bools) -> Bools:
     """Where a score is positive and the highest among its 26 neighbours, in a mask."""
-    return (ndimage.maximum_filter(score, 3) == score) & mask & (score > 0)
+    return np.asarray((ndimage.maximum_filter(score, 3) == score) & mask & (score > 0))
 
 
 def false_discovery(p_values: NDArray[np.float64], rate: float) -> float:
@@ -128,9 +128,10 @@ def changed_tissue(score: Map, contrast: Map, seeds: Bools, params: ChangeParame
         box = tuple(slice(max(0, at - REACH), at + REACH + 1) for at in place)
         inside = tuple(at - side.start for at, side in zip(place, box, strict=True))
         if not found[box][inside]:
-            labels, _ = ndimage.label(contrast[box] >= params.edge * contrast[box][inside], np.ones((3, 3, 3)))
+            labels, _ = ndimage.label(
+                contrast[box] >= params.edge * contrast[box][inside], np.ones((3, 3, 3))
+            )
             found[box] |= labels == labels[inside]
     pieces = np.empty(found.shape, dtype=np.int32)
     ndimage.label(found, np.ones((3, 3, 3)), output=pieces)
     return pieces
-

@@ -23,6 +23,8 @@ CORE_VOXELS = 50
 """Fewest voxels of lesions common to all sessions whose brightness can be compared."""
 LEAST_CORE = 0.05
 """Least step from normal tissue to lesions by which their brightness is matched, in white matter's."""
+BESIDE = 2
+"""Voxels around a lesion that are not taken for normal tissue."""
 LEVELS = 33
 """Number of quantiles that the line is fitted to: far more than it has parameters."""
 COARSE_MM = 3.0
@@ -31,8 +33,17 @@ ROUNDS = 2
 """Number of times the field is estimated: in the second, voxels that it had put at the limit count in full."""
 
 
+def normal_tissue(mask: NDArray[np.bool_], lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The brain without lesions and their partial volume, `BESIDE` voxels around them."""
+    return np.asarray(mask & ~ndimage.binary_dilation(lesion, iterations=BESIDE))
+
+
 def match_sessions(
-    images: Images, mask: NDArray[np.bool_], normal: NDArray[np.bool_], spacing: float, params: ChangeParameters
+    images: Images,
+    mask: NDArray[np.bool_],
+    normal: NDArray[np.bool_],
+    spacing: float,
+    params: ChangeParameters,
 ) -> Images:
     r"""Match the sessions' intensities of one contrast: a line each, then a slow field each.
 
@@ -68,7 +79,9 @@ def match_sessions(
     known = mask & normal
     if int(known.sum()) < MINIMUM_VOXELS:
         raise BadDataError(
-            TOO_FEW_VOXELS.format(what="the brain common to all sessions", n=int(known.sum()), needed=MINIMUM_VOXELS)
+            TOO_FEW_VOXELS.format(
+                what="the brain common to all sessions", n=int(known.sum()), needed=MINIMUM_VOXELS
+            )
         )
     matched = np.where(mask, _on_one_line(images, known, params), np.float32(0))
     for _ in range(ROUNDS):
@@ -89,7 +102,9 @@ def _on_one_line(images: Images, known: NDArray[np.bool_], params: ChangeParamet
     return out
 
 
-def _without_fields(images: Images, known: NDArray[np.bool_], spacing: float, params: ChangeParameters) -> Images:
+def _without_fields(
+    images: Images, known: NDArray[np.bool_], spacing: float, params: ChangeParameters
+) -> Images:
     """The sessions without what differs slowly between them."""
     step = max(1, round(COARSE_MM / spacing))
     coarse = (slice(None, None, step),) * 3
@@ -120,7 +135,9 @@ def _finer(field: NDArray[np.float64], step: int, shape: tuple[int, ...]) -> NDA
     return field
 
 
-def match_lesions(flair: Images, known: NDArray[np.bool_], core: NDArray[np.bool_], params: ChangeParameters) -> Images:
+def match_lesions(
+    flair: Images, known: NDArray[np.bool_], core: NDArray[np.bool_], params: ChangeParameters
+) -> Images:
     """Match how bright lesions are on FLAIR, above the brightness that normal tissue ends with.
 
     Scanners differ in how far lesions stand out, which no normal tissue tells. What is lesion in all sessions has the same
@@ -149,7 +166,9 @@ def match_lesions(flair: Images, known: NDArray[np.bool_], core: NDArray[np.bool
     if steps.min() < LEAST_CORE:  # lesions that do not stand out
         return flair
     gains = float(in_any_order(steps)) / steps
-    return np.stack([
-        np.where(image > knee, knee + (image - knee) * np.float32(gain), image).astype(np.float32)
-        for image, gain in zip(flair, gains, strict=True)
-    ])
+    return np.stack(
+        [
+            np.where(image > knee, knee + (image - knee) * np.float32(gain), image).astype(np.float32)
+            for image, gain in zip(flair, gains, strict=True)
+        ]
+    )

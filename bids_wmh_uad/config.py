@@ -119,6 +119,8 @@ class Running:
 
     work_dir: Path = Path("work")
     clean_workdir: bool = False
+    longitudinal: bool = False
+    """Compare the sessions of each participant when they are done."""
     dry_run: bool = False
     reports_only: bool = False
     boilerplate_only: bool = False

@@ -93,20 +93,27 @@ def find_common_space(
         # what the mean does not know: two processes give the same motions as one
         motions = process_map(_Registration(mean, seed), zip(flairs, motions, strict=True), n_jobs)
     since = [motion @ np.linalg.inv(start) for motion, start in zip(motions, starts, strict=True)]
-    middle = in_any_order(np.stack([start[:3, :3] @ point + start[:3, 3] for start, point in zip(starts, centres, strict=True)]))
+    middle = in_any_order(
+        np.stack([start[:3, :3] @ point + start[:3, 3] for start, point in zip(starts, centres, strict=True)])
+    )
     back = np.linalg.inv(mean_motion(since, middle))
     settled = tuple((back @ motion).round(DECIMALS) for motion in motions)
     return CommonSpace(_grid(flairs, settled, params.grid_mm, params.margin_mm), settled)
 
 
 def on_grid(
-    images: Sequence[nib.Nifti1Image], motions: Sequence[Array], grid: nib.Nifti1Image, interpolation: str = "linear"
+    images: Sequence[nib.Nifti1Image],
+    motions: Sequence[Array],
+    grid: nib.Nifti1Image,
+    interpolation: str = "linear",
 ) -> NDArray[np.float32]:
     """Every image on the common grid, in one interpolation: (n, X, Y, Z)."""
-    return np.stack([
-        resample(image, grid, motion, interpolation=interpolation)
-        for image, motion in zip(images, motions, strict=True)
-    ])
+    return np.stack(
+        [
+            resample(image, grid, motion, interpolation=interpolation)
+            for image, motion in zip(images, motions, strict=True)
+        ]
+    )
 
 
 def _centre(image: nib.Nifti1Image) -> Array:
@@ -115,7 +122,9 @@ def _centre(image: nib.Nifti1Image) -> Array:
     return np.asarray(image.affine[:3, :3] @ inside.mean(axis=0) + image.affine[:3, 3])
 
 
-def _grid(flairs: Sequence[nib.Nifti1Image], motions: Sequence[Array], spacing: float, margin: float) -> nib.Nifti1Image:
+def _grid(
+    flairs: Sequence[nib.Nifti1Image], motions: Sequence[Array], spacing: float, margin: float
+) -> nib.Nifti1Image:
     boxes = []
     for flair, motion in zip(flairs, motions, strict=True):
         box = bounding_box(np.asanyarray(flair.dataobj) != 0)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
 from bids_wmh_uad.core.change.departure import Departure, Pair, find_departure
 from bids_wmh_uad.core.change.evidence import Null, changed_tissue, false_discovery, learn_null, peaks
+from bids_wmh_uad.core.change.intensity import normal_tissue
 from bids_wmh_uad.core.change.tracking import NEIGHBOURS, Match, match_lesions, name_status
 from bids_wmh_uad.core.change.volume import SumNoise, VolumeChange, measure_sums, volume_change
-from bids_wmh_uad.core.image.volume import bounding_box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,6 +45,14 @@ class Marks:
     after: Labels
     suspicion: NDArray[np.float32]
 
+    def sides(self, match: Match) -> tuple[Bools, Bools]:
+        """Where a match's lesions are, before and after."""
+        before, after = (
+            np.isin(labels, chosen) & (labels > 0)
+            for labels, chosen in ((self.before, match.before), (self.after, match.after))
+        )
+        return before, after
+
 
 @dataclass(frozen=True)
 class Followed:
@@ -75,11 +83,6 @@ class Followed:
     p_value: float
     peak: float
     centre: tuple[float, float, float]
-
-    def interval(self, level: float) -> tuple[float, float]:
-        """Interval of the change at a level such as 0.95, mm3."""
-        half = float(ndtri(0.5 + level / 2)) * self.change.sd
-        return self.change.mm3 - half, self.change.mm3 + half
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,17 +134,19 @@ def compare(pair: Pair, marks: Marks, affine: NDArray[np.float64], params: Chang
     """
     departure = find_departure(pair, params)
     lesion = (marks.before > 0) | (marks.after > 0)
-    normal = pair.mask & ~ndimage.binary_dilation(lesion, iterations=2)
+    normal = normal_tissue(pair.mask, lesion)
     scene = _Scene(
         pair, departure, learn_null(departure, pair.mask, params), measure_sums(departure, normal, params),
-        marks, lesion, affine, params,
+        marks, lesion, (ndimage.find_objects(marks.before), ndimage.find_objects(marks.after)), affine, params,
     )  # fmt: skip
     pieces = {sign: _changed(scene, sign) for sign in (1, -1)}
     matches = match_lesions(marks.before, marks.after)
     followed = _judge([_examine(scene, match) for match in matches], scene)
     beside = {sign: _like_lesions(scene, pieces[sign], sign) for sign in (1, -1)}
     for sign, labels in beside.items():
-        followed += [_of_piece(scene, labels == number, sign) for number in range(1, int(labels.max(initial=0)) + 1)]
+        for number, box in enumerate(ndimage.find_objects(labels), start=1):
+            wide = tuple(slice(max(0, side.start - MARGIN), side.stop + MARGIN) for side in box)
+            followed.append(_of_piece(scene.cut(wide), labels[wide] == number, sign))
     return _paint(scene, followed, pieces, beside)
 
 
@@ -155,12 +160,43 @@ class _Scene:
     noise: SumNoise
     marks: Marks
     lesion: Bools
+    boxes: tuple[list[Any], list[Any]]
     affine: NDArray[np.float64]
     params: ChangeParameters
 
     @property
     def voxel(self) -> float:
         return self.pair.spacing**3
+
+    def box(self, match: Match) -> tuple[slice, ...]:
+        """The voxels of a match's lesions, and `MARGIN` around them."""
+        found = [boxes[label - 1] for boxes, labels in zip(self.boxes, (match.before, match.after), strict=True)
+                 for label in labels]  # fmt: skip
+        return tuple(
+            slice(
+                max(0, min(box[k].start for box in found) - MARGIN),
+                max(box[k].stop for box in found) + MARGIN,
+            )
+            for k in range(3)
+        )
+
+    def around(self, match: Match) -> _Scene:
+        """The scene around a match's lesions."""
+        return self.cut(self.box(match))
+
+    def cut(self, box: tuple[slice, ...]) -> _Scene:
+        """The scene in a box of the grid; views."""
+        corner = np.eye(4)
+        corner[:3, 3] = [side.start for side in box]
+        pair, departure, marks = self.pair, self.departure, self.marks
+        return replace(
+            self,
+            pair=Pair(pair.flair[:, *box], pair.t1w[:, *box], pair.mask[box], pair.spacing),
+            departure=Departure(departure.score[box], departure.contrast[box], departure.spread[box]),
+            marks=Marks(marks.before[box], marks.after[box], marks.suspicion[:, *box]),
+            lesion=self.lesion[box],
+            affine=self.affine @ corner,
+        )
 
     def place(self, mask: Bools) -> tuple[float, float, float]:
         """Centre of a mask in the common space, mm."""
@@ -169,13 +205,8 @@ class _Scene:
 
     def change(self, mask: Bools) -> VolumeChange:
         """Change of the volume of a lesion."""
-        box = bounding_box(mask, MARGIN)
-        pair, departure = self.pair, self.departure
-        return volume_change(
-            Pair(pair.flair[:, *box], pair.t1w[:, *box], pair.mask[box], pair.spacing),
-            Departure(departure.score[box], departure.contrast[box], departure.spread[box]),
-            self.noise, mask[box], (self.lesion & ~mask)[box], self.params,
-        )  # fmt: skip
+        others = self.lesion & ~mask
+        return volume_change(self.pair, self.departure, self.noise, mask, others, self.params)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,15 +220,17 @@ class _Examined:
 
 def _examine(scene: _Scene, match: Match) -> _Examined:
     """Measure a lesion of the masks."""
-    sides = [np.isin(labels, chosen) & (labels > 0)
-             for labels, chosen in ((scene.marks.before, match.before), (scene.marks.after, match.after))]  # fmt: skip
+    here = scene.around(match)
+    sides = here.marks.sides(match)
     mask = sides[0] | sides[1]
-    change = scene.change(mask)
-    up, down = (_p_value(scene, match, mask, sign * change.mm3 / change.sd, sign) for sign in (1, -1))
-    score = scene.departure.score[mask]
+    change = here.change(mask)
+    up, down = (_p_value(here, match, mask, sign * change.mm3 / change.sd, sign) for sign in (1, -1))
+    score = here.departure.score[mask]
     volumes = [float(side.sum()) * scene.voxel for side in sides]
     peak = float(score[np.argmax(np.abs(score))])
-    followed = Followed(match, "stable", volumes[0], volumes[1], change, min(up, down), peak, scene.place(mask))
+    followed = Followed(
+        match, "stable", volumes[0], volumes[1], change, min(up, down), peak, here.place(mask)
+    )
     return _Examined(followed, up, down)
 
 
@@ -207,11 +240,10 @@ def _p_value(scene: _Scene, match: Match, mask: Bools, growth: float, sign: int)
     Of a lesion that both masks have, the volume says it, or a peak does (the smaller p, twice); where only one has it, both
     must (the larger p): a lesion that is not there before must be brighter as well as larger.
     """
-    by_volume = float(ndtr(-growth / scene.params.volume_inflation))
-    box = bounding_box(mask, 2)
-    near = ndimage.binary_dilation(mask[box], NEIGHBOURS)
-    score = sign * scene.departure.score[box]
-    heights = score[peaks(score, near & scene.pair.mask[box])]
+    by_volume = float(ndtr(-growth))
+    near = ndimage.binary_dilation(mask, NEIGHBOURS)
+    score = sign * scene.departure.score
+    heights = score[peaks(score, near & scene.pair.mask)]
     if not heights.size:
         return by_volume if match.before and match.after else 1.0
     p = float(scene.null.p_values(heights.max()[None])[0])
@@ -272,7 +304,9 @@ def _of_piece(scene: _Scene, piece: Bools, sign: int) -> Followed:
     volume = float(piece.sum()) * scene.voxel
     before, after = (0.0, volume) if sign > 0 else (volume, 0.0)
     status = "new" if sign > 0 else "resolved"
-    return Followed(Match((), ()), status, before, after, scene.change(piece), p, sign * peak, scene.place(piece))
+    return Followed(
+        Match((), ()), status, before, after, scene.change(piece), p, sign * peak, scene.place(piece)
+    )
 
 
 def _paint(
@@ -286,23 +320,33 @@ def _paint(
     drawn = {1: 0, -1: 0}
     for number, lesion in enumerate(followed, start=1):
         match, status = lesion.match, lesion.status
-        before = np.isin(marks.before, match.before) & (marks.before > 0)
-        after = np.isin(marks.after, match.after) & (marks.after > 0)
-        near = ndimage.binary_dilation(before | after, NEIGHBOURS)
         if match == Match((), ()):
             sign = 1 if status == "new" else -1
             drawn[sign] += 1
             (new if sign > 0 else gone)[beside[sign] == drawn[sign]] = number
-        elif status == "new":
-            new[after] = number
+            continue
+        box = scene.box(match)
+        before, after = scene.around(match).marks.sides(match)
+        near = ndimage.binary_dilation(before | after, NEIGHBOURS)
+        if status == "new":
+            new[box][after] = number
         elif status in ("enlarging", "merged"):
-            enlarging[came & near & ~before] = number
+            enlarging[box][came[box] & near & ~before] = number
         elif status == "resolved":
-            gone[before] = number
+            gone[box][before] = number
         elif status in ("shrinking", "split"):
-            gone[went & near & ~after] = number
-    measured = [lesion.change for lesion in followed]
-    total = VolumeChange(
-        float(sum(change.mm3 for change in measured)), float(np.sqrt(sum(change.sd**2 for change in measured)))
-    )
-    return Comparison(scene.departure, tuple(followed), new, enlarging, gone, total)
+            gone[box][went[box] & near & ~after] = number
+    return Comparison(scene.departure, tuple(followed), new, enlarging, gone, _total(followed))
+
+
+def _total(followed: list[Followed]) -> VolumeChange:
+    """Change of all lesions together.
+
+    Its error has two parts: those of the lesions, as if independent, and what the stable ones share, as a median of change over error, which
+    is a difference between the scans rather than growth.
+    """
+    errors = np.array([lesion.change.sd for lesion in followed])
+    stable = [lesion.change.mm3 / lesion.change.sd for lesion in followed if lesion.status == "stable"]
+    shared = abs(float(np.median(stable))) * float(errors.sum()) if stable else 0.0
+    change = float(sum(lesion.change.mm3 for lesion in followed))
+    return VolumeChange(change, float(np.hypot(np.sqrt((errors**2).sum()), shared)))

@@ -149,5 +149,7 @@ def _local_spread(score: Map, mask: NDArray[np.bool_], spacing: float, params: C
     coarse = (slice(None, None, step),) * 3
     square = np.minimum(np.abs(score), params.local_limit)[coarse] ** 2
     local = smooth_inside(square, mask[coarse], (spacing * step,) * 3, params.local_mm)
-    fine = ndimage.zoom(local, [n / m for n, m in zip(score.shape, local.shape, strict=True)], order=1, grid_mode=False)
+    fine = ndimage.zoom(
+        local, [n / m for n, m in zip(score.shape, local.shape, strict=True)], order=1, grid_mode=False
+    )
     return np.where(mask, np.sqrt(np.maximum(fine, 1.0)), np.float32(1)).astype(np.float32)

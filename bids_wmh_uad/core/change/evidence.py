@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FEW_PEAKS = 200
 """Smallest number of peaks whose tail can be fitted."""
+REACH = 24
+"""Largest distance, voxels, that changed tissue goes from a peak along an axis: beyond, it has another peak."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +88,7 @@ def learn_null(departure: Departure, mask: Bools, params: ChangeParameters) -> N
 
 def peaks(score: Map, mask: Bools) -> Bools:
     """Where a score is positive and the highest among its 26 neighbours, in a mask."""
-    return (ndimage.maximum_filter(score, 3) == score) & mask & (score > 0)
+    return np.asarray((ndimage.maximum_filter(score, 3) == score) & mask & (score > 0))
 
 
 def false_discovery(p_values: NDArray[np.float64], rate: float) -> float:
@@ -123,24 +125,13 @@ def changed_tissue(score: Map, contrast: Map, seeds: Bools, params: ChangeParame
     found = np.zeros(score.shape, dtype=bool)
     places = np.argwhere(seeds)
     for place in places[np.argsort(-score[seeds], kind="stable")]:
-        where = tuple(place)
-        if found[where]:
-            continue
-        found |= _around(contrast, where, params)
-    labels = np.empty(found.shape, dtype=np.int32)
-    ndimage.label(found, np.ones((3, 3, 3)), output=labels)
-    return labels
-
-
-REACH = 24
-"""Largest distance, voxels, that changed tissue goes from a peak along an axis: beyond, it has another peak."""
-
-
-def _around(contrast: Map, peak: tuple[int, ...], params: ChangeParameters) -> Bools:
-    """What is connected to a peak above a share of its contrast."""
-    box = tuple(slice(max(0, at - REACH), at + REACH + 1) for at in peak)
-    labels, _ = ndimage.label(contrast[box] >= params.edge * contrast[peak], np.ones((3, 3, 3)))
-    inside = labels == labels[tuple(at - side.start for at, side in zip(peak, box, strict=True))]
-    out = np.zeros(contrast.shape, dtype=bool)
-    out[box] = inside
-    return out
+        box = tuple(slice(max(0, at - REACH), at + REACH + 1) for at in place)
+        inside = tuple(at - side.start for at, side in zip(place, box, strict=True))
+        if not found[box][inside]:
+            labels, _ = ndimage.label(
+                contrast[box] >= params.edge * contrast[box][inside], np.ones((3, 3, 3))
+            )
+            found[box] |= labels == labels[inside]
+    pieces = np.empty(found.shape, dtype=np.int32)
+    ndimage.label(found, np.ones((3, 3, 3)), output=pieces)
+    return pieces

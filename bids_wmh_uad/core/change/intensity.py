@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
     Images = NDArray[np.float32]
 
+CORE_VOXELS = 50
+"""Fewest voxels of lesions common to all sessions whose brightness can be compared."""
+LEAST_CORE = 0.05
+"""Least step from normal tissue to lesions by which their brightness is matched, in white matter's."""
+BESIDE = 2
+"""Voxels around a lesion that are not taken for normal tissue."""
 LEVELS = 33
 """Number of quantiles that the line is fitted to: far more than it has parameters."""
 COARSE_MM = 3.0
@@ -27,8 +33,17 @@ ROUNDS = 2
 """Number of times the field is estimated: in the second, voxels that it had put at the limit count in full."""
 
 
+def normal_tissue(mask: NDArray[np.bool_], lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The brain without lesions and their partial volume, `BESIDE` voxels around them."""
+    return np.asarray(mask & ~ndimage.binary_dilation(lesion, iterations=BESIDE))
+
+
 def match_sessions(
-    images: Images, mask: NDArray[np.bool_], normal: NDArray[np.bool_], spacing: float, params: ChangeParameters
+    images: Images,
+    mask: NDArray[np.bool_],
+    normal: NDArray[np.bool_],
+    spacing: float,
+    params: ChangeParameters,
 ) -> Images:
     r"""Match the sessions' intensities of one contrast: a line each, then a slow field each.
 
@@ -64,7 +79,9 @@ def match_sessions(
     known = mask & normal
     if int(known.sum()) < MINIMUM_VOXELS:
         raise BadDataError(
-            TOO_FEW_VOXELS.format(what="the brain common to all sessions", n=int(known.sum()), needed=MINIMUM_VOXELS)
+            TOO_FEW_VOXELS.format(
+                what="the brain common to all sessions", n=int(known.sum()), needed=MINIMUM_VOXELS
+            )
         )
     matched = np.where(mask, _on_one_line(images, known, params), np.float32(0))
     for _ in range(ROUNDS):
@@ -85,7 +102,9 @@ def _on_one_line(images: Images, known: NDArray[np.bool_], params: ChangeParamet
     return out
 
 
-def _without_fields(images: Images, known: NDArray[np.bool_], spacing: float, params: ChangeParameters) -> Images:
+def _without_fields(
+    images: Images, known: NDArray[np.bool_], spacing: float, params: ChangeParameters
+) -> Images:
     """The sessions without what differs slowly between them."""
     step = max(1, round(COARSE_MM / spacing))
     coarse = (slice(None, None, step),) * 3
@@ -114,3 +133,42 @@ def _finer(field: NDArray[np.float64], step: int, shape: tuple[int, ...]) -> NDA
         share = (places - low).reshape([-1 if k == axis else 1 for k in range(3)])
         field = field.take(low, axis) * (1 - share) + field.take(high, axis) * share
     return field
+
+
+def match_lesions(
+    flair: Images, known: NDArray[np.bool_], core: NDArray[np.bool_], params: ChangeParameters
+) -> Images:
+    """Match how bright lesions are on FLAIR, above the brightness that normal tissue ends with.
+
+    Scanners differ in how far lesions stand out, which no normal tissue tells. What is lesion in all sessions has the same
+    brightness afterwards, as a median over all of it: growth is told by where lesions are, not by how bright.
+
+    Parameters
+    ----------
+    flair : (n, X, Y, Z) float32 array
+        From `match_sessions`.
+    known : (X, Y, Z) bool array
+        Normal brain.
+    core : (X, Y, Z) bool array
+        Lesion in all sessions; with fewer than `CORE_VOXELS` voxels nothing is done.
+    params : ChangeParameters
+
+    Returns
+    -------
+    (n, X, Y, Z) float32 array
+        Exchanging sessions exchanges the results, bit for bit.
+    """
+    if int(core.sum()) < CORE_VOXELS:
+        return flair
+    ends = np.array([np.quantile(image[known].astype(np.float64), params.quantiles[1]) for image in flair])
+    knee = float(in_any_order(ends))
+    steps = np.array([float(np.median(image[core])) - knee for image in flair])
+    if steps.min() < LEAST_CORE:  # lesions that do not stand out
+        return flair
+    gains = float(in_any_order(steps)) / steps
+    return np.stack(
+        [
+            np.where(image > knee, knee + (image - knee) * np.float32(gain), image).astype(np.float32)
+            for image, gain in zip(flair, gains, strict=True)
+        ]
+    )

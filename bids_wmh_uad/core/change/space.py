@@ -117,10 +117,12 @@ def common_grid(
     affine : (4, 4) float64 array
         Voxel to common space, mm.
     """
-    corners = np.concatenate([
-        np.array([*product(*((-0.5, size - 0.5) for size in shape))]) @ affine[:3, :3].T + affine[:3, 3]
-        for affine, shape in boxes
-    ])
+    corners = np.concatenate(
+        [
+            np.array([*product(*((-0.5, size - 0.5) for size in shape))]) @ affine[:3, :3].T + affine[:3, 3]
+            for affine, shape in boxes
+        ]
+    )
     low = np.floor((corners.min(axis=0) - margin) / spacing)
     high = np.ceil((corners.max(axis=0) + margin) / spacing)
     grid = np.diag([spacing, spacing, spacing, 1.0])

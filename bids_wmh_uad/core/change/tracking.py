@@ -68,12 +68,12 @@ def _labels(image: Labels) -> list[int]:
 
 def _shared(first: Labels, second: Labels) -> set[tuple[int, int]]:
     both = (first > 0) & (second > 0)
-    return {(int(one), int(other)) for one, other in np.unique(np.stack([first[both], second[both]]), axis=1).T}
+    return {
+        (int(one), int(other)) for one, other in np.unique(np.stack([first[both], second[both]]), axis=1).T
+    }
 
 
-def _connected(
-    links: Iterable[tuple[int, int]], before: Iterable[int], after: Iterable[int]
-) -> list[Match]:
+def _connected(links: Iterable[tuple[int, int]], before: Iterable[int], after: Iterable[int]) -> list[Match]:
     """The connected parts of a graph between two sets of labels."""
     nodes = [*((0, label) for label in before), *((1, label) for label in after)]
     beside: dict[tuple[int, int], set[tuple[int, int]]] = defaultdict(set)

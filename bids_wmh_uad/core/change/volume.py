@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
+from scipy.special import ndtri
 
 from bids_wmh_uad.core.image.robust import MAD_TO_SD
 
@@ -40,6 +41,11 @@ class VolumeChange:
 
     mm3: float
     sd: float
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Interval of the change at a level such as 0.95, mm3."""
+        half = float(ndtri(0.5 + level / 2)) * self.sd
+        return self.mm3 - half, self.mm3 + half
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +100,8 @@ def volume_change(
     over the voxels x of volume v in the lesion of either session and `rim_mm` around it; L is the lesion's brightness (upper quartile
     of the brighter session) and N that of its surroundings (median of the darker session), the same for both. A voxel counts as far as
     it goes from normal to lesion: partial volumes count in part, and neither mask's threshold counts.
-    The error is that of the difference at such voxels (`Departure.spread`), those that can move at all, and of their sum (`SumNoise`).
+    The error is that of the difference at such voxels (`Departure.spread`), those that can move at all, and of their sum (`SumNoise`),
+    times `volume_inflation`.
 
     Exchanging the sessions changes the sign of the change and nothing else.
 
@@ -134,4 +141,4 @@ def volume_change(
     moving = ~(((before == low) & (after == low)) | ((before == high) & (after == high)))
     power = float((departure.spread[near][moving].astype(np.float64) ** 2).sum())
     error = voxel * np.sqrt(power * noise.factor(float(moving.sum()))) / (high - low)
-    return VolumeChange(change, max(float(error), voxel))
+    return VolumeChange(change, max(params.volume_inflation * float(error), voxel))

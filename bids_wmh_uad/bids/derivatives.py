@@ -101,6 +101,8 @@ CHANGE_OUTPUTS = {
     "table": "desc-{kind}change_lesions.tsv",
 }
 """Ends of the names of what changed since another session, after the later FLAIR's entities; see `CHANGE_KINDS`."""
+CHANGE_FIGURE = "desc-{kind}change_FLAIR.svg"
+"""End of the name of the figure of both sessions, among the participant's figures."""
 CHANGE_KINDS = {"consecutive": "", "total": "total"}
 """What ``{kind}`` is: of a session and the one before it, and of the last and the first of more than two."""
 TO_COMMON = "from-FLAIR_to-longitudinal_mode-image_xfm.txt"

@@ -40,11 +40,14 @@ from bids_wmh_uad.imaging.scans import as_image, read_volume
 from bids_wmh_uad.locks import Locks
 from bids_wmh_uad.participant import comparison
 from bids_wmh_uad.participant.comparison import Aligned, Visit
+from bids_wmh_uad.reports.figures.change import COLOURS, place_of, plot_change
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 FINISHED = "sub-%s: what changed between %d sessions is in %s"
 ALREADY = "sub-%s: its sessions were compared before, nothing to do"
 FAILED = "%s"
+PLACES = ("anat", "ses-*/anat", "figures")
+"""Where the files of a comparison lie, below the participant."""
 SCANNER = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
 """Settings of a scan that say which scanner it was, of `SCAN_SETTINGS`."""
 SAME_SIZE_MM = 0.05
@@ -164,8 +167,9 @@ def _withdraw(out: Path, path: Path, kept: Sequence[str]) -> None:
         for ending in derivatives.CHANGE_OUTPUTS.values()
         for kind in derivatives.CHANGE_KINDS.values()
     ] + [derivatives.TO_COMMON]
+    endings += [derivatives.CHANGE_FIGURE.format(kind=kind) for kind in derivatives.CHANGE_KINDS.values()]
     for ending in endings:
-        for old in [*path.parent.glob(f"ses-*/anat/*_{ending}"), *path.parent.glob(f"anat/*_{ending}")]:
+        for old in [found for place in PLACES for found in path.parent.glob(f"{place}/*_{ending}")]:
             if old.relative_to(out).as_posix() not in kept:
                 old.unlink(missing_ok=True)
                 (old.with_suffix(".json") if old.suffix == ".tsv" else derivatives.sidecar_path(old)).unlink(
@@ -202,6 +206,7 @@ def _stage(
         found = aligned.compare(before, after, params)
         pairs.append(_about(visits[before], visits[after], kind, found, aligned, (before, after), params))
         _stage_pair(staging, out, visits, (before, after), kind, found, aligned, params)
+        _draw_pair(staging / f"sub-{subject}", visits, (before, after), kind, found, aligned)
     written = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
     return {
         "participant_id": f"sub-{subject}",
@@ -253,6 +258,31 @@ def _stage_pair(
         for number, lesion in enumerate(found.lesions, start=1)
     ]
     tables.write_table(named["table"], rows, tables.CHANGE_COLUMNS)
+
+
+def _draw_pair(
+    directory: Path,
+    visits: Sequence[Visit],
+    places: tuple[int, int],
+    kind: str,
+    found: Comparison,
+    aligned: Aligned,
+) -> None:
+    """Draw both sessions in the common space, with what changed outlined and numbered as in the table."""
+    after = visits[places[1]]
+    ending = derivatives.CHANGE_FIGURE.format(kind=derivatives.CHANGE_KINDS[kind])
+    affine = aligned.space.grid.affine
+    tissue = zip(COLOURS, (found.new, found.enlarging, found.gone), strict=True)
+    first, second = (as_image(aligned.flair[place], affine) for place in places)
+    plot_change(
+        first,
+        second,
+        as_image(aligned.mask.astype(np.uint8), affine),
+        {name: as_image(labels, affine) for name, labels in tissue},
+        directory / "figures" / f"{after.prefix}_{ending}",
+        names=(visits[places[0]].label, after.label),
+        prefix=place_of(after.prefix, kind),
+    )
 
 
 def _sources(visits: Sequence[Visit], out: Path, output: str) -> list[str]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bids_wmh_uad.bids.derivatives import CHANGE_KINDS, CHANGE_OUTPUTS, longitudinal_path
+from bids_wmh_uad.bids.derivatives import CHANGE_FIGURE, CHANGE_KINDS, CHANGE_OUTPUTS, longitudinal_path
 from bids_wmh_uad.reading import read_object, read_text
-from bids_wmh_uad.reports.figures.change import Timepoint, plot_volumes
-from bids_wmh_uad.reports.figures.labels import MAX_LESION_ROWS, anchor
+from bids_wmh_uad.reports.figures.change import Timepoint, place_of, plot_volumes
+from bids_wmh_uad.reports.figures.labels import MAX_LESION_ROWS
 from bids_wmh_uad.reports.inlining import MAX_FIGURE_BYTES, UnsafeDrawing, drawing_of
 from bids_wmh_uad.reports.pages import as_number, render
 from bids_wmh_uad.reports.readers import read_table
@@ -22,8 +22,6 @@ from bids_wmh_uad.reports.readers import read_table
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-FIGURE = "{prefix}_desc-{kind}change_FLAIR.svg"
-"""Name of a pair's figure."""
 NO_FIGURE = "The figure of both sessions is not shown ({reason})."
 """Notice in place of it."""
 ORDER = ("new", "enlarging", "merged", "resolved", "shrinking", "split", "stable")
@@ -106,20 +104,22 @@ def _entries(content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 def _read_pair(entry: Mapping[str, Any], root: Path) -> PairReport | None:
     """One comparison; None where its names are none of this participant's."""
     prefix, kind = str(entry.get("prefix")), CHANGE_KINDS.get(str(entry.get("kind")))
-    if kind is None or Path(prefix).name != prefix or prefix.split("_")[0] != root.name:
+    if kind is None or Path(prefix).name != prefix or prefix.split("_", maxsplit=1)[0] != root.name:
         return None
-    place = anchor(prefix, f"{kind}change", 0)
+    place = place_of(prefix, str(entry["kind"]))
     ending = CHANGE_OUTPUTS["table"].format(kind=kind)
     paths = sorted([*root.glob(f"anat/{prefix}_{ending}"), *root.glob(f"ses-*/anat/{prefix}_{ending}")])
     rows = [_row(row, place) for row in read_table(paths[0])] if paths else []
     rows.sort(key=lambda row: ORDER.index(row.status) if row.status in ORDER else len(ORDER))
-    figure, notice = _read_figure(root / "figures" / FIGURE.format(prefix=prefix, kind=kind))
+    figure, notice = _read_figure(root / "figures" / f"{prefix}_{CHANGE_FIGURE.format(kind=kind)}")
     listed = entry.get("warnings")
     return PairReport(
         place,
         _title(entry),
         _sentence(entry),
-        tuple(str(one.get("text")) for one in listed if isinstance(one, dict)) if isinstance(listed, list) else (),
+        tuple(str(one.get("text")) for one in listed if isinstance(one, dict))
+        if isinstance(listed, list)
+        else (),
         figure,
         notice,
         tuple(rows[:MAX_LESION_ROWS]),
@@ -150,11 +150,17 @@ def _sentence(entry: Mapping[str, Any]) -> str:
 def _row(row: Mapping[str, str], place: str) -> FollowedRow:
     number = str(row.get("index"))
     here = f"{place}-row-{int(number)}" if number.isdecimal() else ""
-    names = ("volume_before_mm3", "volume_after_mm3", "change_mm3", "change_mm3_lower", "change_mm3_upper")
     return FollowedRow(
-        number, here, str(row.get("status")), *(row.get(name) for name in names),
+        number=number,
+        anchor=here,
+        status=str(row.get("status")),
+        before=row.get("volume_before_mm3"),
+        after=row.get("volume_after_mm3"),
+        change=row.get("change_mm3"),
+        low=row.get("change_mm3_lower"),
+        high=row.get("change_mm3_upper"),
         place=tuple(row.get(axis) for axis in "xyz"),
-    )  # fmt: skip
+    )
 
 
 def _read_figure(path: Path) -> tuple[str, str]:
@@ -175,7 +181,9 @@ def _draw_volumes(sessions: Sequence[Mapping[str, Any]]) -> str:
     for session, time in zip(sessions, times, strict=True):
         volume = as_number(session.get("wmh_volume_ml"))
         if volume is not None:
-            years = None if time is None or first is None else (time - first).total_seconds() / (365.25 * 86400)
+            years = (
+                None if time is None or first is None else (time - first).total_seconds() / (365.25 * 86400)
+            )
             ends = (as_number(session.get(f"volume_ml_{end}")) for end in ("lower", "upper"))
             points.append(Timepoint(str(session.get("session_id")).replace("$", ""), years, volume, *ends))
     if len(points) < 2:

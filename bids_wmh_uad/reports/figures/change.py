@@ -64,6 +64,19 @@ class Timepoint:
     high: float | None = None
 
 
+def place_of(prefix: str, kind: str) -> str:
+    """Start of the ids of two sessions on the page.
+
+    Parameters
+    ----------
+    prefix : str
+        Of the later session's files.
+    kind : str
+        One of `derivatives.CHANGE_KINDS`.
+    """
+    return anchor(prefix, f"{kind}-change", 0)
+
+
 def plot_change(
     before: ImageLike,
     after: ImageLike,

@@ -106,7 +106,7 @@ def _entries(content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 def _read_pair(entry: Mapping[str, Any], root: Path) -> PairReport | None:
     """One comparison; None where its names are none of this participant's."""
     prefix, kind = str(entry.get("prefix")), CHANGE_KINDS.get(str(entry.get("kind")))
-    if kind is None or Path(prefix).name != prefix or prefix.split("_")[0] != root.name:
+    if kind is None or Path(prefix).name != prefix or prefix.split("_", maxsplit=1)[0] != root.name:
         return None
     place = anchor(prefix, f"{kind}change", 0)
     ending = CHANGE_OUTPUTS["table"].format(kind=kind)
@@ -119,7 +119,9 @@ def _read_pair(entry: Mapping[str, Any], root: Path) -> PairReport | None:
         place,
         _title(entry),
         _sentence(entry),
-        tuple(str(one.get("text")) for one in listed if isinstance(one, dict)) if isinstance(listed, list) else (),
+        tuple(str(one.get("text")) for one in listed if isinstance(one, dict))
+        if isinstance(listed, list)
+        else (),
         figure,
         notice,
         tuple(rows[:MAX_LESION_ROWS]),
@@ -175,7 +177,9 @@ def _draw_volumes(sessions: Sequence[Mapping[str, Any]]) -> str:
     for session, time in zip(sessions, times, strict=True):
         volume = as_number(session.get("wmh_volume_ml"))
         if volume is not None:
-            years = None if time is None or first is None else (time - first).total_seconds() / (365.25 * 86400)
+            years = (
+                None if time is None or first is None else (time - first).total_seconds() / (365.25 * 86400)
+            )
             ends = (as_number(session.get(f"volume_ml_{end}")) for end in ("lower", "upper"))
             points.append(Timepoint(str(session.get("session_id")).replace("$", ""), years, volume, *ends))
     if len(points) < 2:

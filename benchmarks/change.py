@@ -45,7 +45,7 @@ from bids_wmh_uad.bids.results import current_summaries, finished, result_path
 from bids_wmh_uad.core.change.compare import Marks, compare
 from bids_wmh_uad.core.change.departure import Departure, Pair
 from bids_wmh_uad.core.change.evidence import changed_tissue, false_discovery, learn_null, peaks
-from bids_wmh_uad.core.change.intensity import match_sessions
+from bids_wmh_uad.core.change.intensity import match_all
 from bids_wmh_uad.core.change.parameters import ChangeParameters
 from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
@@ -378,10 +378,7 @@ def read_common(name: str, summaries: Sequence[Path], truths: Sequence[Path], me
     stamps = [path.stat().st_mtime_ns for path in summaries]  # made again: aligned again
     aligned = memory.cache(align, ignore=["params"])(summaries, truths, params, stamps)
     lesions, mask = aligned["lesions"], aligned["mask"]
-    normal = ~ndimage.binary_dilation((lesions > 0).any(axis=0), iterations=2)
-    flair, t1w = (
-        match_sessions(aligned[kind], mask, normal, params.grid_mm, params) for kind in ("flair", "t1w")
-    )
+    flair, t1w = match_all(aligned["flair"], aligned["t1w"], mask, lesions, params)
     pair = Pair(flair, t1w, mask, params.grid_mm)
     return Case(name, pair, lesions, aligned["truth"], aligned["suspicion"], aligned["affine"], {})
 

@@ -20,7 +20,7 @@ from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.results import beside, result_path
 from bids_wmh_uad.core.change.compare import Comparison, Marks, compare
 from bids_wmh_uad.core.change.departure import Pair
-from bids_wmh_uad.core.change.intensity import match_lesions, match_sessions, normal_tissue
+from bids_wmh_uad.core.change.intensity import match_all
 from bids_wmh_uad.core.change.parameters import ChangeParameters
 from bids_wmh_uad.core.image.volume import Volume, check_same_grid
 from bids_wmh_uad.errors import UNREADABLE_SIDECAR, BadDataError
@@ -150,11 +150,7 @@ def align(visits: Sequence[Visit], params: ChangeParameters, seed: int, n_jobs: 
 
     mask = np.all(resampled("brain") > 0.5, axis=0)
     lesions = np.where(mask, np.rint(resampled("lesions", "nearest")), 0).astype(np.int32)
-    normal = normal_tissue(mask, np.any(lesions > 0, axis=0))
-    flair, t1w = (
-        match_sessions(resampled(name), mask, normal, params.grid_mm, params) for name in ("flair", "t1w")
-    )
-    flair = match_lesions(flair, normal, np.all(lesions > 0, axis=0), params)
+    flair, t1w = match_all(resampled("flair"), resampled("t1w"), mask, lesions, params)
     thresholds = np.array([visit.threshold for visit in visits], dtype=np.float32)
     return Aligned(space, flair, t1w, mask, lesions, resampled("anomaly") / thresholds.reshape(-1, 1, 1, 1))
 

@@ -330,11 +330,10 @@ def _paint(
         near = ndimage.binary_dilation(before | after, NEIGHBOURS)
         if status == "new":
             new[box][after] = number
-        elif status in ("enlarging", "merged"):
-            enlarging[box][came[box] & near & ~before] = number
         elif status == "resolved":
             gone[box][before] = number
-        elif status in ("shrinking", "split"):
+        elif status != "stable":  # most of these grow at one end and shrink at another
+            enlarging[box][came[box] & near & ~before] = number
             gone[box][went[box] & near & ~after] = number
     return Comparison(scene.departure, tuple(followed), new, enlarging, gone, _total(followed))
 

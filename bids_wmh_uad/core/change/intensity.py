@@ -38,12 +38,39 @@ def normal_tissue(mask: NDArray[np.bool_], lesion: NDArray[np.bool_]) -> NDArray
     return np.asarray(mask & ~ndimage.binary_dilation(lesion, iterations=BESIDE))
 
 
+def match_all(
+    flair: Images, t1w: Images, mask: NDArray[np.bool_], lesions: NDArray[Any], params: ChangeParameters
+) -> tuple[Images, Images]:
+    """Match the sessions of a person: both contrasts in normal tissue, then FLAIR in lesions.
+
+    Parameters
+    ----------
+    flair, t1w : (n, X, Y, Z) float32 arrays
+        In units of white matter's mode, on the common grid.
+    mask : (X, Y, Z) bool array
+        Brain in all sessions.
+    lesions : (n, X, Y, Z) array
+        Not 0 in each session's lesions.
+    params : ChangeParameters
+
+    Returns
+    -------
+    flair, t1w : (n, X, Y, Z) float32 arrays
+        0 outside the mask. Exchanging sessions exchanges the results, bit for bit.
+
+    Raises
+    ------
+    BadDataError
+        `errors.TOO_FEW_VOXELS`.
+    """
+    lesions = lesions != 0
+    normal = normal_tissue(mask, np.any(lesions, axis=0))
+    matched = [match_sessions(images, mask, normal, params) for images in (flair, t1w)]
+    return match_lesions(matched[0], normal, mask & np.all(lesions, axis=0), params), matched[1]
+
+
 def match_sessions(
-    images: Images,
-    mask: NDArray[np.bool_],
-    normal: NDArray[np.bool_],
-    spacing: float,
-    params: ChangeParameters,
+    images: Images, mask: NDArray[np.bool_], normal: NDArray[np.bool_], params: ChangeParameters
 ) -> Images:
     r"""Match the sessions' intensities of one contrast: a line each, then a slow field each.
 
@@ -63,8 +90,6 @@ def match_sessions(
         Brain in all sessions.
     normal : (X, Y, Z) bool array
         Brain that is lesion in no session.
-    spacing : float
-        Voxel edge, mm.
     params : ChangeParameters
 
     Returns
@@ -85,7 +110,7 @@ def match_sessions(
         )
     matched = np.where(mask, _on_one_line(images, known, params), np.float32(0))
     for _ in range(ROUNDS):
-        matched = _without_fields(matched, known, spacing, params)
+        matched = _without_fields(matched, known, params.grid_mm, params)
     return matched
 
 

@@ -29,29 +29,25 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from joblib import Memory
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.references import find_reference
-from bids_wmh_uad.bids.results import current_summaries, finished, result_path
+from bids_wmh_uad.bids.results import current_summaries, finished
 from bids_wmh_uad.core.change.compare import Marks, compare
 from bids_wmh_uad.core.change.departure import Departure, Pair
 from bids_wmh_uad.core.change.evidence import changed_tissue, false_discovery, learn_null, peaks
-from bids_wmh_uad.core.change.intensity import match_all
 from bids_wmh_uad.core.change.parameters import ChangeParameters
 from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
-from bids_wmh_uad.imaging.longitudinal import find_common_space, on_grid
-from bids_wmh_uad.imaging.registration import read_transform
-from bids_wmh_uad.imaging.scans import as_image
+from bids_wmh_uad.imaging.longitudinal import on_grid
+from bids_wmh_uad.participant.comparison import Visit, realign
 from bids_wmh_uad.phantom import Change, make_specs, write_dataset
 
 CACHE = Path(__file__).resolve().parents[1] / "build" / "change"
@@ -306,17 +302,17 @@ def run_program(bids_dir: Path, out: Path, participant: str | None) -> None:
     subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
 
 
-def read_people(out: Path, truth: Path, memory: Memory) -> Iterator[Case]:
-    """Pairs of consecutive sessions of the people whose sessions all have results."""
+def read_people(out: Path, truth: Path) -> Iterator[Case]:
+    """Pairs of consecutive sessions of the people whose sessions were compared."""
     people: dict[str, list[Path]] = {}
     for path, summary in finished(current_summaries(out)).items():
         people.setdefault(summary["participant_id"], []).append(path)
     for person, paths in people.items():
-        if len(paths) < len(list((truth / person).glob("ses-*"))):
+        if not derivatives.longitudinal_path(out, person.removeprefix("sub-")).is_file():
             continue
         sessions = [summary.name.split("_")[1] for summary in paths]
         labels = [truth_of(truth, person, session, "desc-lesions_dseg.nii.gz") for session in sessions]
-        whole = read_common(person, paths, labels, memory)
+        whole = read_common(person, paths, labels)
         for k in range(len(paths) - 1):
             table = truth_of(truth, person, sessions[k + 1], "desc-lesions_dseg.tsv")
             yield replace(
@@ -329,7 +325,7 @@ def truth_of(truth: Path, person: str, session: str, name: str) -> Path:
     return truth / person / session / "anat" / f"{person}_{session}_space-FLAIR_{name}"
 
 
-def read_patient(out: Path, masks: Path, person: str, memory: Memory) -> Iterator[Case]:
+def read_patient(out: Path, masks: Path, person: str) -> Iterator[Case]:
     """All pairs of consecutive sessions of a patient, with an expert's masks as truth."""
     paths = [
         path
@@ -337,7 +333,7 @@ def read_patient(out: Path, masks: Path, person: str, memory: Memory) -> Iterato
         if summary["participant_id"] == person
     ]
     truths = [find_reference(masks, person, path.name.split("_")[1]) for path in paths]
-    whole = read_common(person, paths, [truth.path for truth in truths if truth], memory)
+    whole = read_common(person, paths, [truth.path for truth in truths if truth])
     for k in range(len(paths) - 1):
         yield between(whole, k, f"{paths[k].name.split('_')[1]}_{paths[k + 1].name.split('_')[1]}")
 
@@ -372,51 +368,15 @@ def read_fates(table: Path) -> dict[int, Fate]:
         }
 
 
-def read_common(name: str, summaries: Sequence[Path], truths: Sequence[Path], memory: Memory) -> Case:
-    """All sessions of a person in their common space, as the program makes it."""
-    params = ChangeParameters()
-    stamps = [path.stat().st_mtime_ns for path in summaries]  # made again: aligned again
-    aligned = memory.cache(align, ignore=["params"])(summaries, truths, params, stamps)
-    lesions, mask = aligned["lesions"], aligned["mask"]
-    flair, t1w = match_all(aligned["flair"], aligned["t1w"], mask, lesions, params)
-    pair = Pair(flair, t1w, mask, params.grid_mm)
-    return Case(name, pair, lesions, aligned["truth"], aligned["suspicion"], aligned["affine"], {})
-
-
-def align(
-    summaries: Sequence[Path], truths: Sequence[Path], params: ChangeParameters, _stamps: Sequence[int]
-) -> dict[str, NDArray[Any]]:
-    """Images of a person's sessions on their common grid."""
-    brains = [nib.load(result_path(path, "brain")) for path in summaries]
-    scans = {
-        kind: [_unit(path, kind, brain) for path, brain in zip(summaries, brains, strict=True)]
-        for kind in ("flair", "t1w")
-    }
-    to_template = [read_transform(result_path(path, "flair_to_template")) for path in summaries]
-    space = find_common_space(scans["flair"], to_template, 0, params)
-    place = partial(on_grid, motions=space.motions, grid=space.grid)
-    found = [nib.load(result_path(path, "lesions")) for path in summaries]
-    limits = [derivatives.read_summary(path)["threshold"]["value"] for path in summaries]
-    maps = place([nib.load(result_path(path, "anomaly")) for path in summaries])
-    return {
-        **{kind: place(images) for kind, images in scans.items()},
-        "lesions": place(found, interpolation="nearest").astype(np.int32),
-        "truth": place([nib.load(path) for path in truths], interpolation="nearest").astype(np.int32),
-        "suspicion": maps / np.float32(limits)[:, None, None, None],
-        "mask": (place(brains) > 0.5).all(axis=0),
-        "affine": np.asarray(space.grid.affine),
-    }
-
-
-def _unit(summary: Path, name: str, brain: Any) -> Any:
-    """A preprocessed scan without its background, in units of white matter's mode."""
-    path = result_path(summary, name)
-    scan = nib.load(path)
-    mode = json.loads(derivatives.sidecar_path(path).read_text())["WhiteMatter"]["mode"]
-    inside = np.asanyarray(brain.dataobj) > 0
-    return as_image(
-        np.where(inside, np.asanyarray(scan.dataobj, np.float32) / mode, 0).astype(np.float32), scan.affine
-    )
+def read_common(person: str, summaries: Sequence[Path], truths: Sequence[Path]) -> Case:
+    """All sessions of a person in their common space, where the program put it."""
+    visits = [Visit(path, derivatives.read_summary(path), None) for path in summaries]
+    aligned = realign(visits, ChangeParameters())
+    space, spacing = aligned.space, ChangeParameters().grid_mm
+    truth = on_grid([nib.load(path) for path in truths], space.motions, space.grid, "nearest")
+    pair = Pair(aligned.flair, aligned.t1w, aligned.mask, spacing)
+    affine = np.asarray(space.grid.affine)
+    return Case(person, pair, aligned.lesions, truth.astype(np.int32), aligned.suspicion, affine, {})
 
 
 @dataclass
@@ -437,7 +397,8 @@ class Score:
             self.count += count_new(truth, outcome.new, case.pair.spacing**3)
         low, high = CHANGE.lesion_mm3
         for number, fate in case.fates.items():
-            if low <= fate.before_mm3 <= high and fate.name in ("enlarging", "stable"):
+            seen = (case.truth == number).any()
+            if seen and low <= fate.before_mm3 <= high and fate.name in ("enlarging", "stable"):
                 (self.grown if fate.name == "enlarging" else self.same).append(outcome.growth(number))
 
     @property
@@ -501,12 +462,11 @@ def main() -> None:
         make_people(bids_dir, options.people, options.seed)
     if options.results is None:
         run_program(bids_dir, out, options.participant if options.real else None)
-    memory = Memory(options.cache / "aligned", verbose=0, compress=1)
     if options.real:
         masks = bids_dir / "derivatives" / "manual"
-        found = on_patient(read_patient(out, masks, f"sub-{options.participant}", memory))
+        found = on_patient(read_patient(out, masks, f"sub-{options.participant}"))
     else:
-        found = on_phantoms(read_people(out, bids_dir / "derivatives" / "truth", memory))
+        found = on_phantoms(read_people(out, bids_dir / "derivatives" / "truth"))
     print(json.dumps(found))
 
 

@@ -98,7 +98,14 @@ def find_common_space(
     )
     back = np.linalg.inv(mean_motion(since, middle))
     settled = tuple((back @ motion).round(DECIMALS) for motion in motions)
-    return CommonSpace(_grid(flairs, settled, params.grid_mm, params.margin_mm), settled)
+    return space_of(flairs, settled, params)
+
+
+def space_of(
+    flairs: Sequence[nib.Nifti1Image], motions: Sequence[Array], params: ChangeParameters
+) -> CommonSpace:
+    """The common space that known motions lead to."""
+    return CommonSpace(_grid(flairs, motions, params.grid_mm, params.margin_mm), tuple(motions))
 
 
 def on_grid(

@@ -24,7 +24,7 @@ from bids_wmh_uad.core.change.intensity import match_all
 from bids_wmh_uad.core.change.parameters import ChangeParameters
 from bids_wmh_uad.core.image.volume import Volume, check_same_grid
 from bids_wmh_uad.errors import UNREADABLE_SIDECAR, BadDataError
-from bids_wmh_uad.imaging.longitudinal import CommonSpace, find_common_space, on_grid
+from bids_wmh_uad.imaging.longitudinal import CommonSpace, find_common_space, on_grid, space_of
 from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.imaging.scans import as_image, read_volume
 from bids_wmh_uad.reading import sha256
@@ -144,6 +144,30 @@ def align(visits: Sequence[Visit], params: ChangeParameters, seed: int, n_jobs: 
         [read_transform(result_path(visit.summary, "flair_to_template")) for visit in visits],
         seed, params, n_jobs,
     )  # fmt: skip
+    return _bring(visits, images, space, params)
+
+
+def realign(visits: Sequence[Visit], params: ChangeParameters) -> Aligned:
+    """As `align`, by the motions that an earlier comparison of the same sessions published.
+
+    Raises
+    ------
+    BadDataError, MissingInputError
+        If a session's file cannot be read or used.
+    """
+    images = [_read(visit) for visit in visits]
+    motions = [read_transform(beside(visit.summary, derivatives.TO_COMMON)) for visit in visits]
+    space = space_of([image["flair"] for image in images], motions, params)
+    return _bring(visits, images, space, params)
+
+
+def _bring(
+    visits: Sequence[Visit],
+    images: Sequence[Mapping[str, nib.Nifti1Image]],
+    space: CommonSpace,
+    params: ChangeParameters,
+) -> Aligned:
+    """Resample the sessions' images and match their intensities."""
 
     def resampled(name: str, interpolation: str = "linear") -> NDArray[np.float32]:
         return on_grid([image[name] for image in images], space.motions, space.grid, interpolation)

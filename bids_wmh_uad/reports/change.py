@@ -137,7 +137,7 @@ def _title(entry: Mapping[str, Any]) -> str:
 def _sentence(entry: Mapping[str, Any]) -> str:
     """What changed, in a line."""
     counts = {name: as_number(entry.get(f"{name}_count")) for name in COUNTED}
-    texts = [f"{int(count)} {name}" for name, count in counts.items() if count is not None]
+    texts = [f"{int(count)} {name}" for name, count in counts.items() if count]
     change, low, high = (as_number(entry.get(f"change_ml{end}")) for end in ("", "_lower", "_upper"))
     text = f"Lesions: {', '.join(texts)}." if texts else ""
     if change is not None and low is not None and high is not None:

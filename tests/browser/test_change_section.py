@@ -33,8 +33,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _style(browser: Browser, layer: str, name: str) -> Any:
-    """Computed style of the right panels' images in the second pair."""
-    return browser.run(f"getComputedStyle({SECOND}.querySelector('image.{layer}')).{name}")
+    """Computed style of the earlier session in the second pair's right panels."""
+    return browser.run(f"getComputedStyle({SECOND}.querySelector('use.{layer}')).{name}")
 
 
 def _choose(browser: Browser, name: str) -> None:
@@ -59,7 +59,7 @@ def test_flickers_where_it_is_asked_to(browser: Browser, page: Path) -> None:
     _choose(browser, "flicker")
     assert _style(browser, "wmh-top", "animationName") == "wmh-blink"
     others = "[...document.querySelectorAll('.change')].filter((_, k) => k !== 1)"
-    still = f"{others}.map(box => getComputedStyle(box.querySelector('image.wmh-top')).animationName)"
+    still = f"{others}.map(box => getComputedStyle(box.querySelector('use.wmh-top')).animationName)"
     assert browser.run(still) == ["none", "none"]
     _choose(browser, "earlier")
     assert _style(browser, "wmh-top", "opacity") == "1"

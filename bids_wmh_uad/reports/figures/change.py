@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Labels = NDArray[np.int32]
 
-PAIRS_PER_ROW, MAX_PAIRS = 2, 8
+PAIRS_PER_ROW, MAX_PAIRS = 2, 6
 """Slices in a row, each of them twice, and in a figure."""
 COLOURS = {"new": "#ff3b30", "enlarging": "#ffb000", "shrinking or resolved": "#4da3ff"}
 """Colours of outlines, told apart on grey: of tissue that came, and of tissue that went."""
@@ -85,7 +85,7 @@ def plot_change(
     out: str | PathLike[str],
     *,
     names: tuple[str, str],
-    prefix: str = "",
+    prefix: str,
 ) -> Path:
     """Draw two sessions' FLAIR side by side, in the slices in which most changed; the right one flickers.
 
@@ -102,7 +102,7 @@ def plot_change(
     names : (str, str)
         Of the sessions.
     prefix : str
-        Start of the anchors of the lesions' rows in the page's table; no links without.
+        Start of the ids on the page, see `place_of`; the numbers lead to the lesions' rows in its table.
 
     Returns
     -------
@@ -127,8 +127,9 @@ def plot_change(
         numbers = [
             label for name, labels in changed.items() for label in _numbers(labels, name, k, box, prefix)
         ]
-        panels.append(panel(first, [grey[0]], AXIAL, k, box, outlines))
-        panels.append(panel(first, [grey[1], grey[0]], AXIAL, k, box, outlines, numbers))
+        left = replace(panel(first, [grey[0]], AXIAL, k, box, outlines), id=f"{prefix}-slice-{k}")
+        right = panel(first, [grey[1]], AXIAL, k, box, outlines, numbers)
+        panels += [left, replace(right, above=left.id)]
     across = 2 * PAIRS_PER_ROW
     heading = [HEADING.format(before=names[0], after=names[1])]
     heading += _legend(changed, first, shown)
@@ -160,10 +161,9 @@ def choose_slices(changed: Sequence[Labels], brain: NDArray[np.bool_]) -> list[i
     for area in sorted(areas, key=lambda one: -int(one.sum())):
         if len(chosen) < MAX_PAIRS and not area[chosen].any():
             chosen.append(int(np.argmax(area)))
-    for k in spread_indices(crop(brain, np.ones(3), margin_mm=0)[AXIAL], MAX_PAIRS):
-        if len(chosen) < MAX_PAIRS and k not in chosen:
-            chosen.append(k)
-    return sorted(chosen)
+    left = MAX_PAIRS - len(chosen)
+    extent = crop(brain, np.ones(3), margin_mm=0)[AXIAL]
+    return sorted(set(chosen + (spread_indices(extent, left) if left else [])))
 
 
 def _numbers(labels: Labels, what: str, k: int, box: Box, prefix: str) -> list[Label]:
@@ -173,7 +173,7 @@ def _numbers(labels: Labels, what: str, k: int, box: Box, prefix: str) -> list[L
             int(number),
             plane == number,
             CHANGE_NAME.format(number=number, slice=k, what=what),
-            link=anchor(prefix, "row", int(number)) if prefix else "",
+            link=anchor(prefix, "row", int(number)),
         )
         for number in np.unique(plane[plane > 0])
     ]

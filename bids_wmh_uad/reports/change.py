@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bids_wmh_uad.bids.derivatives import CHANGE_FIGURE, CHANGE_KINDS, CHANGE_OUTPUTS, longitudinal_path
 from bids_wmh_uad.reading import read_object, read_text
 from bids_wmh_uad.reports.figures.change import Timepoint, place_of, plot_volumes
 from bids_wmh_uad.reports.figures.labels import MAX_LESION_ROWS
@@ -22,6 +21,12 @@ from bids_wmh_uad.reports.readers import read_table
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+SUMMARY = "sub-{subject}/sub-{subject}_desc-change_longitudinal.json"
+"""What changed between a participant's sessions, below the output directory."""
+KINDS = {"consecutive": "", "total": "total"}
+"""Kinds of comparisons, and how the names of their files begin."""
+TABLE, FIGURE = "{prefix}_desc-{kind}change_lesions.tsv", "{prefix}_desc-{kind}change_FLAIR.svg"
+"""Names of a comparison's files, after the later session's prefix."""
 NO_FIGURE = "The figure of both sessions is not shown ({reason})."
 """Notice in place of it."""
 ORDER = ("new", "enlarging", "merged", "resolved", "shrinking", "split", "stable")
@@ -85,7 +90,7 @@ def change_section(output_dir: Path, subject: str) -> str:
         Label, without ``sub-``.
     """
     try:
-        content = read_object(longitudinal_path(output_dir, subject))
+        content = read_object(output_dir / SUMMARY.format(subject=subject))
     except (OSError, ValueError):
         return ""
     root = output_dir / f"sub-{subject}"
@@ -103,15 +108,15 @@ def _entries(content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 
 def _read_pair(entry: Mapping[str, Any], root: Path) -> PairReport | None:
     """One comparison; None where its names are none of this participant's."""
-    prefix, kind = str(entry.get("prefix")), CHANGE_KINDS.get(str(entry.get("kind")))
+    prefix, kind = str(entry.get("prefix")), KINDS.get(str(entry.get("kind")))
     if kind is None or Path(prefix).name != prefix or prefix.split("_", maxsplit=1)[0] != root.name:
         return None
     place = place_of(prefix, str(entry["kind"]))
-    ending = CHANGE_OUTPUTS["table"].format(kind=kind)
-    paths = sorted([*root.glob(f"anat/{prefix}_{ending}"), *root.glob(f"ses-*/anat/{prefix}_{ending}")])
+    table = TABLE.format(prefix=prefix, kind=kind)
+    paths = sorted([*root.glob(f"anat/{table}"), *root.glob(f"ses-*/anat/{table}")])
     rows = [_row(row, place) for row in read_table(paths[0])] if paths else []
     rows.sort(key=lambda row: ORDER.index(row.status) if row.status in ORDER else len(ORDER))
-    figure, notice = _read_figure(root / "figures" / f"{prefix}_{CHANGE_FIGURE.format(kind=kind)}")
+    figure, notice = _read_figure(root / "figures" / FIGURE.format(prefix=prefix, kind=kind))
     listed = entry.get("warnings")
     return PairReport(
         place,

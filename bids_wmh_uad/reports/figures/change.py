@@ -36,9 +36,9 @@ PAIRS_PER_ROW, MAX_PAIRS = 2, 6
 COLOURS = {"new": "#ff3b30", "gained": "#ffb000", "lost": "#4da3ff"}
 """Colours of outlines, told apart on grey: of new lesions, and of what lesions gained and lost."""
 LEGEND = {
-    "new": "Red: {count} new lesions ({volume:.0f} mm³), {drawn} in these slices",
-    "gained": "Orange: what {count} lesions gained ({volume:.0f} mm³), {drawn} in these slices",
-    "lost": "Blue: what {count} lesions lost, in part or whole ({volume:.0f} mm³), {drawn} in these slices",
+    "new": "Red: new lesions, {count} ({volume:.0f} mm³), {drawn} in these slices",
+    "gained": "Orange: what lesions gained, {count} ({volume:.0f} mm³), {drawn} in these slices",
+    "lost": "Blue: what lesions lost, in part or whole, {count} ({volume:.0f} mm³), {drawn} in these slices",
 }
 """What each colour means, how much there is of it, and how much is drawn."""
 NOTHING = "nothing changed"

@@ -61,7 +61,7 @@ def test_what_changed_is_outlined_twice_in_its_colour(tmp_path: Path) -> None:
     assert "slice 7" in svg
     assert "slice 29" in svg
     assert svg.count('href="#sub-1-row-3"') == svg.count('href="#sub-1-row-5"') == 1  # in the right panel
-    assert "Red: 1 new lesions (12 mm³), 1 in these slices" in svg
+    assert "Red: new lesions, 1 (12 mm³), 1 in these slices" in svg
     assert "gained" not in svg
     assert NOTHING not in svg
 

@@ -89,7 +89,7 @@ def test_methods_see_what_came(script: ModuleType, case: Any, name: str) -> None
     assert not outcome.new[~ndimage.binary_dilation(NEW, iterations=3)].any()
     assert outcome.came[GROWN & ~GROWS].mean() > 0.3
     assert not outcome.came[STAYS].any()
-    assert outcome.growth(2) > outcome.growth(1)
+    assert outcome.growth(case.place(2)) > outcome.growth(case.place(1))
     turned = script.replace(
         case,
         pair=script.replace(case.pair, flair=case.pair.flair[::-1].copy(), t1w=case.pair.t1w[::-1].copy()),
@@ -108,7 +108,7 @@ def test_score_of_a_pair_in_which_nothing_changed(script: ModuleType, case: Any)
         score.add(still, script.Outcome(new, new, nothing, lambda _: 0.0))
     assert score.measures["quiet"] == 0.5
     assert score.measures["true"] == 0
-    score.add(case, script.Outcome(NEW, NEW, nothing, float))
+    score.add(case, script.Outcome(NEW, NEW, nothing, lambda place: float(place[GROWN].sum())))
     assert score.measures["recall"] == score.measures["precision"] == 1
     assert score.measures["growth_auc"] == 1
 
@@ -127,3 +127,12 @@ def test_patient(script: ModuleType, case: Any) -> None:
     assert 0.3 < half["new"]["voxel_recall"] < 0.6
     assert half["new"]["voxel_precision"] == 1
     assert half["came"]["voxel_precision"] == 0
+
+
+def test_place_of_a_true_lesion(script: ModuleType, case: Any) -> None:
+    np.testing.assert_array_equal(case.place(2), GROWN)
+    np.testing.assert_array_equal(case.place(3), NEW)
+    missed = script.replace(case, lesions=np.where(case.lesions == 1, 0, case.lesions))
+    assert missed.place(1) is None
+    merged = script.replace(case, lesions=np.minimum(case.lesions, 1))  # the program sees one lesion
+    assert [merged.place(n) is not None for n in (1, 2, 3)] == [False, True, False]

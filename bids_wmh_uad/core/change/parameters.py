@@ -59,6 +59,9 @@ class ChangeParameters:
         Smallest volume of change beside all lesions of the masks that is called a new lesion, or one that went.
     least_suspicion : float
         Least anomaly score in it, in thresholds, in the session where it is brighter.
+    fossa_mm : float
+        Within so much of brainstem and cerebellum nothing is called new or resolved that is in no mask: on phantoms with pulsation artefacts
+        nearly all that was wrong lay there.
     most_t1w : float
         Largest rise of T1w with it, in white matter's brightness: lesions are dark on T1w, or not to be seen.
 
@@ -93,6 +96,7 @@ class ChangeParameters:
     least_contrast: float = 0.08
     least_mm3: float = 5.0
     least_suspicion: float = 0.5
+    fossa_mm: float = 10.0
     most_t1w: float = 0.05
 
     rim_mm: float = 2.0

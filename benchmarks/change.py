@@ -6,7 +6,8 @@ level runs on them with ``--longitudinal``, once, into a folder that is kept. Fo
 
 - ``recall`` and ``precision`` of new lesions of 15 mm3 and more: a lesion is found where any voxel of it is called new, and a piece
   that is called new is right where it touches a new lesion;
-- ``growth_auc``: lesions of 30 mm3 and more that grew by a fifth told from those that stayed, by the change that the method states;
+- ``growth_auc``: lesions of 30 mm3 and more that grew by a fifth told from those that stayed, by the change that the method states, among
+  those that the lesion mask of either session has;
 - ``quiet``: share of the pairs in which nothing changed that have nothing called new.
 
 ``ours`` is the program. ``masks`` takes what the later session's lesion mask has and the earlier one's has not, in the common space;
@@ -154,6 +155,8 @@ class Case:
         The program's lesions, and the true ones by number, before and after.
     suspicion : (2, X, Y, Z) float32 array
         The program's anomaly maps, in thresholds.
+    fossa : (2, X, Y, Z) bool array
+        Brainstem and cerebellum, by the program.
     affine : (4, 4) array
         Of the common grid.
     fates : mapping of int to Fate
@@ -164,6 +167,7 @@ class Case:
     lesions: Labels
     truth: Labels
     suspicion: Map
+    fossa: Bools
     affine: NDArray[np.float64]
     fates: Mapping[int, Fate]
 
@@ -175,6 +179,10 @@ class Case:
     def numbers(self, name: str) -> list[int]:
         """Lesions of a fate."""
         return [number for number, fate in self.fates.items() if fate.name == name]
+
+    def seen(self, number: int) -> bool:
+        """Whether the program's mask of either session has a part of a true lesion: only then does it say how much it grew."""
+        return bool(((self.truth == number) & (self.lesions > 0)).any())
 
     def around(self, number: int) -> Bools:
         """A true lesion and its surroundings, without other lesions."""
@@ -207,7 +215,9 @@ class Outcome:
 
 def by_program(case: Case, params: ChangeParameters) -> Outcome:
     """The program's comparison."""
-    found = compare(case.pair, Marks(*case.lesions, case.suspicion), case.affine, params)
+    found = compare(
+        case.pair, Marks(*case.lesions, case.suspicion, case.fossa.any(axis=0)), case.affine, params
+    )
     sides = [
         index_of(
             {label: n for n, lesion in enumerate(found.lesions, start=1) for label in labels_of(lesion)},
@@ -355,7 +365,7 @@ def between(whole: Case, k: int, name: str) -> Case:
         whole,
         name=name,
         pair=replace(whole.pair, flair=whole.pair.flair[both], t1w=whole.pair.t1w[both]),
-        **{field: getattr(whole, field)[both] for field in ("lesions", "truth", "suspicion")},
+        **{field: getattr(whole, field)[both] for field in ("lesions", "truth", "suspicion", "fossa")},
     )
 
 
@@ -375,8 +385,10 @@ def read_common(person: str, summaries: Sequence[Path], truths: Sequence[Path]) 
     space, spacing = aligned.space, ChangeParameters().grid_mm
     truth = on_grid([nib.load(path) for path in truths], space.motions, space.grid, "nearest")
     pair = Pair(aligned.flair, aligned.t1w, aligned.mask, spacing)
-    affine = np.asarray(space.grid.affine)
-    return Case(person, pair, aligned.lesions, truth.astype(np.int32), aligned.suspicion, affine, {})
+    return Case(
+        person, pair, aligned.lesions, truth.astype(np.int32), aligned.suspicion, aligned.fossa,
+        np.asarray(space.grid.affine), {},
+    )  # fmt: skip
 
 
 @dataclass
@@ -397,8 +409,7 @@ class Score:
             self.count += count_new(truth, outcome.new, case.pair.spacing**3)
         low, high = CHANGE.lesion_mm3
         for number, fate in case.fates.items():
-            seen = (case.truth == number).any()
-            if seen and low <= fate.before_mm3 <= high and fate.name in ("enlarging", "stable"):
+            if case.seen(number) and low <= fate.before_mm3 <= high and fate.name in ("enlarging", "stable"):
                 (self.grown if fate.name == "enlarging" else self.same).append(outcome.growth(number))
 
     @property

@@ -348,14 +348,19 @@ def read_patient(out: Path, masks: Path, person: str) -> Iterator[Case]:
         yield between(whole, k, f"{paths[k].name.split('_')[1]}_{paths[k + 1].name.split('_')[1]}")
 
 
-def score_patient(case: Case, outcome: Outcome) -> dict[str, Count]:
-    """New lesions, and tissue that came and went, against the masks of an expert."""
+def score_patient(case: Case, outcome: Outcome) -> dict[str, dict[str, float | int | None]]:
+    """New lesions, and tissue that came and went, against the masks of an expert; the tissue also voxel by voxel."""
     before, after = (truth > 0 for truth in case.truth)
     truths = {"new": apart(after, before), "came": after & ~before, "went": before & ~after}
-    return {
-        name: count_new(ndimage.label(truth, TOUCHING)[0], getattr(outcome, name), case.pair.spacing**3)
-        for name, truth in truths.items()
-    }
+    measures = {}
+    for name, truth in truths.items():
+        found: Bools = getattr(outcome, name)
+        count = count_new(ndimage.label(truth, TOUCHING)[0], found, case.pair.spacing**3)
+        both = int((truth & found).sum())
+        parts = {"voxel_recall": int(truth.sum()), "voxel_precision": int(found.sum())}
+        shares = {part: round(both / total, 3) if total else None for part, total in parts.items()}
+        measures[name] = count.measures | shares
+    return measures
 
 
 def between(whole: Case, k: int, name: str) -> Case:
@@ -445,11 +450,7 @@ def on_patient(cases: Iterator[Case]) -> dict[str, Any]:
     """Recall and precision of all methods, each pair by itself."""
     return {
         case.name: {
-            name: {
-                what: count.measures
-                for what, count in score_patient(case, method(case, ChangeParameters())).items()
-            }
-            for name, method in METHODS.items()
+            name: score_patient(case, method(case, ChangeParameters())) for name, method in METHODS.items()
         }
         for case in cases
     }

@@ -71,7 +71,7 @@ def draw(path: Path, prefix: str, kind: str) -> None:
     brain[4:-4, 4:-4, 2:-2] = 1
     labels = {name: np.zeros(SHAPE, np.int32) for name in COLOURS}
     labels["new"][10:14, 20:23, 12:15] = 3
-    labels["enlarging"][24:27, 20:23, 20:22] = 2
+    labels["gained"][24:27, 20:23, 20:22] = 2
     first, second = (
         nib.Nifti1Image((rng.random(SHAPE) * brain).astype(np.float32), np.eye(4)) for _ in range(2)
     )

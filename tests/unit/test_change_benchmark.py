@@ -116,6 +116,14 @@ def test_score_of_a_pair_in_which_nothing_changed(script: ModuleType, case: Any)
 def test_patient(script: ModuleType, case: Any) -> None:
     nothing = np.zeros(SHAPE, bool)
     found = script.score_patient(case, script.Outcome(NEW, NEW | GROWN & ~GROWS, nothing, float))
-    assert found["new"] == script.Count(1, 1, 1, 1)
-    assert found["came"].hit == found["came"].true == 2
-    assert found["went"] == script.Count()
+    for what, lesions in (("new", 1), ("came", 2)):
+        measures = found[what]
+        assert measures["true"] == measures["hit"] == lesions
+        assert measures["recall"] == measures["precision"] == measures["voxel_recall"] == 1
+        assert measures["voxel_precision"] == 1
+    assert found["went"]["true"] == 0
+    assert found["went"]["voxel_recall"] is None
+    half = script.score_patient(case, script.Outcome(NEW & (np.arange(60) < 30), STAYS, nothing, float))
+    assert 0.3 < half["new"]["voxel_recall"] < 0.6
+    assert half["new"]["voxel_precision"] == 1
+    assert half["came"]["voxel_precision"] == 0

@@ -33,9 +33,14 @@ if TYPE_CHECKING:
 
 PAIRS_PER_ROW, MAX_PAIRS = 2, 6
 """Slices in a row, each of them twice, and in a figure."""
-COLOURS = {"new": "#ff3b30", "enlarging": "#ffb000", "shrinking or resolved": "#4da3ff"}
-"""Colours of outlines, told apart on grey: of tissue that came, and of tissue that went."""
-WORDS = {"#ff3b30": "Red", "#ffb000": "Orange", "#4da3ff": "Blue"}
+COLOURS = {"new": "#ff3b30", "gained": "#ffb000", "lost": "#4da3ff"}
+"""Colours of outlines, told apart on grey: of new lesions, and of what lesions gained and lost."""
+LEGEND = {
+    "new": "Red: new lesions, {count} ({volume:.0f} mm³), {drawn} in these slices",
+    "gained": "Orange: what lesions gained, {count} ({volume:.0f} mm³), {drawn} in these slices",
+    "lost": "Blue: what lesions lost, in part or whole, {count} ({volume:.0f} mm³), {drawn} in these slices",
+}
+"""What each colour means, how much there is of it, and how much is drawn."""
 NOTHING = "nothing changed"
 """Notice on the figure of a pair without change."""
 CHANGE_NAME = "lesion {number}, slice {slice}, {what}"
@@ -180,15 +185,12 @@ def _numbers(labels: Labels, what: str, k: int, box: Box, prefix: str) -> list[L
 
 
 def _legend(changed: Mapping[str, Labels], scan: CanonicalVolume, shown: Sequence[int]) -> list[str]:
-    """What each colour means, how much there is of it, and how much is drawn."""
     lines = []
     for name, labels in changed.items():
         count, drawn = (np.unique(x[x > 0]).size for x in (labels, labels[:, :, list(shown)]))
+        volume = np.count_nonzero(labels) * scan.voxel_ml * 1000
         if count:
-            volume = np.count_nonzero(labels) * scan.voxel_ml * 1000
-            lines.append(
-                f"{WORDS[COLOURS[name]]}: {name}, {count} ({volume:.0f} mm³), {drawn} in these slices"
-            )
+            lines.append(LEGEND[name].format(count=count, drawn=drawn, volume=volume))
     return lines
 
 

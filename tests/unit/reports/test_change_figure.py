@@ -54,15 +54,15 @@ def _draw(path: Path, pieces: dict[str, list[tuple[int, int]]]) -> str:
 
 
 def test_what_changed_is_outlined_twice_in_its_colour(tmp_path: Path) -> None:
-    svg = _draw(tmp_path / "x.svg", {"new": [(3, 7)], "shrinking or resolved": [(5, 29)]})
+    svg = _draw(tmp_path / "x.svg", {"new": [(3, 7)], "lost": [(5, 29)]})
     drawing_of(svg)  # may be part of a page
-    for name, count in (("new", 2), ("enlarging", 0), ("shrinking or resolved", 2)):
+    for name, count in (("new", 2), ("gained", 0), ("lost", 2)):
         assert len(re.findall(f'stroke="{COLOURS[name]}"', svg)) == count, name
     assert "slice 7" in svg
     assert "slice 29" in svg
     assert svg.count('href="#sub-1-row-3"') == svg.count('href="#sub-1-row-5"') == 1  # in the right panel
-    assert "Red: new, 1 (12 mm³), 1 in these slices" in svg
-    assert "enlarging" not in svg
+    assert "Red: new lesions, 1 (12 mm³), 1 in these slices" in svg
+    assert "gained" not in svg
     assert NOTHING not in svg
 
 

@@ -279,24 +279,25 @@ def _changed(scene: _Scene, sign: int) -> Labels:
 def _like_lesions(scene: _Scene, pieces: Labels, sign: int) -> Labels:
     """Changed tissue beside all lesions of the masks that is like one in the session where it is brighter: numbered anew.
 
-    It is large enough and changed enough; its anomaly score comes near the threshold there; T1w did not become
-    brighter with it, as with other partial volume and vessels; and it is away from the posterior fossa, where FLAIR's pulsation
-    artefacts come and go.
+    It is large enough and changed enough; T1w is that of white matter in both sessions, and did not become brighter with it, as with
+    other partial volume and vessels. In and near the posterior fossa, where FLAIR's pulsation artefacts come and go, its
+    anomaly score must be above the threshold too: then it is nearly a lesion of the mask.
     """
     params, there = scene.params, 1 if sign > 0 else 0
-    excluded = ndimage.binary_dilation(scene.lesion, NEIGHBOURS) | _within(
-        scene.marks.fossa, params.fossa_mm / scene.pair.spacing
-    )
+    touching = ndimage.binary_dilation(scene.lesion, NEIGHBOURS)
+    fossa = _within(scene.marks.fossa, params.fossa_mm / scene.pair.spacing)
     out = np.zeros_like(pieces)
     for number, box in enumerate(ndimage.find_objects(pieces), start=1):
         piece = pieces[box] == number
         t1w = scene.pair.t1w[:, *box][:, piece].mean(axis=1)
+        suspicion = scene.marks.suspicion[there][box][piece].max()
         if (
-            not (piece & excluded[box]).any()
+            not (piece & touching[box]).any()
             and piece.sum() * scene.voxel >= params.least_mm3
             and np.abs(scene.departure.contrast[box][piece]).max() >= params.least_contrast
-            and scene.marks.suspicion[there][box][piece].max() >= params.least_suspicion
+            and t1w.min() >= params.least_t1w
             and t1w[there] - t1w[1 - there] <= params.most_t1w
+            and (suspicion >= params.fossa_suspicion or not (piece & fossa[box]).any())
         ):
             out[box][piece] = out.max() + 1
     return out

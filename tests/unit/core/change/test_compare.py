@@ -132,17 +132,27 @@ def test_exchanged_sessions_give_the_mirrored_result(compared):
     np.testing.assert_array_equal(back.gone > 0, (found.new > 0) | (found.enlarging > 0))
 
 
-def test_change_without_a_mask_is_found_where_it_is_suspicious_and_not_in_the_posterior_fossa():
+def test_change_without_a_mask_is_new_where_it_looks_like_a_lesion():
     pair, marks = scene([], [AFTER["new"]])
     unseen = replace(marks, after=np.zeros_like(marks.after))
     found = compare(pair, unseen, AFFINE, PARAMETERS)
     assert [(lesion.status, lesion.match.after) for lesion in found.lesions] == [("new", ())]
     assert (found.new > 0)[ball(*AFTER["new"])].mean() > 0.6
-    for other in (
-        replace(unseen, suspicion=np.zeros_like(marks.suspicion)),
-        replace(unseen, fossa=ball(AFTER["new"][0], 2)),
-    ):
-        assert compare(pair, other, AFFINE, PARAMETERS).lesions == ()
+    dark = replace(pair, t1w=pair.t1w * np.float32(0.7))
+    brighter = replace(
+        pair,
+        t1w=pair.t1w + np.stack([0.0 * ball(*AFTER["new"]), 0.3 * ball(*AFTER["new"])]).astype(np.float32),
+    )
+    for other in (dark, brighter):
+        assert compare(other, unseen, AFFINE, PARAMETERS).lesions == ()
+
+
+def test_change_without_a_mask_needs_suspicion_in_the_posterior_fossa():
+    pair, marks = scene([], [AFTER["new"]])
+    below = replace(marks, after=np.zeros_like(marks.after), fossa=ball(AFTER["new"][0], 2))
+    assert compare(pair, below, AFFINE, PARAMETERS).lesions == ()
+    suspicious = replace(below, suspicion=marks.suspicion * np.float32(1.1))
+    assert [lesion.status for lesion in compare(pair, suspicious, AFFINE, PARAMETERS).lesions] == ["new"]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -153,6 +153,8 @@ class Case:
         The program's lesions, and the true ones by number, before and after.
     suspicion : (2, X, Y, Z) float32 array
         The program's anomaly maps, in thresholds.
+    fossa : (2, X, Y, Z) bool array
+        Brainstem and cerebellum, by the program.
     affine : (4, 4) array
         Of the common grid.
     fates : mapping of int to Fate
@@ -163,6 +165,7 @@ class Case:
     lesions: Labels
     truth: Labels
     suspicion: Map
+    fossa: Bools
     affine: NDArray[np.float64]
     fates: Mapping[int, Fate]
 
@@ -211,7 +214,9 @@ class Outcome:
 
 def by_program(case: Case, params: ChangeParameters) -> Outcome:
     """The program's comparison."""
-    found = compare(case.pair, Marks(*case.lesions, case.suspicion), case.affine, params)
+    found = compare(
+        case.pair, Marks(*case.lesions, case.suspicion, case.fossa.any(axis=0)), case.affine, params
+    )
     sides = [
         index_of(
             {label: n for n, lesion in enumerate(found.lesions, start=1) for label in labels_of(lesion)},
@@ -360,7 +365,7 @@ def between(whole: Case, k: int, name: str) -> Case:
         whole,
         name=name,
         pair=replace(whole.pair, flair=whole.pair.flair[both], t1w=whole.pair.t1w[both]),
-        **{field: getattr(whole, field)[both] for field in ("lesions", "truth", "suspicion")},
+        **{field: getattr(whole, field)[both] for field in ("lesions", "truth", "suspicion", "fossa")},
     )
 
 
@@ -380,8 +385,10 @@ def read_common(person: str, summaries: Sequence[Path], truths: Sequence[Path]) 
     space, spacing = aligned.space, ChangeParameters().grid_mm
     truth = on_grid([nib.load(path) for path in truths], space.motions, space.grid, "nearest")
     pair = Pair(aligned.flair, aligned.t1w, aligned.mask, spacing)
-    affine = np.asarray(space.grid.affine)
-    return Case(person, pair, aligned.lesions, truth.astype(np.int32), aligned.suspicion, affine, {})
+    return Case(
+        person, pair, aligned.lesions, truth.astype(np.int32), aligned.suspicion, aligned.fossa,
+        np.asarray(space.grid.affine), {},
+    )  # fmt: skip
 
 
 @dataclass

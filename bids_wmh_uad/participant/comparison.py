@@ -23,13 +23,14 @@ from bids_wmh_uad.core.change.departure import Pair
 from bids_wmh_uad.core.change.intensity import match_all
 from bids_wmh_uad.core.change.parameters import ChangeParameters
 from bids_wmh_uad.core.image.volume import Volume, check_same_grid
+from bids_wmh_uad.core.lesion.landmarks import Landmark
 from bids_wmh_uad.errors import UNREADABLE_SIDECAR, BadDataError
 from bids_wmh_uad.imaging.longitudinal import CommonSpace, find_common_space, on_grid, space_of
 from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.imaging.scans import as_image, read_volume
 from bids_wmh_uad.reading import sha256
 
-IMAGES = ("flair", "t1w", "brain", "lesions", "anomaly")
+IMAGES = ("flair", "t1w", "brain", "lesions", "anomaly", "regions")
 """What is read of each session, by its name in `derivatives.OUTPUTS`."""
 
 
@@ -90,6 +91,8 @@ class Aligned:
     lesions : (n, X, Y, Z) int32 array
     suspicion : (n, X, Y, Z) float32 array
         Anomaly maps, in thresholds.
+    fossa : (n, X, Y, Z) bool array
+        Brainstem and cerebellum.
     """
 
     space: CommonSpace
@@ -98,13 +101,15 @@ class Aligned:
     mask: NDArray[np.bool_]
     lesions: NDArray[np.int32]
     suspicion: NDArray[np.float32]
+    fossa: NDArray[np.bool_]
 
     def compare(self, before: int, after: int, params: ChangeParameters) -> Comparison:
         """Compare two of the sessions, by their places."""
         both = [before, after]
         spacing = params.grid_mm
         pair = Pair(self.flair[both], self.t1w[both], self.mask, spacing)
-        marks = Marks(self.lesions[before], self.lesions[after], self.suspicion[both])
+        fossa = self.fossa[before] | self.fossa[after]
+        marks = Marks(self.lesions[before], self.lesions[after], self.suspicion[both], fossa)
         return compare(pair, marks, np.asarray(self.space.grid.affine), params)
 
 
@@ -176,7 +181,9 @@ def _bring(
     lesions = np.where(mask, np.rint(resampled("lesions", "nearest")), 0).astype(np.int32)
     flair, t1w = match_all(resampled("flair"), resampled("t1w"), mask, lesions, params)
     thresholds = np.array([visit.threshold for visit in visits], dtype=np.float32)
-    return Aligned(space, flair, t1w, mask, lesions, resampled("anomaly") / thresholds.reshape(-1, 1, 1, 1))
+    suspicion = resampled("anomaly") / thresholds.reshape(-1, 1, 1, 1)
+    fossa = np.rint(resampled("regions", "nearest")) == Landmark.INFRATENTORIAL
+    return Aligned(space, flair, t1w, mask, lesions, suspicion, fossa)
 
 
 def _read(visit: Visit) -> dict[str, nib.Nifti1Image]:

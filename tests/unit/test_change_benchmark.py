@@ -54,7 +54,8 @@ def case(script: ModuleType) -> Any:
     fates = {n: script.Fate(name, 250.0) for n, name in enumerate(("stable", "enlarging", "new"), start=1)}
     pair = Pair(flair.astype(np.float32), 1 + noise[1], _ball((30, 30, 30), 28), 1.0)
     suspicion = 2 * (truth > 0).astype(np.float32)
-    return script.Case("one", pair, truth, truth, suspicion, np.eye(4), fates)
+    fossa = np.zeros((2, *SHAPE), bool)
+    return script.Case("one", pair, truth, truth, suspicion, fossa, np.eye(4), fates)
 
 
 def test_counts(script: ModuleType) -> None:

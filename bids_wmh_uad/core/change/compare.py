@@ -39,11 +39,14 @@ class Marks:
         Numbered lesions.
     suspicion : (2, X, Y, Z) float32 array
         Each session's anomaly map, in units of its threshold.
+    fossa : (X, Y, Z) bool array
+        Brainstem and cerebellum, by either session.
     """
 
     before: Labels
     after: Labels
     suspicion: NDArray[np.float32]
+    fossa: Bools
 
     def sides(self, match: Match) -> tuple[Bools, Bools]:
         """Where a match's lesions are, before and after."""
@@ -193,7 +196,7 @@ class _Scene:
             self,
             pair=Pair(pair.flair[:, *box], pair.t1w[:, *box], pair.mask[box], pair.spacing),
             departure=Departure(departure.score[box], departure.contrast[box], departure.spread[box]),
-            marks=Marks(marks.before[box], marks.after[box], marks.suspicion[:, *box]),
+            marks=Marks(marks.before[box], marks.after[box], marks.suspicion[:, *box], marks.fossa[box]),
             lesion=self.lesion[box],
             affine=self.affine @ corner,
         )
@@ -276,24 +279,35 @@ def _changed(scene: _Scene, sign: int) -> Labels:
 def _like_lesions(scene: _Scene, pieces: Labels, sign: int) -> Labels:
     """Changed tissue beside all lesions of the masks that is like one in the session where it is brighter: numbered anew.
 
-    It is large enough and changed enough; its anomaly score comes near the threshold there; and T1w did not become
-    brighter with it, as pulsation, other partial volume and vessels do.
+    It is large enough and changed enough; T1w is that of white matter in both sessions, and did not become brighter with it, as with
+    other partial volume and vessels. In and near the posterior fossa, where FLAIR's pulsation artefacts come and go, its
+    anomaly score must be above the threshold too: then it is nearly a lesion of the mask.
     """
     params, there = scene.params, 1 if sign > 0 else 0
-    near = ndimage.binary_dilation(scene.lesion, NEIGHBOURS)
+    touching = ndimage.binary_dilation(scene.lesion, NEIGHBOURS)
+    fossa = _within(scene.marks.fossa, params.fossa_mm / scene.pair.spacing)
     out = np.zeros_like(pieces)
     for number, box in enumerate(ndimage.find_objects(pieces), start=1):
         piece = pieces[box] == number
         t1w = scene.pair.t1w[:, *box][:, piece].mean(axis=1)
+        suspicion = scene.marks.suspicion[there][box][piece].max()
         if (
-            not (piece & near[box]).any()
+            not (piece & touching[box]).any()
             and piece.sum() * scene.voxel >= params.least_mm3
             and np.abs(scene.departure.contrast[box][piece]).max() >= params.least_contrast
-            and scene.marks.suspicion[there][box][piece].max() >= params.least_suspicion
+            and t1w.min() >= params.least_t1w
             and t1w[there] - t1w[1 - there] <= params.most_t1w
+            and (suspicion >= params.fossa_suspicion or not (piece & fossa[box]).any())
         ):
             out[box][piece] = out.max() + 1
     return out
+
+
+def _within(mask: Bools, voxels: float) -> Bools:
+    """A mask, and what is so near to it."""
+    if not mask.any():
+        return mask
+    return np.asarray(ndimage.distance_transform_edt(~mask) <= voxels)
 
 
 def _of_piece(scene: _Scene, piece: Bools, sign: int) -> Followed:

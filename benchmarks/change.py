@@ -72,7 +72,9 @@ def make_people(directory: Path, n_people: int, seed: int) -> None:
             for person, spec in first.items()
             for changes in ((), (CHANGE,), (CHANGE, Change()))
         }
-        write_dataset(directory, sessions)
+        unfinished = directory.with_name(f"{directory.name}.part")
+        write_dataset(unfinished, sessions)
+        unfinished.rename(directory)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ level runs on them with ``--longitudinal``, once, into a folder that is kept. Fo
 
 - ``recall`` and ``precision`` of new lesions of 15 mm3 and more: a lesion is found where any voxel of it is called new, and a piece
   that is called new is right where it touches a new lesion;
-- ``growth_auc``: lesions of 30 mm3 and more that grew by a fifth told from those that stayed, by the change that the method states, among
-  those that the lesion mask of either session has;
+- ``growth_auc``: lesions of 30 mm3 and more that grew by a fifth told from those that stayed, by the change that the method states; only
+  of lesions that the program's masks have in either session, and that are not parts of others there (``grown`` and ``same`` of them): all methods measure at the same places;
 - ``quiet``: share of the pairs in which nothing changed that have nothing called new.
 
 ``ours`` is the program. ``masks`` takes what the later session's lesion mask has and the earlier one's has not, in the common space;
@@ -56,8 +56,6 @@ CHANGE = Change(new=6, grown=6, growth=0.2, shrunk=3, shrinkage=0.3, resolved=4,
 """Between the first two sessions; lesions that grow have 30 to 3000 mm3."""
 LEAST_MM3 = 15.0
 """Smallest new lesion that counts."""
-NEAR_MM = 2.0
-"""A lesion's surroundings, in which the simple methods measure its change."""
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 Labels = NDArray[np.integer[Any]]
@@ -180,17 +178,18 @@ class Case:
         """Lesions of a fate."""
         return [number for number, fate in self.fates.items() if fate.name == name]
 
-    def seen(self, number: int) -> bool:
-        """Whether the program's mask of either session has a part of a true lesion: only then does it say how much it grew."""
-        return bool(((self.truth == number) & (self.lesions > 0)).any())
-
-    def around(self, number: int) -> Bools:
-        """A true lesion and its surroundings, without other lesions."""
-        either = self.truth.max(axis=0)
-        near = ndimage.binary_dilation(
-            either == number, TOUCHING, iterations=round(NEAR_MM / self.pair.spacing)
+    def place(self, number: int) -> Bools | None:
+        """The program's lesions, of either session, that are at a true one; None if none is, or most of what they hold is of other lesions."""
+        here = self.truth == number
+        labels = [
+            np.unique(found[mark & (found > 0)]) for found, mark in zip(self.lesions, here, strict=True)
+        ]
+        place = np.any(
+            [np.isin(found, chosen) for found, chosen in zip(self.lesions, labels, strict=True)], axis=0
         )
-        return near & ((either == number) | (either == 0))
+        inside = self.truth.max(axis=0)[place]
+        own = np.count_nonzero(here.any(axis=0)[place])
+        return place if own > np.count_nonzero(inside) / 2 else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,13 +203,13 @@ class Outcome:
     came, went : (X, Y, Z) bool array
         All that became lesion, and all that is lesion no longer.
     growth : callable
-        How surely a true lesion grew.
+        How surely the lesion at a place grew.
     """
 
     new: Bools
     came: Bools
     went: Bools
-    growth: Callable[[int], float]
+    growth: Callable[[Bools], float]
 
 
 def by_program(case: Case, params: ChangeParameters) -> Outcome:
@@ -229,11 +228,8 @@ def by_program(case: Case, params: ChangeParameters) -> Outcome:
         )
     ]
 
-    def growth(number: int) -> float:
-        inside = case.truth.max(axis=0) == number
-        seen = np.concatenate([side[inside] for side in (*sides, found.new, found.enlarging)])
-        if not seen.any():
-            return 0.0
+    def growth(place: Bools) -> float:
+        seen = np.concatenate([side[place] for side in sides])
         lesion = found.lesions[int(np.argmax(np.bincount(seen[seen > 0]))) - 1]
         return lesion.change.mm3 / lesion.change.sd
 
@@ -252,10 +248,9 @@ def by_masks(case: Case, params: ChangeParameters) -> Outcome:
     """The difference of the two masks."""
     before, after = case.lesions > 0
 
-    def growth(number: int) -> float:
-        near = case.around(number)
-        first, second = int((before & near).sum()), int((after & near).sum())
-        return (second - first) / max(1, second + first)
+    def growth(place: Bools) -> float:
+        first, second = int((before & place).sum()), int((after & place).sum())
+        return (second - first) / (second + first)
 
     came, went = (large(tissue, params, case.pair.spacing) for tissue in (after & ~before, before & ~after))
     return Outcome(apart(came, before), came, went, growth)
@@ -283,7 +278,7 @@ def by_subtraction(case: Case, params: ChangeParameters) -> Outcome:
     return Outcome(
         apart(found[0], case.lesions[0] > 0),
         *found,
-        lambda number: float(contrast[case.around(number)].mean()),
+        lambda place: float(contrast[place].mean()),
     )
 
 
@@ -414,8 +409,10 @@ class Score:
             self.count += count_new(truth, outcome.new, case.pair.spacing**3)
         low, high = CHANGE.lesion_mm3
         for number, fate in case.fates.items():
-            if case.seen(number) and low <= fate.before_mm3 <= high and fate.name in ("enlarging", "stable"):
-                (self.grown if fate.name == "enlarging" else self.same).append(outcome.growth(number))
+            if low <= fate.before_mm3 <= high and fate.name in ("enlarging", "stable"):
+                place = case.place(number)
+                if place is not None:
+                    (self.grown if fate.name == "enlarging" else self.same).append(outcome.growth(place))
 
     @property
     def measures(self) -> dict[str, Any]:

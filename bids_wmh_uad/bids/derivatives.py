@@ -36,7 +36,7 @@ BIDSIGNORE = (
     "*_map.json",
     "*_xfm.*",
     "*_summary.json",
-    "*_desc-*change_lesions.*",
+    "*change_lesions.*",
     "*_longitudinal.json",
 )
 """Patterns of outputs that no BIDS specification names yet."""

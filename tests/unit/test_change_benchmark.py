@@ -54,7 +54,8 @@ def case(script: ModuleType) -> Any:
     fates = {n: script.Fate(name, 250.0) for n, name in enumerate(("stable", "enlarging", "new"), start=1)}
     pair = Pair(flair.astype(np.float32), 1 + noise[1], _ball((30, 30, 30), 28), 1.0)
     suspicion = 2 * (truth > 0).astype(np.float32)
-    return script.Case("one", pair, truth, truth, suspicion, np.eye(4), fates)
+    fossa = np.zeros((2, *SHAPE), bool)
+    return script.Case("one", pair, truth, truth, suspicion, fossa, np.eye(4), fates)
 
 
 def test_counts(script: ModuleType) -> None:
@@ -89,7 +90,7 @@ def test_methods_see_what_came(script: ModuleType, case: Any, name: str) -> None
     assert not outcome.new[~ndimage.binary_dilation(NEW, iterations=3)].any()
     assert outcome.came[GROWN & ~GROWS].mean() > 0.3
     assert not outcome.came[STAYS].any()
-    assert outcome.growth(2) > outcome.growth(1)
+    assert outcome.growth(case.place(2)) > outcome.growth(case.place(1))
     turned = script.replace(
         case,
         pair=script.replace(case.pair, flair=case.pair.flair[::-1].copy(), t1w=case.pair.t1w[::-1].copy()),
@@ -108,7 +109,7 @@ def test_score_of_a_pair_in_which_nothing_changed(script: ModuleType, case: Any)
         score.add(still, script.Outcome(new, new, nothing, lambda _: 0.0))
     assert score.measures["quiet"] == 0.5
     assert score.measures["true"] == 0
-    score.add(case, script.Outcome(NEW, NEW, nothing, float))
+    score.add(case, script.Outcome(NEW, NEW, nothing, lambda place: float(place[GROWN].sum())))
     assert score.measures["recall"] == score.measures["precision"] == 1
     assert score.measures["growth_auc"] == 1
 
@@ -127,3 +128,12 @@ def test_patient(script: ModuleType, case: Any) -> None:
     assert 0.3 < half["new"]["voxel_recall"] < 0.6
     assert half["new"]["voxel_precision"] == 1
     assert half["came"]["voxel_precision"] == 0
+
+
+def test_place_of_a_true_lesion(script: ModuleType, case: Any) -> None:
+    np.testing.assert_array_equal(case.place(2), GROWN)
+    np.testing.assert_array_equal(case.place(3), NEW)
+    missed = script.replace(case, lesions=np.where(case.lesions == 1, 0, case.lesions))
+    assert missed.place(1) is None
+    merged = script.replace(case, lesions=np.minimum(case.lesions, 1))  # the program sees one lesion
+    assert [merged.place(n) is not None for n in (1, 2, 3)] == [False, True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,12 +116,13 @@ def on_grid(
     interpolation: str = "linear",
 ) -> NDArray[np.float32]:
     """Every image on the common grid, in one interpolation: (n, X, Y, Z)."""
-    return np.stack(
-        [
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Resampling binary images")
+        moved = [
             resample(image, grid, motion, interpolation=interpolation)
             for image, motion in zip(images, motions, strict=True)
         ]
-    )
+    return np.stack(moved)
 
 
 def _centre(image: nib.Nifti1Image) -> Array:

@@ -12,7 +12,7 @@ from scipy.special import ndtr
 from bids_wmh_uad.core.change.departure import Departure, Pair, find_departure
 from bids_wmh_uad.core.change.evidence import Null, changed_tissue, false_discovery, learn_null, peaks
 from bids_wmh_uad.core.change.intensity import normal_tissue
-from bids_wmh_uad.core.change.tracking import NEIGHBOURS, Match, match_lesions, name_status
+from bids_wmh_uad.core.change.tracking import Match, and_what_touches, match_lesions, name_status
 from bids_wmh_uad.core.change.volume import SumNoise, VolumeChange, measure_sums, volume_change
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def _p_value(scene: _Scene, match: Match, mask: Bools, growth: float, sign: int)
     must (the larger p): a lesion that is not there before must be brighter as well as larger.
     """
     by_volume = float(ndtr(-growth))
-    near = ndimage.binary_dilation(mask, NEIGHBOURS)
+    near = and_what_touches(mask)
     score = sign * scene.departure.score
     heights = score[peaks(score, near & scene.pair.mask)]
     if not heights.size:
@@ -284,7 +284,7 @@ def _like_lesions(scene: _Scene, pieces: Labels, sign: int) -> Labels:
     anomaly score must be above the threshold too: then it is nearly a lesion of the mask.
     """
     params, there = scene.params, 1 if sign > 0 else 0
-    touching = ndimage.binary_dilation(scene.lesion, NEIGHBOURS)
+    touching = and_what_touches(scene.lesion)
     fossa = _within(scene.marks.fossa, params.fossa_mm / scene.pair.spacing)
     out = np.zeros_like(pieces)
     for number, box in enumerate(ndimage.find_objects(pieces), start=1):
@@ -341,7 +341,7 @@ def _paint(
             continue
         box = scene.box(match)
         before, after = scene.around(match).marks.sides(match)
-        near = ndimage.binary_dilation(before | after, NEIGHBOURS)
+        near = and_what_touches(before | after)
         if status == "new":
             new[box][after] = number
         elif status == "resolved":

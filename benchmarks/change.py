@@ -153,8 +153,6 @@ class Case:
         Matched in brightness.
     lesions, truth : (2, X, Y, Z) integer arrays
         The program's lesions, and the true ones by number, before and after.
-    suspicion : (2, X, Y, Z) float32 array
-        The program's anomaly maps, in thresholds.
     fossa : (2, X, Y, Z) bool array
         Brainstem and cerebellum, by the program.
     affine : (4, 4) array
@@ -166,7 +164,6 @@ class Case:
     pair: Pair
     lesions: Labels
     truth: Labels
-    suspicion: Map
     fossa: Bools
     affine: NDArray[np.float64]
     fates: Mapping[int, Fate]
@@ -216,9 +213,7 @@ class Outcome:
 
 def by_program(case: Case, params: ChangeParameters) -> Outcome:
     """The program's comparison."""
-    found = compare(
-        case.pair, Marks(*case.lesions, case.suspicion, case.fossa.any(axis=0)), case.affine, params
-    )
+    found = compare(case.pair, Marks(*case.lesions, case.fossa.any(axis=0)), case.affine, params)
     sides = [
         index_of(
             {label: n for n, lesion in enumerate(found.lesions, start=1) for label in labels_of(lesion)},
@@ -367,7 +362,7 @@ def between(whole: Case, k: int, name: str) -> Case:
         whole,
         name=name,
         pair=replace(whole.pair, flair=whole.pair.flair[both], t1w=whole.pair.t1w[both]),
-        **{field: getattr(whole, field)[both] for field in ("lesions", "truth", "suspicion", "fossa")},
+        **{field: getattr(whole, field)[both] for field in ("lesions", "truth", "fossa")},
     )
 
 
@@ -388,7 +383,7 @@ def read_common(person: str, summaries: Sequence[Path], truths: Sequence[Path]) 
     truth = on_grid([nib.load(path) for path in truths], space.motions, space.grid, "nearest")
     pair = Pair(aligned.flair, aligned.t1w, aligned.mask, spacing)
     return Case(
-        person, pair, aligned.lesions, truth.astype(np.int32), aligned.suspicion, aligned.fossa,
+        person, pair, aligned.lesions, truth.astype(np.int32), aligned.fossa,
         np.asarray(space.grid.affine), {},
     )  # fmt: skip
 

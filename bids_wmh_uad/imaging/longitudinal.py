@@ -92,7 +92,11 @@ def find_common_space(
         grid = _grid(flairs, motions, spacing, params.margin_mm)
         mean = as_image(in_any_order(on_grid(flairs, motions, grid)).astype(np.float32), grid.affine)
         # what the mean does not know: two processes give the same motions as one
-        motions = process_map(_Registration(mean, seed), zip(flairs, motions, strict=True), n_jobs)
+        registration, sessions = _Registration(mean, seed), zip(flairs, motions, strict=True)
+        # ITK's random numbers are the process's: never two registrations on its threads
+        motions = (
+            process_map(registration, sessions, n_jobs) if n_jobs > 1 else [*map(registration, sessions)]
+        )
     since = [motion @ np.linalg.inv(start) for motion, start in zip(motions, starts, strict=True)]
     middle = in_any_order(
         np.stack([start[:3, :3] @ point + start[:3, 3] for start, point in zip(starts, centres, strict=True)])

@@ -30,7 +30,7 @@ from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.imaging.scans import as_image, read_volume
 from bids_wmh_uad.reading import sha256
 
-IMAGES = ("flair", "t1w", "brain", "lesions", "anomaly", "regions")
+IMAGES = ("flair", "t1w", "brain", "lesions", "regions")
 """What is read of each session, by its name in `derivatives.OUTPUTS`."""
 
 
@@ -62,20 +62,6 @@ class Visit:
         """Start of its files' names."""
         return self.summary.name.removesuffix("_" + derivatives.OUTPUTS["summary"])
 
-    @property
-    def threshold(self) -> float:
-        """Of its anomaly map.
-
-        Raises
-        ------
-        BadDataError
-            If the summary does not say it.
-        """
-        try:
-            return float(self.content["threshold"]["value"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadDataError(UNREADABLE_SIDECAR.format(path=self.summary, reason=error)) from error
-
 
 @dataclass(frozen=True, eq=False)
 class Aligned:
@@ -89,8 +75,6 @@ class Aligned:
     mask : (X, Y, Z) bool array
         Brain in all of them.
     lesions : (n, X, Y, Z) int32 array
-    suspicion : (n, X, Y, Z) float32 array
-        Anomaly maps, in thresholds.
     fossa : (n, X, Y, Z) bool array
         Brainstem and cerebellum.
     """
@@ -100,7 +84,6 @@ class Aligned:
     t1w: NDArray[np.float32]
     mask: NDArray[np.bool_]
     lesions: NDArray[np.int32]
-    suspicion: NDArray[np.float32]
     fossa: NDArray[np.bool_]
 
     def compare(self, before: int, after: int, params: ChangeParameters) -> Comparison:
@@ -109,7 +92,7 @@ class Aligned:
         spacing = params.grid_mm
         pair = Pair(self.flair[both], self.t1w[both], self.mask, spacing)
         fossa = self.fossa[before] | self.fossa[after]
-        marks = Marks(self.lesions[before], self.lesions[after], self.suspicion[both], fossa)
+        marks = Marks(self.lesions[before], self.lesions[after], fossa)
         return compare(pair, marks, np.asarray(self.space.grid.affine), params)
 
 
@@ -149,7 +132,7 @@ def align(visits: Sequence[Visit], params: ChangeParameters, seed: int, n_jobs: 
         [read_transform(result_path(visit.summary, "flair_to_template")) for visit in visits],
         seed, params, n_jobs,
     )  # fmt: skip
-    return _bring(visits, images, space, params)
+    return _bring(images, space, params)
 
 
 def realign(visits: Sequence[Visit], params: ChangeParameters) -> Aligned:
@@ -163,11 +146,10 @@ def realign(visits: Sequence[Visit], params: ChangeParameters) -> Aligned:
     images = [_read(visit) for visit in visits]
     motions = [read_transform(beside(visit.summary, derivatives.TO_COMMON)) for visit in visits]
     space = space_of([image["flair"] for image in images], motions, params)
-    return _bring(visits, images, space, params)
+    return _bring(images, space, params)
 
 
 def _bring(
-    visits: Sequence[Visit],
     images: Sequence[Mapping[str, nib.Nifti1Image]],
     space: CommonSpace,
     params: ChangeParameters,
@@ -180,10 +162,8 @@ def _bring(
     mask = np.all(resampled("brain") > 0.5, axis=0)
     lesions = np.where(mask, np.rint(resampled("lesions", "nearest")), 0).astype(np.int32)
     flair, t1w = match_all(resampled("flair"), resampled("t1w"), mask, lesions, params)
-    thresholds = np.array([visit.threshold for visit in visits], dtype=np.float32)
-    suspicion = resampled("anomaly") / thresholds.reshape(-1, 1, 1, 1)
     fossa = np.rint(resampled("regions", "nearest")) == Landmark.INFRATENTORIAL
-    return Aligned(space, flair, t1w, mask, lesions, suspicion, fossa)
+    return Aligned(space, flair, t1w, mask, lesions, fossa)
 
 
 def _read(visit: Visit) -> dict[str, nib.Nifti1Image]:

@@ -53,9 +53,8 @@ def case(script: ModuleType) -> Any:
     flair = 1 + 0.6 * (truth > 0) + noise[0]
     fates = {n: script.Fate(name, 250.0) for n, name in enumerate(("stable", "enlarging", "new"), start=1)}
     pair = Pair(flair.astype(np.float32), 1 + noise[1], _ball((30, 30, 30), 28), 1.0)
-    suspicion = 2 * (truth > 0).astype(np.float32)
     fossa = np.zeros((2, *SHAPE), bool)
-    return script.Case("one", pair, truth, truth, suspicion, fossa, np.eye(4), fates)
+    return script.Case("one", pair, truth, truth, fossa, np.eye(4), fates)
 
 
 def test_counts(script: ModuleType) -> None:
@@ -94,7 +93,7 @@ def test_methods_see_what_came(script: ModuleType, case: Any, name: str) -> None
     turned = script.replace(
         case,
         pair=script.replace(case.pair, flair=case.pair.flair[::-1].copy(), t1w=case.pair.t1w[::-1].copy()),
-        lesions=case.lesions[::-1].copy(), truth=case.truth[::-1].copy(), suspicion=case.suspicion[::-1].copy(),
+        lesions=case.lesions[::-1].copy(), truth=case.truth[::-1].copy(),
     )  # fmt: skip
     back = getattr(script, name)(turned, ChangeParameters())
     assert back.went[NEW].mean() > 0.5

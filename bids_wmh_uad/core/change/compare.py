@@ -37,15 +37,12 @@ class Marks:
     ----------
     before, after : (X, Y, Z) int32 arrays
         Numbered lesions.
-    suspicion : (2, X, Y, Z) float32 array
-        Each session's anomaly map, in units of its threshold.
     fossa : (X, Y, Z) bool array
         Brainstem and cerebellum, by either session.
     """
 
     before: Labels
     after: Labels
-    suspicion: NDArray[np.float32]
     fossa: Bools
 
     def sides(self, match: Match) -> tuple[Bools, Bools]:
@@ -196,7 +193,7 @@ class _Scene:
             self,
             pair=Pair(pair.flair[:, *box], pair.t1w[:, *box], pair.mask[box], pair.spacing),
             departure=Departure(departure.score[box], departure.contrast[box], departure.spread[box]),
-            marks=Marks(marks.before[box], marks.after[box], marks.suspicion[:, *box], marks.fossa[box]),
+            marks=Marks(marks.before[box], marks.after[box], marks.fossa[box]),
             lesion=self.lesion[box],
             affine=self.affine @ corner,
         )
@@ -240,18 +237,18 @@ def _examine(scene: _Scene, match: Match) -> _Examined:
 def _p_value(scene: _Scene, match: Match, mask: Bools, growth: float, sign: int) -> float:
     """Probability of so much growth (`sign` 1), or loss (-1), where nothing changed.
 
-    Of a lesion that both masks have, the volume says it, or a peak does (the smaller p, twice); where only one has it, both
-    must (the larger p): a lesion that is not there before must be brighter as well as larger.
+    Of a lesion that both masks have, its volume says it; where only one has it, a peak must say so as well (the larger p):
+    a lesion that was not there before must be brighter as well as larger.
     """
     by_volume = float(ndtr(-growth))
-    near = and_what_touches(mask)
+    if match.before and match.after:
+        return by_volume
     score = sign * scene.departure.score
-    heights = score[peaks(score, near & scene.pair.mask)]
+    heights = score[peaks(score, and_what_touches(mask) & scene.pair.mask)]
     if not heights.size:
-        return by_volume if match.before and match.after else 1.0
+        return 1.0
     p = float(scene.null.p_values(heights.max()[None])[0])
-    by_peak = 1 - (1 - p) ** heights.size
-    return min(1.0, 2 * min(by_volume, by_peak)) if match.before and match.after else max(by_volume, by_peak)
+    return max(by_volume, 1 - (1 - p) ** heights.size)
 
 
 def _judge(examined: list[_Examined], scene: _Scene) -> list[Followed]:
@@ -280,24 +277,22 @@ def _like_lesions(scene: _Scene, pieces: Labels, sign: int) -> Labels:
     """Changed tissue beside all lesions of the masks that is like one in the session where it is brighter: numbered anew.
 
     It is large enough and changed enough; T1w is that of white matter in both sessions, and did not become brighter with it, as with
-    other partial volume and vessels. In and near the posterior fossa, where FLAIR's pulsation artefacts come and go, its
-    anomaly score must be above the threshold too: then it is nearly a lesion of the mask.
+    other partial volume and vessels. In and near the posterior fossa, where FLAIR's pulsation artefacts come and go, only the
+    masks tell lesions.
     """
     params, there = scene.params, 1 if sign > 0 else 0
-    touching = and_what_touches(scene.lesion)
     fossa = _within(scene.marks.fossa, params.fossa_mm / scene.pair.spacing)
+    excluded = and_what_touches(scene.lesion) | fossa
     out = np.zeros_like(pieces)
     for number, box in enumerate(ndimage.find_objects(pieces), start=1):
         piece = pieces[box] == number
         t1w = scene.pair.t1w[:, *box][:, piece].mean(axis=1)
-        suspicion = scene.marks.suspicion[there][box][piece].max()
         if (
-            not (piece & touching[box]).any()
+            not (piece & excluded[box]).any()
             and piece.sum() * scene.voxel >= params.least_mm3
             and np.abs(scene.departure.contrast[box][piece]).max() >= params.least_contrast
             and t1w.min() >= params.least_t1w
             and t1w[there] - t1w[1 - there] <= params.most_t1w
-            and (suspicion >= params.fossa_suspicion or not (piece & fossa[box]).any())
         ):
             out[box][piece] = out.max() + 1
     return out

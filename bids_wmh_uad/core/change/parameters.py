@@ -57,8 +57,8 @@ class ChangeParameters:
         Least change of FLAIR at a peak, in white matter's brightness: what is smaller is no lesion, however sure.
     least_mm3 : float
         Smallest volume of change beside all lesions of the masks that is called a new lesion, or one that went.
-    fossa_mm, fossa_suspicion : float
-        Within so many mm of brainstem and cerebellum, such change needs an anomaly score of so many thresholds: on phantoms with pulsation
+    fossa_mm : float
+        Within so many mm of brainstem and cerebellum, such change is none: on phantoms with pulsation
         artefacts 19 of 21 that were wrong lay there, and 1 of 21 that were right.
     least_t1w : float
         Least T1w of both sessions in it, in white matter's brightness: below are cortex's rim and fluid.
@@ -96,7 +96,6 @@ class ChangeParameters:
     least_contrast: float = 0.08
     least_mm3: float = 5.0
     fossa_mm: float = 10.0
-    fossa_suspicion: float = 1.05
     least_t1w: float = 0.75
     most_t1w: float = 0.05
 

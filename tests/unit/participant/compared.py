@@ -43,7 +43,6 @@ def write_session(root, subject, session, lesions, *, seed=0, shift=(0.0, 0.0, 0
     images |= {
         "brain": brain.astype(np.uint8),
         "lesions": labels,
-        "anomaly": (2.0 * (labels > 0)).astype(np.float32),
     }
     images["regions"] = np.zeros(SHAPE, np.uint8)
     prefix = f"sub-{subject}_ses-{session}"
@@ -57,7 +56,7 @@ def write_session(root, subject, session, lesions, *, seed=0, shift=(0.0, 0.0, 0
         derivatives.sidecar_path(path).write_text(json.dumps({"WhiteMatter": {"mode": 100.0, "scale": 4.0}}))
     result_path(summary, "flair_to_template").write_text(itk_text(np.eye(4)))
     content = {
-        "participant_id": f"sub-{subject}", "session_id": f"ses-{session}", "status": "done", "threshold": {"value": 1.0},
+        "participant_id": f"sub-{subject}", "session_id": f"ses-{session}", "status": "done",
         "wmh_volume_ml": 0.9 * len(lesions), "Sources": [f"bids:raw:{prefix}_FLAIR.nii.gz"],
         "inputs": {"FLAIR": {"voxel_size_mm": list(ZOOMS), "Manufacturer": "A" if session != "3" else "B"}},
     }  # fmt: skip

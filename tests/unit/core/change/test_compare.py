@@ -63,14 +63,13 @@ def scene(first, second, seed=0):
     images = [np.stack(both) for both in zip(one, other, strict=True)]
     mask = ndimage.binary_erosion(head()[0], iterations=2)
     pair = Pair(images[0], images[1], mask, 1.0)
-    suspicion = np.ones((2, *SHAPE), np.float32)
-    return pair, Marks(labels, others, suspicion, np.zeros(SHAPE, bool))
+    return pair, Marks(labels, others, np.zeros(SHAPE, bool))
 
 
 def exchanged(pair, marks):
     return (
         replace(pair, flair=pair.flair[::-1].copy(), t1w=pair.t1w[::-1].copy()),
-        replace(marks, before=marks.after, after=marks.before, suspicion=marks.suspicion[::-1]),
+        replace(marks, before=marks.after, after=marks.before),
     )
 
 
@@ -147,12 +146,13 @@ def test_change_without_a_mask_is_new_where_it_looks_like_a_lesion():
         assert compare(other, unseen, AFFINE, PARAMETERS).lesions == ()
 
 
-def test_change_without_a_mask_needs_suspicion_in_the_posterior_fossa():
+def test_in_the_posterior_fossa_only_the_masks_tell_lesions():
     pair, marks = scene([], [AFTER["new"]])
-    below = replace(marks, after=np.zeros_like(marks.after), fossa=ball(AFTER["new"][0], 2))
+    fossa = ball(AFTER["new"][0], 2)
+    below = replace(marks, after=np.zeros_like(marks.after), fossa=fossa)
     assert compare(pair, below, AFFINE, PARAMETERS).lesions == ()
-    suspicious = replace(below, suspicion=marks.suspicion * np.float32(1.1))
-    assert [lesion.status for lesion in compare(pair, suspicious, AFFINE, PARAMETERS).lesions] == ["new"]
+    found = compare(pair, replace(marks, fossa=fossa), AFFINE, PARAMETERS)
+    assert [lesion.status for lesion in found.lesions] == ["new"]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -177,7 +177,7 @@ def test_misaligned_edges_are_no_change():
     (one, labels), (other, _) = session(rng, [BEFORE["stable"]]), session(rng, [BEFORE["stable"]], shift=0.4)
     images = [np.stack(both) for both in zip(one, other, strict=True)]
     pair = Pair(images[0], images[1], ndimage.binary_erosion(head()[0], iterations=2), 1.0)
-    marks = Marks(labels, labels, np.ones((2, *SHAPE), np.float32), np.zeros(SHAPE, bool))
+    marks = Marks(labels, labels, np.zeros(SHAPE, bool))
     found = compare(pair, marks, AFFINE, PARAMETERS)
     assert {lesion.status for lesion in found.lesions} == {"stable"}
 

@@ -123,6 +123,8 @@ class Running:
     output_spaces: tuple[str, ...] = SPACES[:1]
     """In which spaces probability and mask are written; the FLAIR's is among them anyway."""
     clean_workdir: bool = False
+    longitudinal: bool = False
+    """Compare the sessions of each participant when they are done."""
     dry_run: bool = False
     reports_only: bool = False
     boilerplate_only: bool = False

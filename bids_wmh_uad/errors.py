@@ -110,6 +110,8 @@ UNSIGNED_PICKLE = "{path}: not written by this program. Somebody writes into the
 NOT_FINISHED = (
     "{where}: not finished, and no step of it failed ({reason}). The log is in {log_dir}; please report it."
 )
+ONE_SESSION = "{where}: {n} finished session, and change needs two. Nothing to compare."
+CHANGE_FAILED = "{where}: what changed between its sessions could not be told ({reason}). The sessions' own results are not affected."
 SESSION_CRASHED = "{node}: {reason}. The crash file is {crashfile}; please report it with the log."
 
 
@@ -232,6 +234,18 @@ GPU_MEMORY = WarningText(
 UNSTABLE_VOLUME = WarningText(
     "UNSTABLE_VOLUME",
     "The lesion volume hangs on the threshold: {high:.2f} mL at 0.8, {low:.2f} mL at 1.2 times it. Look at the lesions before using the volume, and report its interval.",
+)
+OTHER_SCANNER = WarningText(
+    "OTHER_SCANNER",
+    "{before} and {after} were scanned differently ({what}): contrast and distortion can look like change. Look at both scans before you use what changed.",
+)
+OTHER_VOXELS = WarningText(
+    "OTHER_VOXELS",
+    "{before} and {after} have other voxel sizes (FLAIR {first} and {second} mm): small lesions can be in one and not in the other, and volumes differ.",
+)
+SESSIONS_APART = WarningText(
+    "SESSIONS_APART",
+    "{before} and {after} agree poorly after registration (correlation of FLAIR {value:.2f}, usual above {limit:.2f}): check that they are of the same head, and do not use what changed before you have looked.",
 )
 HIGH_LOAD = WarningText(
     "HIGH_LOAD",

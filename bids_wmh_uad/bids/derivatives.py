@@ -36,6 +36,8 @@ BIDSIGNORE = (
     "*_map.json",
     "*_xfm.*",
     "*_summary.json",
+    "*change_lesions.*",
+    "*_longitudinal.json",
 )
 """Patterns of outputs that no BIDS specification names yet."""
 README = """# White matter hyperintensities, found by bids-wmh-uad
@@ -46,6 +48,8 @@ A BIDS derivatives dataset. `sub-*.html` are the pages to look at first: read th
   (`label-WMH`), numbered lesions and candidates that were not taken for lesions, regions and lobes (`dseg`, a table
   beside each), preprocessed scans, transforms, and the numbers (`desc-wmh_summary.json`). With `--output-spaces` probability
   and mask are there in other spaces too (`space-T1w`, `space-MNI152NLin2009aSym`): volumes are those of `space-FLAIR`.
+- with `--longitudinal`, beside each later session what changed since the one before: a signed map, new, enlarging and shrinking
+  tissue, and a table of the lesions followed (`desc-change_lesions.tsv`); `sub-*/sub-*_desc-change_longitudinal.json` sums it up.
 - `group_wmh.tsv` (a row for each session) and `group_lesions.tsv` (a row for each lesion), after the group level.
 
 The `.json` beside an image or table says what it was made from and what each column means. What BIDS does not name yet is
@@ -92,6 +96,22 @@ IMAGE_TYPES = {
 """The images among the outputs, and the numpy type that each is stored in."""
 IN_SPACES = ("probability", "mask")
 """The images that are made in other spaces too."""
+CHANGE_OUTPUTS = {
+    "map": "space-FLAIR_desc-{kind}change_map.nii.gz",
+    "new": "space-FLAIR_desc-{kind}new_mask.nii.gz",
+    "enlarging": "space-FLAIR_desc-{kind}enlarging_mask.nii.gz",
+    "shrinking": "space-FLAIR_desc-{kind}shrinking_mask.nii.gz",
+    "table": "desc-{kind}change_lesions.tsv",
+}
+"""Ends of the names of what changed since another session, after the later FLAIR's entities; see `CHANGE_KINDS`."""
+CHANGE_FIGURE = "desc-{kind}change_FLAIR.svg"
+"""End of the name of the figure of both sessions, among the participant's figures."""
+CHANGE_KINDS = {"consecutive": "", "total": "total"}
+"""What ``{kind}`` is: of a session and the one before it, and of the last and the first of more than two."""
+TO_COMMON = "from-FLAIR_to-longitudinal_mode-image_xfm.txt"
+"""End of the name of a session's motion into the space that is common to a participant's sessions."""
+LONGITUDINAL = "desc-change_longitudinal.json"
+"""End of the name of what changed between all sessions of a participant: where it is, the comparison is finished."""
 FAILURE = "desc-failed_summary.json"
 """End of the name of what a failed session leaves."""
 TRANSFORMS = ("t1w_to_flair", "t1w_to_template", "flair_to_template")
@@ -167,6 +187,11 @@ def figure_path(root: Path, session: Session, desc: str) -> Path:
     return root / f"sub-{session.subject}" / "figures" / f"{session.prefix}_desc-{desc}_FLAIR.svg"
 
 
+def longitudinal_path(root: Path, subject: str) -> Path:
+    """Where what changed between a participant's sessions is summed up."""
+    return root / f"sub-{subject}" / f"sub-{subject}_{LONGITUDINAL}"
+
+
 def session_directory(root: Path, subject: str, session: str | None) -> Path:
     """``root/sub-X[/ses-Y]/anat``."""
     parts = [f"sub-{subject}"] + ([f"ses-{session}"] if session else [])
@@ -232,7 +257,13 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 
 def publish(staging: Path, output_dir: Path) -> list[Path]:
-    """Move a session's staged files to the output directory, the summary last; images are compressed.
+    """Move staged files to the output directory, the summary last; images are compressed.
+
+    Parameters
+    ----------
+    staging : Path
+        A tree like the output directory's, of one session, or of the comparison of a participant's sessions.
+    output_dir : Path
 
     Returns
     -------
@@ -240,8 +271,8 @@ def publish(staging: Path, output_dir: Path) -> list[Path]:
         The files written, relative to `output_dir`; those already right are not among them.
     """
     staged = sorted(path for path in staging.rglob("*") if path.is_file())
-    staged.sort(key=lambda path: path.name.endswith(OUTPUTS["summary"]))
-    names = [_published_name(path.relative_to(staging)) for path in staged]
+    staged.sort(key=lambda path: path.name.endswith((OUTPUTS["summary"], LONGITUDINAL)))
+    names = [published_name(path.relative_to(staging)) for path in staged]
     return [
         name
         for path, name in zip(staged, names, strict=True)
@@ -249,7 +280,8 @@ def publish(staging: Path, output_dir: Path) -> list[Path]:
     ]
 
 
-def _published_name(name: Path) -> Path:
+def published_name(name: Path) -> Path:
+    """What a staged file is called where it is published: images are compressed."""
     return name.with_name(name.name + ".gz") if name.suffix == ".nii" else name
 
 

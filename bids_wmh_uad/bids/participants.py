@@ -1,4 +1,4 @@
-"""``participants.tsv`` and ``sessions.tsv``: what is known of people and of their visits, as people's programs write these tables."""
+"""``participants.tsv``, ``sessions.tsv`` and ``scans.tsv``: what is known of people and of their visits, as people's programs write these tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import csv
 import io
 import logging
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from bids_wmh_uad.reading import MAX_TABLE_BYTES, read_bytes, read_object
 LOGGER = logging.getLogger("bids_wmh_uad")
 SITE_COLUMNS = ("site", "site_id", "center", "centre", "scanner", "scanner_id", "manufacturer")
 """Columns of ``participants.tsv``, in any case, by which the evaluation is split."""
-ID, SESSION_ID = "participant_id", "session_id"
+ID, SESSION_ID, FILE_NAME = "participant_id", "session_id", "filename"
+TIME = "acq_time"
+"""Column, in any case, of when a session or a scan began."""
 DELIMITERS = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars", " ": "spaces"}
 """What may separate columns, the likeliest first, and its name."""
 MOST_SHOWN = 10
@@ -87,6 +90,50 @@ def read_sessions(directories: Sequence[Path], known: Iterable[str]) -> Sessions
                 sessions |= {(participant, session): cells for session, cells in found.items()}
                 break
     return sessions
+
+
+def acquisition_times(
+    directories: Sequence[Path], flairs: Mapping[tuple[str, str], str]
+) -> dict[tuple[str, str], datetime]:
+    """When sessions were scanned: by ``acq_time`` of ``sessions.tsv``, else of the FLAIR in ``scans.tsv``.
+
+    Parameters
+    ----------
+    directories : sequence of Path
+        Datasets, which need not exist.
+    flairs : mapping
+        Name of the FLAIR's file by participant and session (``sub-X``; ``ses-Y`` or ``n/a``).
+
+    Returns
+    -------
+    dict
+        Of the sessions whose time is there and can be read; time zones are left out.
+    """
+    sessions = read_sessions(directories, {participant for participant, _ in flairs})
+    times = {}
+    for who, flair in flairs.items():
+        moment = _moment(sessions.get(who, {})) or _moment(_scan_cells(directories, *who, flair))
+        if moment is not None:
+            times[who] = moment
+    return times
+
+
+def _scan_cells(directories: Sequence[Path], participant: str, session: str, flair: str) -> dict[str, str]:
+    """What ``scans.tsv`` says of a scan."""
+    parts = [participant] if session == "n/a" else [participant, session]
+    for directory in directories:
+        found = _read_or_say(directory.joinpath(*parts, f"{'_'.join(parts)}_scans.tsv"), FILE_NAME, "")
+        if found is not None:
+            return found.get(f"anat/{flair}", {})
+    return {}
+
+
+def _moment(cells: Mapping[str, str]) -> datetime | None:
+    text = next((value for name, value in cells.items() if name.lower() == TIME), "")
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=None)
+    except ValueError:
+        return None
 
 
 def about_columns(directories: Sequence[Path]) -> dict[str, dict[str, Any]]:

@@ -185,6 +185,43 @@ def space_sidecars(session: Session, bids_dir: Path, space: str) -> dict[str, di
     }
 
 
+def change_sidecars(sources: list[str], before: str, parameters: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The JSON sidecars of the images of what changed since another session.
+
+    Parameters
+    ----------
+    sources : list of str
+        BIDS URIs of both sessions' preprocessed FLAIR, the earlier first; the images are on the later one's grid.
+    before : str
+        The earlier session, ``ses-Y``.
+    parameters : dict
+        Of the comparison.
+
+    Returns
+    -------
+    dict
+        By the output's name in `derivatives.CHANGE_OUTPUTS`.
+    """
+    texts = {
+        "new": "Tissue of lesions that were not there before: 1 inside.",
+        "enlarging": "Tissue that lesions grew by: 1 inside.",
+        "shrinking": "Tissue that lesions lost, resolved ones all of it: 1 inside.",
+    }
+    both = {
+        "Sources": sources,
+        "SpatialReference": sources[1],
+        "ComparedWith": before,
+        "Parameters": parameters,
+    }
+    described = {name: {"Description": text, "Type": "Lesion", **both} for name, text in texts.items()}
+    described["map"] = {
+        "Description": "How surely FLAIR changed beyond what T1w, misalignment and noise explain: positive where it became brighter; 0 outside the brain.",
+        "Units": "robust standard deviations of the pair's own null",
+        **both,
+    }
+    return described
+
+
 SIDECAR_KEYS = {
     "nu": "Nu",
     "gamma": "Gamma",

@@ -61,6 +61,13 @@ class StatusTable:
         self._rows = {entry.label: _Row(entry.subject, entry.session, entry.label) for entry in asked}
         self.fail(unusable)
 
+    def add(self, subjects: Iterable[str]) -> None:
+        """Add a row of what changed between the sessions of each participant: without a session, labelled `change_label`."""
+        for subject in subjects:
+            label = change_label(subject)
+            self._rows[label] = _Row(subject, None, label)
+        self._write()
+
     def end(self, statuses: Mapping[str, str], reason: str = "n/a") -> None:
         """Say what became of sessions.
 
@@ -81,6 +88,10 @@ class StatusTable:
             row = _Row(entry.subject, entry.session, entry.label, _of_error(entry.error), str(entry.error))
             self._rows[entry.label] = row
         self._write()
+
+    def fail_change(self, subject: str, error: Exception) -> None:
+        """Say that the comparison of a participant's sessions failed, and why."""
+        self.end({change_label(subject): _of_error(error)}, str(error))
 
     def interrupt(self) -> None:
         """Say that what has not ended never will: the run ends before it."""
@@ -107,6 +118,11 @@ class StatusTable:
             write_text(self.path, text.getvalue().encode("utf-8", "replace").decode())
         except WmhUadError as error:  # a full disk ends the run elsewhere, or nothing does
             LOGGER.warning(NOT_UPDATED, error)
+
+
+def change_label(subject: str) -> str:
+    """What the comparison of a participant's sessions is called."""
+    return f"sub-{subject} (change)"
 
 
 def _of_error(error: Exception) -> str:

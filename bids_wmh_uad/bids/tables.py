@@ -86,6 +86,49 @@ LESION_COLUMNS: dict[str, dict[str, Any]] = {
 TABLE_COLUMNS = ("index", "name", *LESION_COLUMNS)
 
 
+CHANGE_COLUMNS: dict[str, dict[str, Any]] = {
+    "index": {"Description": "Number of the lesion in this table and on the participant's page."},
+    "status": {
+        "Description": "What became of it, by what changed on the images; a lesion that only one mask has is stable where nothing changed.",
+        "Levels": {
+            "new": "not there before",
+            "enlarging": "larger than before",
+            "stable": "no change that noise does not explain",
+            "shrinking": "smaller than before",
+            "resolved": "no longer there",
+            "merged": "several lesions before that are fewer now, through tissue that came",
+            "split": "fewer lesions before that are several now, through tissue that went",
+        },
+    },
+    "lesions_before": {"Description": "Its numbers in the earlier session's image of lesions; n/a: in none."},
+    "lesions_after": {"Description": "Its numbers in the later session's image of lesions; n/a: in none."},
+    "volume_before_mm3": {"Description": "Volume in the earlier session, by its mask.", "Units": "mm^3"},
+    "volume_after_mm3": {
+        "Description": "Volume in the later session, by its mask; of lesions in neither mask, of the changed tissue.",
+        "Units": "mm^3",
+    },
+    "change_mm3": {
+        "Description": "Change of the volume, measured on both images at once (boundary shift integral), not the difference of the volumes.",
+        "Units": "mm^3",
+    },
+    "change_mm3_lower": {"Description": "Lower end of its 95 % interval.", "Units": "mm^3"},
+    "change_mm3_upper": {"Description": "Upper end of its 95 % interval.", "Units": "mm^3"},
+    "p_value": {"Description": "Of what the status says, before the correction for many lesions."},
+    "peak": {
+        "Description": "Score in it that is farthest from 0, in robust standard deviations of the null.",
+        "Units": "arbitrary",
+    },
+    **{
+        axis: {
+            "Description": f"Centroid in world coordinates of the later session's FLAIR, {end} positive.",
+            "Units": "mm",
+        }
+        for axis, end in (("x", "right"), ("y", "anterior"), ("z", "superior"))
+    },
+}
+"""Columns of the table of lesions that were followed from one session to another."""
+
+
 LABELS = {"regions": ("ventricles", "infratentorial", "cortex"), "lobes": LOBES}
 """Names of the labels, from 1, of the images that have the same ones in every session."""
 

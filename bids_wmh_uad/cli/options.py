@@ -98,6 +98,8 @@ def add_running(parser: argparse.ArgumentParser) -> None:
                        " the FLAIR's is always among them")  # fmt: skip
     group.add_argument("--clean-workdir", action="store_true",
                        help="start afresh, and remove the intermediate files of every session that finishes")  # fmt: skip
+    group.add_argument("--longitudinal", action="store_true",
+                       help="participant level: when its sessions are done, say for each participant with several what changed between them")  # fmt: skip
     group.add_argument(
         "--dry-run", action="store_true", help="print the sessions and files that would be used, and stop"
     )

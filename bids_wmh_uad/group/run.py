@@ -15,6 +15,7 @@ from bids_wmh_uad.bids.results import finished, identity, read_summaries, result
 from bids_wmh_uad.config import GroupConfig
 from bids_wmh_uad.errors import EXIT_OK, EXIT_SESSION_FAILED
 from bids_wmh_uad.files import dump_json, write_atomically
+from bids_wmh_uad.group.change import write_change
 from bids_wmh_uad.group.cohort import CHECKS, WMH_COLUMNS, cohort_table
 from bids_wmh_uad.group.covariates import read_covariates
 from bids_wmh_uad.group.lesions import COHORT_LESION_COLUMNS, cohort_lesions, read_lesions
@@ -64,6 +65,10 @@ def _write_group(config: GroupConfig) -> int:
     tables.write_table(out / f"{start}wmh.tsv", rows, {**WMH_COLUMNS, **covariates.columns})
     found = cohort_lesions(summaries, lesions)
     tables.write_table(out / f"{start}lesions.tsv", found, COHORT_LESION_COLUMNS)
+    if not desc:  # another threshold has masks of its own, and no comparison
+        write_change(
+            out, list(dict.fromkeys(participant for participant, _ in map(identity, summaries.values())))
+        )
     evaluation, summary, unusable = _evaluate(config, summaries, masks, covariates.sites, start)
     page = write_group_report(
         out,

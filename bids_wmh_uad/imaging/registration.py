@@ -70,7 +70,7 @@ def register(
         ``Rigid`` looks at both images on grids of `RIGID_MM`. ``Affine`` starts from a rigid and a similarity step
         of its own, at the voxel size of `fixed`.
     seed : int
-        Of the metric's sampling; reproducible bit for bit with one ITK thread.
+        Of the metric's sampling, 0 or more; reproducible bit for bit with one ITK thread.
 
     Returns
     -------
@@ -80,7 +80,8 @@ def register(
     """
     import ants
 
-    os.environ["ANTS_RANDOM_SEED"] = str(seed)  # antspyx ignores registration(random_seed=)
+    # antspyx ignores registration(random_seed=); 0 would mean: from the clock
+    os.environ["ANTS_RANDOM_SEED"] = str(seed + 1)
     images = [to_ants(np.asanyarray(image.dataobj), image.affine) for image in (fixed, moving)]
     if transform == "Rigid":  # finer voxels cost a minute more and are no nearer to the truth
         images = [ants.resample_image(image, (RIGID_MM,) * 3, interp_type=0) for image in images]

@@ -83,11 +83,23 @@ def run_participant(config: RunConfig) -> int:
         table.interrupt()
         LOGGER.info("Sessions (%s):\n%s", table.path, "\n".join(table.summary()))
     record_failures(config.output_dir, sessions, failed)
+    not_compared = _compare(config, [*sessions, *failed], table)
     busy = {entry.label for entry in failed if isinstance(entry.error, BusyError)}
     known: list[Session | FailedSession] = [*sessions, *failed]
     subjects = {item.subject for item in known if item.label not in busy}
     write_reports(config, sorted(subjects), failed)
-    return _exit_code(sessions, failed)
+    return _exit_code(sessions, failed) or (EXIT_SESSION_FAILED if not_compared else EXIT_OK)
+
+
+def _compare(
+    config: RunConfig, known: Sequence[Session | FailedSession], table: StatusTable
+) -> Sequence[WmhUadError]:
+    """What changed between each participant's sessions, if that was asked for; what went wrong."""
+    if not config.running.longitudinal:
+        return ()
+    from bids_wmh_uad.participant.change import run_change
+
+    return run_change(config, sorted({item.subject for item in known}), table)
 
 
 def _run_unfinished(

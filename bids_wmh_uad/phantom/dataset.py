@@ -7,6 +7,8 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,17 @@ import numpy as np
 from bids_wmh_uad import __version__
 from bids_wmh_uad.errors import CANNOT_CREATE, CannotCreateError, WmhUadError
 from bids_wmh_uad.phantom.scanner import make_subject
-from bids_wmh_uad.phantom.spec import PhantomSpec, PhantomSubject
+from bids_wmh_uad.phantom.spec import Change, PhantomSpec, PhantomSubject
 
 README = """Synthetic T1w and FLAIR scans made by bids_wmh_uad.phantom: no real person was scanned.
 The anatomy comes from the ICBM 152 2009a symmetric maps that nilearn ships. The white matter
 hyperintensities that were put in are known: see derivatives/truth.
 """
 """Text of the dataset's README."""
+CHANGED = {"new": 3, "grown": 3, "shrunk": 2, "resolved": 2}
+"""Numbers of lesions that change between two sessions, unless the command line says otherwise."""
+FIRST_SESSION = "2020-01-01T12:00:00"
+"""When followed people are scanned for the first time."""
 
 
 def make_specs(
@@ -63,6 +69,33 @@ def make_specs(
     }
 
 
+def follow_up(
+    specs: Mapping[str, PhantomSpec], change: Change, n_sessions: int = 2
+) -> dict[str, PhantomSpec]:
+    """Specs of people who are scanned again.
+
+    Parameters
+    ----------
+    specs : mapping of str to PhantomSpec
+        Of the first sessions, by participant.
+    change : Change
+        What happens between every two sessions; in healthy controls, who have no lesions, none come.
+    n_sessions : int
+        Sessions of each, from 2.
+
+    Returns
+    -------
+    dict of str to PhantomSpec
+        By session: ``sub-01_ses-1``, ``sub-01_ses-2``, ...
+    """
+    calm = replace(change, new=0)
+    return {
+        f"{prefix}_ses-{k + 1}": replace(spec, changes=(change if spec.lesion_volume_ml else calm,) * k)
+        for prefix, spec in specs.items()
+        for k in range(n_sessions)
+    }
+
+
 def write_dataset(
     directory: str | Path,
     specs: Sequence[PhantomSpec] | Mapping[str, PhantomSpec],
@@ -100,6 +133,7 @@ def write_dataset(
             _write_scans(root, prefix, subject)
             if truth is not None:
                 _write_truth(truth, prefix, subject)
+        _write_sessions(root, specs)
     except OSError as error:
         raise CannotCreateError(CANNOT_CREATE.format(path=root, reason=error.strerror or error)) from error
 
@@ -153,6 +187,40 @@ def _write_truth(root: Path, prefix: str, subject: PhantomSubject) -> None:
         metadata = {"Type": kind, "Sources": [flair], "SpatialReference": flair}
         _write_json(anat / f"{name}.json", metadata | {"T1wToFLAIR": subject.t1w_to_flair.tolist()})
 
+    if subject.followed is not None:
+        _write_course(anat / f"{prefix}_space-FLAIR_desc-lesions_dseg", flair, subject)
+
+
+def _write_course(stem: Path, flair: str, subject: PhantomSubject) -> None:
+    """Write a followed person's numbered lesions, and what became of each since the session before."""
+    subject.followed.to_filename(f"{stem}.nii.gz")
+    about = {"Sources": [flair], "SpatialReference": flair, "FirstToFLAIR": subject.first_to_flair.tolist()}
+    _write_json(Path(f"{stem}.json"), about)
+    rows = [
+        (x.index, f"lesion-{x.index}", x.fate or "n/a", f"{x.volume_before_mm3:.2f}", f"{x.volume_mm3:.2f}")
+        for x in subject.course
+    ]
+    first = not subject.spec.changes
+    lines = ["index\tname\tfate\tvolume_before_mm3\tvolume_mm3"]
+    lines += ["\t".join(map(str, (*row[:3], "n/a" if first else row[3], row[4]))) for row in rows]
+    Path(f"{stem}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_sessions(root: Path, specs: Mapping[str, PhantomSpec]) -> None:
+    """Write when each session of the followed people was, the first on :data:`FIRST_SESSION`."""
+    people: dict[str, list[str]] = {}
+    for prefix, spec in specs.items():
+        participant, _, session = prefix.partition("_")
+        if spec.changes is not None and session:
+            when = datetime.fromisoformat(FIRST_SESSION) + timedelta(
+                days=round(365.25 * sum(x.years for x in spec.changes))
+            )
+            people.setdefault(participant, []).append(f"{session}\t{when.isoformat()}")
+    for participant, rows in people.items():
+        lines = ["session_id\tacq_time", *rows]
+        path = root / participant / f"{participant}_sessions.tsv"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of ``python -m bids_wmh_uad.phantom``."""
@@ -169,7 +237,31 @@ def build_parser() -> argparse.ArgumentParser:
         help="of the FLAIR; several are dealt out in turn",
     )  # fmt: skip
     parser.add_argument("--no-head", action="store_true", help="skull-stripped brains")
+    parser.add_argument("--n-sessions", type=int, default=1, help="of each (default: %(default)s)")
+    later = parser.add_argument_group("what happens between two sessions (--n-sessions 2 or more)")
+    later.add_argument("--unchanged", action="store_true", help="nothing: scanned again, in another position")
+    for name, count in CHANGED.items():
+        later.add_argument(
+            f"--{name}", type=int, default=count, metavar="N", help="lesions (default: %(default)s)"
+        )
+    later.add_argument(
+        "--growth", type=float, default=Change.growth, metavar="SHARE", help="(default: %(default)s)"
+    )
+    later.add_argument(
+        "--shrinkage", type=float, default=Change.shrinkage, metavar="SHARE", help="(default: %(default)s)"
+    )
+    later.add_argument(
+        "--atrophy", type=float, default=0.0, metavar="SHARE", help="by which the ventricles grow"
+    )
+    later.add_argument("--other-scanner", action="store_true", help="tissues have other contrasts")
+    later.add_argument("--years", type=float, default=Change.years, help="(default: %(default)s)")
     return parser
+
+
+def _read_change(options: argparse.Namespace) -> Change:
+    if options.unchanged:
+        return Change(other_scanner=options.other_scanner, years=options.years)
+    return Change(**{x.name: getattr(options, x.name) for x in fields(Change) if hasattr(options, x.name)})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -195,6 +287,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             slice_thickness=options.slice_thickness,
             **({} if options.lesion_volume is None else {"lesion_volume_ml": options.lesion_volume}),
         )
+        if options.n_sessions > 1:
+            specs = follow_up(specs, _read_change(options), options.n_sessions)
         write_dataset(options.output_dir, specs)
     except WmhUadError as error:
         sys.stderr.write(f"{error}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import nibabel as nib
@@ -13,9 +14,10 @@ from scipy import ndimage
 from bids_wmh_uad.phantom.anatomy import BRAIN_BOX, Anatomy, add_head, make_brain
 from bids_wmh_uad.phantom.fields import rigid, smooth_field
 from bids_wmh_uad.phantom.flow import find_pulsation
+from bids_wmh_uad.phantom.followup import Course, Widening, follow, tabulate, volumes, widen_ventricles
 from bids_wmh_uad.phantom.lesions import soften
 from bids_wmh_uad.phantom.mimics import MIMICS, Mimic
-from bids_wmh_uad.phantom.spec import Array, Matrix, PhantomSpec, PhantomSubject
+from bids_wmh_uad.phantom.spec import Array, Change, Matrix, PhantomSpec, PhantomSubject
 
 T1W_SIGNAL = {
     "csf": (0.10, 0.38), "gm": (0.62, 0.80), "wm": (1.0, 1.0), "lesion": (0.72, 0.97),
@@ -69,17 +71,51 @@ def _sample(data: Array, scan: _Acquisition) -> Array:
     return blocks.transpose(0, 2, 4, 1, 3, 5).reshape(*scan.shape, -1)
 
 
-def _make_lesions(anatomy: Anatomy, scan: _Acquisition, volume_ml: float) -> tuple[Array, NDArray[np.bool_]]:
-    """Threshold the lesion score so that the wanted number of voxels is lesion in half of their samples or more.
+class _Streams(NamedTuple):
+    """Random numbers for one purpose: the subject's, the same in all sessions, and the session's."""
 
-    Returns the soft lesion fraction on the anatomy's grid and the truth on the scan's grid.
-    """
+    subject: np.random.Generator
+    session: np.random.Generator  # in the first session the subject's
+
+    @classmethod
+    def of(cls, spec: PhantomSpec, purpose: int) -> _Streams:
+        subject = np.random.default_rng([spec.seed, purpose])
+        later = len(spec.changes or ())
+        return cls(subject, np.random.default_rng([spec.seed, purpose, later]) if later else subject)
+
+
+class _Position(NamedTuple):
+    """How a head lies in the scanner."""
+
+    flair: Matrix  # anatomy -> FLAIR's world
+    motion: Matrix  # T1w's world -> FLAIR's world
+    tilts: list[Matrix]  # of the FLAIR's and the T1w's slices
+
+
+def _place(rng: np.random.Generator, spec: PhantomSpec) -> _Position:
+    flair = rigid(rng, spec.oblique, 2 * spec.oblique)
+    motion = rigid(rng, spec.misalignment, spec.misalignment)
+    return _Position(flair, motion, [rigid(rng, spec.oblique / 2, 0) for _ in range(2)])
+
+
+def _place_again(rng: np.random.Generator, first: _Position, spec: PhantomSpec, limit: float) -> _Position:
+    """Lay the head and the slices nearly as in the first session."""
+    flair = rigid(rng, limit, limit) @ first.flair
+    motion = rigid(rng, spec.misalignment, spec.misalignment)
+    return _Position(flair, motion, [rigid(rng, limit, limit) @ tilt for tilt in first.tilts])
+
+
+def _find_threshold(score: Array, scan: _Acquisition, volume_ml: float) -> float:
+    """Find where to cut the score so that the wanted number of voxels is lesion in half of their samples or more."""
     if volume_ml == 0:
-        return np.zeros_like(anatomy.brain), np.zeros(scan.shape, bool)
+        return float(score.max()) + 1
     voxels = max(1, round(volume_ml * 1000 / float(np.prod(scan.zooms))))
-    medians = np.median(_sample(anatomy.lesions.score, scan), axis=-1)
-    threshold = float(np.partition(medians.ravel(), -voxels)[-voxels])
-    return soften(anatomy.lesions.score, threshold), medians >= threshold
+    return float(np.partition(_middle(score, scan).ravel(), -voxels)[-voxels])
+
+
+def _middle(score: Array, scan: _Acquisition) -> Array:
+    """Median of a score within each voxel."""
+    return np.asarray(np.median(_sample(score, scan), axis=-1), np.float32)
 
 
 def _image(
@@ -117,25 +153,40 @@ def _image(
     return image
 
 
-def _acquire(
-    rng: np.random.Generator,
-    anatomy: Anatomy,
-    lesion: Array,
-    scan: _Acquisition,
-    *,
-    mimics: Sequence[Mimic],
-    spec: PhantomSpec,
-    suffix: str,
-) -> Any:
+class _Body(NamedTuple):
+    """What is scanned in a session."""
+
+    anatomy: Anatomy
+    lesion: Array  # fraction
+    mimics: Sequence[Mimic]
+    widening: Widening | None
+
+    def moved(self, data: NDArray[Any], order: int = 1) -> NDArray[Any]:
+        """An image of the first session's shape, displaced as the ventricles have widened."""
+        return data if self.widening is None else self.widening.move(data, order)
+
+
+def _draw_signal(streams: _Streams, spec: PhantomSpec, suffix: str) -> dict[str, float]:
+    """Draw the contrasts of a subject; those of a later session are the same, its gain nearly, but for another scanner."""
+    signal = {name: streams.subject.uniform(*limits) for name, limits in SIGNAL[suffix].items()}
+    if spec.changes and spec.changes[-1].other_scanner:
+        return {name: streams.session.uniform(*limits) for name, limits in SIGNAL[suffix].items()}
+    if spec.changes:
+        signal["scanner_units"] *= streams.session.uniform(0.9, 1.1)
+    return signal
+
+
+def _acquire(streams: _Streams, body: _Body, scan: _Acquisition, spec: PhantomSpec, suffix: str) -> Any:
     """Scan: signal, bias field, slice profile, Rician noise, scanner units, storage."""
-    signal = {name: rng.uniform(*limits) for name, limits in SIGNAL[suffix].items()}
-    image = _image(rng, anatomy, lesion, signal, mimics)
+    signal = _draw_signal(streams, spec, suffix)
+    image = body.moved(_image(streams.subject, body.anatomy, body.lesion, signal, body.mimics))
+    rng = streams.session
     image *= np.exp(np.float32(spec.bias) * smooth_field(rng, image.shape, 60.0))
     data = _sample(image, scan).mean(axis=-1)
     real, imaginary = np.float32(spec.noise) * rng.standard_normal((2, *scan.shape), np.float32)
     data = np.hypot(data + real, imaginary) * np.float32(signal["scanner_units"])
     if not spec.head:
-        data = np.maximum(data, 1) * (_sample(anatomy.brain, scan).mean(axis=-1) > 0.5)
+        data = np.maximum(data, 1) * (_sample(body.moved(body.anatomy.brain), scan).mean(axis=-1) > 0.5)
     return _store(data.astype(spec.dtype), scan, spec.orientation)
 
 
@@ -169,29 +220,63 @@ def make_subject(spec: PhantomSpec) -> PhantomSubject:
         Images in memory. Every random number comes from the spec's seeds.
     """
     anatomy_seed = spec.seed if spec.anatomy_seed is None else spec.anatomy_seed
-    rng_pose, rng_t1w, rng_flair, rng_flow = (np.random.default_rng([spec.seed, k]) for k in (1, 2, 3, 4))
+    pose, t1w_streams, flair_streams, flow = (_Streams.of(spec, k) for k in (1, 2, 3, 4))
     anatomy = make_brain(np.random.default_rng([anatomy_seed, 0]))
-    pulsation = find_pulsation(rng_flow, anatomy.tissues["csf"], anatomy.brain, anatomy.mni)
+    pulsation = find_pulsation(flow.session, anatomy.tissues["csf"], anatomy.brain, anatomy.mni)
     anatomy = anatomy._replace(mimics=[*anatomy.mimics, *pulsation])
     anatomy = add_head(anatomy) if spec.head else _with_rim(anatomy, spec.mimics)
     mimics = [
         x._replace(fraction=x.fraction * np.float32(spec.mimics)) for x in anatomy.mimics if spec.mimics
     ]
-    flair_pose = rigid(rng_pose, spec.oblique, 2 * spec.oblique)
-    motion = rigid(rng_pose, spec.misalignment, spec.misalignment)  # T1w world -> FLAIR world
-    t1w_pose = np.linalg.inv(motion) @ flair_pose
-    tilts = [rigid(rng_pose, spec.oblique / 2, 0) for _ in range(2)]
-    flair_scan = _prescribe(anatomy, spec.flair_zooms, flair_pose, tilts[0])
-    t1w_scan = _prescribe(anatomy, spec.t1w_zooms, t1w_pose, tilts[1])
-    lesion, truth = _make_lesions(anatomy, flair_scan, spec.lesion_volume_ml)
-    t1w = _acquire(rng_t1w, anatomy, lesion, t1w_scan, mimics=mimics, spec=spec, suffix="T1w")
-    flair = _acquire(rng_flair, anatomy, lesion, flair_scan, mimics=mimics, spec=spec, suffix="FLAIR")
-    brain = _sample(anatomy.brain, flair_scan).mean(axis=-1) > 0.5
-    normal = _label(mimics, anatomy.brain.shape, flair_scan) * ~truth
+    first = position = _place(pose.subject, spec)
+    flair_scan = _prescribe(anatomy, spec.flair_zooms, first.flair, first.tilts[0])
+    threshold = _find_threshold(anatomy.lesions.score, flair_scan, spec.lesion_volume_ml)
+    if spec.changes:
+        position = _place_again(pose.session, first, spec, spec.changes[-1].position)
+        zooms = spec.changes[-1].flair_zooms or spec.flair_zooms
+        flair_scan = _prescribe(anatomy, zooms, position.flair, position.tilts[0])
+    t1w_pose = np.linalg.inv(position.motion) @ position.flair
+    t1w_scan = _prescribe(anatomy, spec.t1w_zooms, t1w_pose, position.tilts[1])
+    history = (
+        None if spec.changes is None else follow(spec.seed, anatomy.lesions.score, threshold, spec.changes)
+    )
+    score = anatomy.lesions.score if history is None else history.score
+    body = _Body(anatomy, soften(score, threshold), mimics, _widen(anatomy, spec.changes or ()))
+    t1w = _acquire(t1w_streams, body, t1w_scan, spec, "T1w")
+    flair = _acquire(flair_streams, body, flair_scan, spec, "FLAIR")
+    truth = _middle(body.moved(score), flair_scan) >= threshold
+    brain = _sample(body.moved(anatomy.brain), flair_scan).mean(axis=-1) > 0.5
+    normal = _nearest(body.moved(_label(mimics, anatomy.brain.shape), 0), flair_scan) * ~truth
     lesions, brain_mask, labels = (
         _store(x.astype(np.uint8), flair_scan, spec.orientation) for x in (truth, brain, normal)
     )
-    return PhantomSubject(spec, t1w, flair, lesions, brain_mask, labels, t1w_to_flair=motion)
+    subject = PhantomSubject(
+        *(spec, t1w, flair, lesions, brain_mask, labels),
+        t1w_to_flair=position.motion,
+        first_to_flair=position.flair @ np.linalg.inv(first.flair),
+    )
+    return subject if history is None else _number_lesions(subject, history, threshold, body, flair_scan)
+
+
+def _widen(anatomy: Anatomy, changes: Sequence[Change]) -> Widening | None:
+    """Widening of the ventricles since the first session."""
+    share = float(np.prod([1 + change.atrophy for change in changes])) - 1
+    return widen_ventricles(anatomy.tissues["csf"], anatomy.periventricular, share) if share else None
+
+
+def _number_lesions(
+    subject: PhantomSubject, course: Course, threshold: float, body: _Body, scan: _Acquisition
+) -> PhantomSubject:
+    """Add the lesions' numbers, and what became of each."""
+    changes = subject.spec.changes or ()
+    past = body._replace(widening=_widen(body.anatomy, changes[:-1]))
+    before = volumes(past.moved(course.before), past.moved(course.numbers, 0), threshold)
+    numbers = body.moved(course.numbers, 0)
+    now = volumes(body.moved(course.score), numbers, threshold)
+    lesions = _store(_nearest(numbers, scan), scan, subject.spec.orientation)
+    marked = np.asarray(lesions.dataobj) * np.asarray(subject.lesions.dataobj)
+    followed = type(lesions)(marked.astype(np.uint16), lesions.affine, lesions.header)
+    return replace(subject, followed=followed, course=tabulate(before, now, course.fates, first=not changes))
 
 
 def _with_rim(anatomy: Anatomy, strength: float) -> Anatomy:
@@ -200,11 +285,16 @@ def _with_rim(anatomy: Anatomy, strength: float) -> Anatomy:
     return anatomy._replace(brain=np.clip(anatomy.brain + rim, 0, 1))
 
 
-def _label(mimics: Sequence[Mimic], shape: tuple[int, ...], scan: _Acquisition) -> NDArray[np.uint8]:
-    """Number, by its name's place in `MIMICS`, of the structure that fills half of the middle of a voxel, or 0."""
+def _label(mimics: Sequence[Mimic], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Number, by its name's place in `MIMICS`, of the structure that fills half of a voxel, or 0."""
     labels = np.zeros(shape, np.uint8)
     for mimic in mimics:
         labels[mimic.where][mimic.fraction > 0.5] = 1 + MIMICS.index(mimic.name)
-    out = np.empty(scan.shape, np.uint8)
+    return labels
+
+
+def _nearest(labels: NDArray[Any], scan: _Acquisition) -> NDArray[Any]:
+    """Labels at the middle of a scan's voxels."""
+    out = np.empty(scan.shape, labels.dtype)
     ndimage.affine_transform(labels, scan.to_anatomy, output=out, order=0)
     return out

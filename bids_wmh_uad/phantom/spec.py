@@ -19,6 +19,97 @@ DTYPES = ("int16", "uint16", "float32")
 """Names of the data types in which scans are stored: those that scanners' converters write."""
 MAX_LESION_ML = 100.0
 """Largest lesion volume that may be asked for, mL: beyond the loads of patients."""
+FATES = ("new", "enlarging", "stable", "shrinking", "resolved")
+"""What becomes of a lesion between two sessions."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to a person between two sessions; by default nothing: another position, noise and bias field.
+
+    Lesions are drawn from those of the size that `lesion_mm3` states; where there are fewer than asked for,
+    all of them change.
+
+    Parameters
+    ----------
+    new, grown, shrunk, resolved : int
+        Numbers of lesions, 0 to 50.
+    growth, shrinkage : float
+        By which share of its volume a lesion grows (up to 2) or shrinks (less than 1).
+    lesion_mm3 : tuple of float
+        Smallest and largest volume of lesions that come, change or go, mm3.
+    atrophy : float
+        By which share of their volume the ventricles grow, 0 to 0.5; the tissue around them gives way smoothly.
+    position : float
+        Largest turn (degrees about) and shift (mm along each axis) of the head and of the slices against the first session.
+    other_scanner : bool
+        Draw the tissues' contrasts anew.
+    flair_zooms : tuple of float, optional
+        Voxel sizes of the FLAIR; those of the first session if not given.
+    years : float
+        Since the session before, 0 to 50; nothing in the images depends on it.
+
+    Raises
+    ------
+    UsageError
+        A value is out of range.
+    """
+
+    new: int = 0
+    grown: int = 0
+    shrunk: int = 0
+    resolved: int = 0
+    growth: float = 0.2
+    shrinkage: float = 0.3
+    lesion_mm3: tuple[float, float] = (30.0, 3000.0)
+    atrophy: float = 0.0
+    position: float = 3.0
+    other_scanner: bool = False
+    flair_zooms: tuple[float, float, float] | None = None
+    years: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("new", "grown", "shrunk", "resolved"):
+            _need(self, name, 0 <= getattr(self, name) <= 50, "0 to 50")
+        low, high = self.lesion_mm3
+        _need(self, "lesion_mm3", 1 <= low < high, "the smallest volume, from 1 mm3, and the largest")
+        _need(self, "growth", 0 < self.growth <= 2, "more than 0, up to 2")
+        _need(self, "shrinkage", 0 < self.shrinkage < 1, "between 0 and 1")
+        for name, limit in (("atrophy", 0.5), ("position", 20), ("years", 50)):
+            _need(self, name, 0 <= getattr(self, name) <= limit, f"0 to {limit}")
+        if self.flair_zooms is not None:
+            _need_zooms(self, "flair_zooms")
+
+
+@dataclass(frozen=True)
+class FollowedLesion:
+    """One lesion of a followed person, in a session.
+
+    Attributes
+    ----------
+    index : int
+        Its number in every session's `PhantomSubject.followed`.
+    fate : str or None
+        One of :data:`FATES`, since the session before; None in the first session.
+    volume_before_mm3, volume_mm3 : float
+        True volumes in the session before and in this one: partial volumes count with their share. The lesion
+        is displaced and squeezed by the atrophy, which its fate does not tell.
+    """
+
+    index: int
+    fate: str | None
+    volume_before_mm3: float
+    volume_mm3: float
+
+
+def _need(holder: Any, name: str, valid: bool, expected: str) -> None:
+    if not valid:
+        raise UsageError(BAD_VALUE.format(option=name, value=getattr(holder, name), expected=expected))
+
+
+def _need_zooms(holder: Any, name: str) -> None:
+    zooms = getattr(holder, name)
+    _need(holder, name, len(zooms) == 3 and all(0.5 <= z <= 8 for z in zooms), "3 sizes, 0.5 to 8 mm")
 
 
 @dataclass(frozen=True)
@@ -51,6 +142,9 @@ class PhantomSpec:
         Order in which the voxels are stored, such as ``"LAS"``.
     dtype : str
         On-disk type of the scans: int16, uint16 or float32.
+    changes : tuple of Change, optional
+        What happened from the first session to this one, a change between each two. Empty for the first session of
+        a person who is followed: its images are those of None, and its lesions are numbered as in the later ones.
 
     Raises
     ------
@@ -71,24 +165,20 @@ class PhantomSpec:
     bias: float = 0.08
     orientation: str = "LAS"
     dtype: str = "int16"
+    changes: tuple[Change, ...] | None = None
 
     def __post_init__(self) -> None:
-        self._need("seed", self.seed >= 0, "an integer from 0")
-        self._need("anatomy_seed", self.anatomy_seed is None or self.anatomy_seed >= 0, "an integer from 0")
-        self._need("lesion_volume_ml", 0 <= self.lesion_volume_ml <= MAX_LESION_ML, "0 to 100 mL")
-        self._need("mimics", 0 <= self.mimics <= 1, "0 to 1")
+        _need(self, "seed", self.seed >= 0, "an integer from 0")
+        _need(self, "anatomy_seed", self.anatomy_seed is None or self.anatomy_seed >= 0, "an integer from 0")
+        _need(self, "lesion_volume_ml", 0 <= self.lesion_volume_ml <= MAX_LESION_ML, "0 to 100 mL")
+        _need(self, "mimics", 0 <= self.mimics <= 1, "0 to 1")
         for name in ("flair_zooms", "t1w_zooms"):
-            zooms = getattr(self, name)
-            self._need(name, len(zooms) == 3 and all(0.5 <= z <= 8 for z in zooms), "3 sizes, 0.5 to 8 mm")
+            _need_zooms(self, name)
         for name, limit in (("misalignment", 20), ("oblique", 30), ("noise", 0.5), ("bias", 0.5)):
-            self._need(name, 0 <= getattr(self, name) <= limit, f"0 to {limit}")
+            _need(self, name, 0 <= getattr(self, name) <= limit, f"0 to {limit}")
         axes = sorted("RLAPSI".find(code) // 2 for code in self.orientation)
-        self._need("orientation", axes == [0, 1, 2], "three axis codes such as LAS")
-        self._need("dtype", self.dtype in DTYPES, "one of " + ", ".join(DTYPES))
-
-    def _need(self, name: str, valid: bool, expected: str) -> None:
-        if not valid:
-            raise UsageError(BAD_VALUE.format(option=name, value=getattr(self, name), expected=expected))
+        _need(self, "orientation", axes == [0, 1, 2], "three axis codes such as LAS")
+        _need(self, "dtype", self.dtype in DTYPES, "one of " + ", ".join(DTYPES))
 
 
 @dataclass(frozen=True)
@@ -109,6 +199,13 @@ class PhantomSubject:
         may be, bright, and artefacts. 0 elsewhere and in lesions.
     t1w_to_flair : ndarray of shape (4, 4)
         Rigid motion that takes a point of the T1w's world (RAS+, mm) to the FLAIR's.
+    first_to_flair : ndarray of shape (4, 4)
+        Rigid motion that takes a point of the first session's FLAIR's world to this FLAIR's, but for the atrophy.
+    followed : nibabel.Nifti1Image or None
+        uint16 on the FLAIR grid: the voxels of `lesions`, each with its lesion's number, the same in every session
+        of the person. None where the spec's `changes` is None.
+    course : tuple of FollowedLesion
+        What became of each lesion.
     """
 
     spec: PhantomSpec
@@ -118,3 +215,6 @@ class PhantomSubject:
     brain: Any
     mimics: Any
     t1w_to_flair: Matrix
+    first_to_flair: Matrix
+    followed: Any = None
+    course: tuple[FollowedLesion, ...] = ()

@@ -23,6 +23,7 @@ from bids_wmh_uad.core.lesion.regions import REGIONS
 from bids_wmh_uad.errors import CANNOT_CREATE, OLDER_RESULT, CannotCreateError
 from bids_wmh_uad.files import write_text
 from bids_wmh_uad.reading import read_object, read_text
+from bids_wmh_uad.reports.change import change_section
 from bids_wmh_uad.reports.inlining import MAX_FIGURE_BYTES, UnsafeDrawing, drawing_of
 from bids_wmh_uad.reports.methods import METHODS_FILES, methods_html
 from bids_wmh_uad.reports.pages import MISSING, content_policy, render, specs_directory
@@ -278,12 +279,13 @@ def write_subject_report(
         "split": len(rows) > MAX_SESSIONS_PER_PAGE,
         "most_sessions": MAX_SESSIONS_PER_PAGE,
     }
+    change = change_section(root, label)
     if not context["split"]:
-        return _write_page(root, f"sub-{label}", context, rows)
+        return _write_page(root, f"sub-{label}", context, rows, change)
     for row in rows:
         _write_page(root, row.prefix, context | {"rows": [row], "failures": {}, "split": False}, [row])
     linked = [replace(row, page=quote(os.fsencode(f"{row.prefix}.html"))) for row in rows]
-    return _write_page(root, f"sub-{label}", context | {"rows": linked, "cards": {}}, [])
+    return _write_page(root, f"sub-{label}", context | {"rows": linked, "cards": {}}, [], change)
 
 
 def _cards(rows: Sequence[SessionReport], directory: Path | None) -> dict[str, str]:
@@ -302,8 +304,10 @@ def _plain_name(stem: str, subject: str, label: str) -> str:
     return f"sub-{label}{ODD_IN_NAME.sub('', stem.removeprefix(subject))}"
 
 
-def _write_page(root: Path, name: str, context: Mapping[str, Any], shown: Sequence[SessionReport]) -> Path:
-    """Write one page with the figures of the sessions shown."""
+def _write_page(
+    root: Path, name: str, context: Mapping[str, Any], shown: Sequence[SessionReport], change: str = ""
+) -> Path:
+    """Write one page with the figures of the sessions shown, and the section on what changed between them."""
     page, subject = root / f"{name}.html", context["name"]
     label = ODD_IN_LABEL.sub("", subject.removeprefix("sub-")) or "x"
     starts = tuple(f"{row.prefix}_desc-" for row in shown)
@@ -320,10 +324,9 @@ def _write_page(root: Path, name: str, context: Mapping[str, Any], shown: Sequen
                 if row.viewer:
                     stem = _plain_name(f"{row.prefix}_desc-viewer_FLAIR", subject, label)
                     write_text(figures / f"{stem}.html", viewer_block(row.prefix, row.viewer))
-            for desc in ("summary", "about"):
-                write_text(
-                    figures / f"sub-{label}_desc-{desc}_FLAIR.html", render(f"{desc}.html.j2", context)
-                )
+            parts = {desc: render(f"{desc}.html.j2", context) for desc in ("summary", "about")}
+            for desc, text in (parts | ({"change": change} if change else {})).items():
+                write_text(figures / f"sub-{label}_desc-{desc}_FLAIR.html", text)
             viewers = any(row.viewer for row in shown)
             return write_text(page, _assemble(staging, label, f"WMH report: {subject}", viewers=viewers))
     except OSError as error:

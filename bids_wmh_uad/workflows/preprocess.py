@@ -172,5 +172,5 @@ def _contrast_nodes(contrast: str, config: RunConfig) -> tuple[pe.Node, pe.Node,
 
 def _register_node(name: str, transform: str, config: RunConfig) -> pe.Node:
     threads = config.performance.omp_nthreads
-    interface: Any = Register(transform=transform, seed=config.method.random_seed + 1, threads=threads)
+    interface: Any = Register(transform=transform, seed=config.method.random_seed, threads=threads)
     return pe.Node(interface, name=name, n_procs=threads)

@@ -17,6 +17,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGES.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 FOREIGN_OPTIONS = {
     *("--index-url", "--n-subjects", "--n-controls", "--standalone", "--nproc-per-node"),
+    *("--n-sessions", "--unchanged"),
     *("--against", "--table"),
     *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--time", "--requeue"),
 }

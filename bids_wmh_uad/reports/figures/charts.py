@@ -28,7 +28,7 @@ PATCH_MM = 15.0
 """Edge of a patch, mm: 15 voxels of 1 mm."""
 
 
-def _save(figure: Any, out: str | PathLike[str]) -> Path:
+def save(figure: Any, out: str | PathLike[str]) -> Path:
     """Write a matplotlib figure as an SVG without date and size, its texts as text."""
     from matplotlib import rc_context
 
@@ -99,7 +99,7 @@ def plot_score_histogram(
     axes.legend(loc="upper right", frameon=False)
     axes.set(xlabel="anomaly score (larger = more abnormal)", ylabel="voxels in the brain")
     axes.spines[["top", "right"]].set_visible(False)
-    return _save(figure, out)
+    return save(figure, out)
 
 
 def plot_latents(sample: Mapping[str, NDArray[Any]], out: str | PathLike[str]) -> Path:
@@ -139,7 +139,7 @@ def plot_latents(sample: Mapping[str, NDArray[Any]], out: str | PathLike[str]) -
         ylabel=f"second direction ({100 * share[-1]:.0f} %)",
     )
     axes.spines[["top", "right"]].set_visible(False)
-    return _save(figure, out)
+    return save(figure, out)
 
 
 def _colour_of(kind: str) -> str:

@@ -120,6 +120,10 @@ class Panel:
         Anatomical names of the left and right margin.
     labels : tuple of Label
         Numbers beside what is outlined.
+    id : str
+        Of its first layer on the page; none if empty.
+    above : str
+        `id` of an earlier panel whose first layer flickers above this one's.
     """
 
     layers: tuple[NDArray[np.uint8], ...]
@@ -128,6 +132,8 @@ class Panel:
     caption: str
     sides: tuple[str, str]
     labels: tuple[Label, ...] = ()
+    id: str = ""
+    above: str = ""
 
 
 def load_canonical(image: ImageLike) -> CanonicalVolume:
@@ -279,11 +285,15 @@ def in_rows(panels: Sequence[Panel]) -> list[Sequence[Panel]]:
 
 def _draw(item: Panel, left: float, top: float, scale: float) -> str:
     width, height = item.size_mm[0] * scale, item.size_mm[1] * scale
-    roles = [""] if len(item.layers) == 1 else ["wmh-bottom", "wmh-top"]
+    roles = ["wmh-bottom", "wmh-top"] if item.above or len(item.layers) > 1 else [""]
+    size = f'width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none"'
+    names = [f'id="{item.id}" ' if item.id else "", ""]
     images = "".join(
-        f'<image class="{role}" width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none" href="{data_uri(layer)}"/>'
-        for role, layer in zip(roles, item.layers, strict=True)
+        f'<image {name}class="{role}" {size} href="{data_uri(layer)}"/>'
+        for name, role, layer in zip(names, roles, item.layers, strict=False)
     )
+    if item.above:
+        images += f'<use class="wmh-top" href="#{item.above}"/>'
     paths = "".join(
         f'<path class="wmh-outline" stroke="{colour}" d="{path}"/>'
         for colour, mask in item.outlines

@@ -331,10 +331,10 @@ def test_registration_finds_a_known_motion(phantom: PhantomSubject) -> None:
     motion = turn(4) @ turn(-3, 0)
     motion[:3, 3] = 3, -2, 4
     moving = scans.as_image(resampling.resample(fixed, fixed, np.linalg.inv(motion)), fixed.affine)
-    found = registration.register(fixed, moving, transform="Rigid", seed=1)
+    found = registration.register(fixed, moving, transform="Rigid", seed=0)
     corners = np.array([[x, y, z, 1] for x in (-60, 60) for y in (-90, 60) for z in (-40, 60)], float).T
     assert np.linalg.norm(((found - motion) @ corners)[:3], axis=0).max() < 0.5  # mm
-    again = registration.register(fixed, moving, transform="Rigid", seed=1)
+    again = registration.register(fixed, moving, transform="Rigid", seed=0)
     np.testing.assert_array_equal(found, again)
 
 

@@ -1,0 +1,480 @@
+"""What changed since last time, on phantoms whose lesions' fates are known; and beside it, two simple ways.
+
+One JSON line. Every phantom person has three sessions: from the first to the second lesions come, grow by a fifth, shrink and go, and the
+ventricles widen a little; from the second to the third nothing changes but position, noise, bias field, artefacts and gain. The participant
+level runs on them with ``--longitudinal``, once, into a folder that is kept. For each method:
+
+- ``recall`` and ``precision`` of new lesions of 15 mm3 and more: a lesion is found where any voxel of it is called new, and a piece
+  that is called new is right where it touches a new lesion;
+- ``growth_auc``: lesions of 30 mm3 and more that grew by a fifth told from those that stayed, by the change that the method states; only
+  of lesions that the program's masks have in either session, and that are not parts of others there (``grown`` and ``same`` of them): all methods measure at the same places;
+- ``quiet``: share of the pairs in which nothing changed that have nothing called new.
+
+``ours`` is the program. ``masks`` takes what the later session's lesion mask has and the earlier one's has not, in the common space;
+``subtraction`` the difference of both FLAIRs there, matched in brightness by the program, with the program's threshold
+rule. In both, pieces that touch a lesion of the earlier session are growth, not new, and those below the program's smallest volume are dropped.
+
+``--real`` does the same on a patient with the masks of an expert (voxels that only the later one has are new, those that only the
+earlier one has are gone): development data, from which nothing was cut into the repository.
+
+    python benchmarks/change.py --people 10
+    python benchmarks/change.py --real ../shared/data/ms-mni --participant P14
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_wmh_uad.bids import derivatives
+from bids_wmh_uad.bids.references import find_reference
+from bids_wmh_uad.bids.results import current_summaries, finished
+from bids_wmh_uad.core.change.compare import Marks, compare
+from bids_wmh_uad.core.change.departure import Departure, Pair
+from bids_wmh_uad.core.change.evidence import changed_tissue, false_discovery, learn_null, peaks
+from bids_wmh_uad.core.change.parameters import ChangeParameters
+from bids_wmh_uad.core.image.intensity import smooth_inside
+from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
+from bids_wmh_uad.imaging.longitudinal import on_grid
+from bids_wmh_uad.participant.comparison import Visit, realign
+from bids_wmh_uad.phantom import Change, make_specs, write_dataset
+
+CACHE = Path(__file__).resolve().parents[1] / "build" / "change"
+CHANGE = Change(new=6, grown=6, growth=0.2, shrunk=3, shrinkage=0.3, resolved=4, atrophy=0.03)
+"""Between the first two sessions; lesions that grow have 30 to 3000 mm3."""
+LEAST_MM3 = 15.0
+"""Smallest new lesion that counts."""
+TOUCHING = np.ones((3, 3, 3), dtype=bool)
+
+Labels = NDArray[np.integer[Any]]
+Bools = NDArray[np.bool_]
+Map = NDArray[np.float32]
+
+
+def make_people(directory: Path, n_people: int, seed: int) -> None:
+    """Write the phantoms' dataset, with FLAIR slices of 4 and of 3 mm in turn."""
+    if not directory.exists():
+        first = make_specs(n_people, 0, seed=seed, slice_thickness=(4.0, 3.0))
+        sessions = {
+            f"{person}_ses-{len(changes) + 1}": replace(spec, changes=changes)
+            for person, spec in first.items()
+            for changes in ((), (CHANGE,), (CHANGE, Change()))
+        }
+        unfinished = directory.with_name(f"{directory.name}.part")
+        write_dataset(unfinished, sessions)
+        unfinished.rename(directory)
+
+
+@dataclass(frozen=True)
+class Count:
+    """New lesions of some pairs of sessions: what is true, what was found.
+
+    Attributes
+    ----------
+    true, hit : int
+        New lesions of at least `LEAST_MM3`, and those of them that were found.
+    pieces, right : int
+        Pieces of at least that size that were called new, and those of them that touch one.
+    """
+
+    true: int = 0
+    hit: int = 0
+    pieces: int = 0
+    right: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def measures(self) -> dict[str, float | int | None]:
+        """Recall and precision, and what they are counted from."""
+        return {
+            "recall": round(self.hit / self.true, 3) if self.true else None,
+            "precision": round(self.right / self.pieces, 3) if self.pieces else None,
+            **asdict(self),
+        }
+
+
+def count_new(truth: Labels, found: Bools, voxel_mm3: float) -> Count:
+    """Compare new tissue with the new lesions.
+
+    Parameters
+    ----------
+    truth : integer array
+        Numbers of the new lesions, 0 elsewhere.
+    found : bool array
+    voxel_mm3 : float
+    """
+    least = LEAST_MM3 / voxel_mm3
+    lesions = {n for n, size in enumerate(np.bincount(truth.ravel())) if n and size >= least}
+    pieces = ndimage.label(found, TOUCHING)[0]
+    large = {n for n, size in enumerate(np.bincount(pieces.ravel())) if n and size >= least}
+    hit = lesions & set(np.unique(truth[found]).tolist())
+    right = large & set(np.unique(pieces[truth > 0]).tolist())
+    return Count(len(lesions), len(hit), len(large), len(right))
+
+
+def auc(changed: list[float], same: list[float]) -> float | None:
+    """Probability that a lesion that grew has a larger value than one that did not; ties count half."""
+    if not changed or not same:
+        return None
+    more = np.subtract.outer(np.array(changed), np.array(same))
+    return round(float(np.mean((more > 0) + 0.5 * (more == 0))), 3)
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a true lesion, and its volume before, mm3."""
+
+    name: str
+    before_mm3: float
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Two consecutive sessions of one person in their common space, with the truth.
+
+    Attributes
+    ----------
+    name : str
+    pair : Pair
+        Matched in brightness.
+    lesions, truth : (2, X, Y, Z) integer arrays
+        The program's lesions, and the true ones by number, before and after.
+    fossa : (2, X, Y, Z) bool array
+        Brainstem and cerebellum, by the program.
+    affine : (4, 4) array
+        Of the common grid.
+    fates : mapping of int to Fate
+    """
+
+    name: str
+    pair: Pair
+    lesions: Labels
+    truth: Labels
+    fossa: Bools
+    affine: NDArray[np.float64]
+    fates: Mapping[int, Fate]
+
+    @property
+    def still(self) -> bool:
+        """Whether nothing changed."""
+        return {fate.name for fate in self.fates.values()} <= {"stable"}
+
+    def numbers(self, name: str) -> list[int]:
+        """Lesions of a fate."""
+        return [number for number, fate in self.fates.items() if fate.name == name]
+
+    def place(self, number: int) -> Bools | None:
+        """The program's lesions, of either session, that are at a true one; None if none is, or most of what they hold is of other lesions."""
+        here = self.truth == number
+        labels = [
+            np.unique(found[mark & (found > 0)]) for found, mark in zip(self.lesions, here, strict=True)
+        ]
+        place = np.any(
+            [np.isin(found, chosen) for found, chosen in zip(self.lesions, labels, strict=True)], axis=0
+        )
+        inside = self.truth.max(axis=0)[place]
+        own = np.count_nonzero(here.any(axis=0)[place])
+        return place if own > np.count_nonzero(inside) / 2 else None
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a method says of a case.
+
+    Attributes
+    ----------
+    new : (X, Y, Z) bool array
+        Tissue that is called a new lesion.
+    came, went : (X, Y, Z) bool array
+        All that became lesion, and all that is lesion no longer.
+    growth : callable
+        How surely the lesion at a place grew.
+    """
+
+    new: Bools
+    came: Bools
+    went: Bools
+    growth: Callable[[Bools], float]
+
+
+def by_program(case: Case, params: ChangeParameters) -> Outcome:
+    """The program's comparison."""
+    found = compare(case.pair, Marks(*case.lesions, case.fossa.any(axis=0)), case.affine, params)
+    sides = [
+        index_of(
+            {label: n for n, lesion in enumerate(found.lesions, start=1) for label in labels_of(lesion)},
+            labels,
+        )
+        for labels_of, labels in (
+            (lambda lesion: lesion.match.before, case.lesions[0]),
+            (lambda lesion: lesion.match.after, case.lesions[1]),
+        )
+    ]
+
+    def growth(place: Bools) -> float:
+        seen = np.concatenate([side[place] for side in sides])
+        lesion = found.lesions[int(np.argmax(np.bincount(seen[seen > 0]))) - 1]
+        return lesion.change.mm3 / lesion.change.sd
+
+    return Outcome(found.new > 0, (found.new > 0) | (found.enlarging > 0), found.gone > 0, growth)
+
+
+def index_of(numbers: Mapping[int, int], labels: Labels) -> Labels:
+    """Labels renamed; 0 where they have no new name."""
+    table = np.zeros(int(labels.max()) + 1, dtype=int)
+    for label, number in numbers.items():
+        table[label] = number
+    return table[labels]
+
+
+def by_masks(case: Case, params: ChangeParameters) -> Outcome:
+    """The difference of the two masks."""
+    before, after = case.lesions > 0
+
+    def growth(place: Bools) -> float:
+        first, second = int((before & place).sum()), int((after & place).sum())
+        return (second - first) / (second + first)
+
+    came, went = (large(tissue, params, case.pair.spacing) for tissue in (after & ~before, before & ~after))
+    return Outcome(apart(came, before), came, went, growth)
+
+
+def by_subtraction(case: Case, params: ChangeParameters) -> Outcome:
+    """The difference of the two FLAIRs, by the program's threshold rule."""
+    pair = case.pair
+    smooth = [smooth_inside(image, pair.mask, (pair.spacing,) * 3, params.smooth_mm) for image in pair.flair]
+    contrast = np.where(pair.mask, smooth[1] - smooth[0], np.float32(0))
+    centre, deviation = median_and_mad(contrast[pair.mask])
+    contrast = np.where(pair.mask, contrast - centre, np.float32(0))
+    spread = np.full(contrast.shape, MAD_TO_SD * float(deviation), np.float32)
+    departure = Departure(contrast / spread, contrast, spread)
+    null = learn_null(departure, pair.mask, params)
+    found = []
+    for sign in (1, -1):
+        score = sign * departure.score
+        seeds = peaks(score, pair.mask)
+        p_values = null.p_values(score[seeds])
+        seeds[seeds] = p_values <= false_discovery(p_values, params.fdr / 2)
+        seeds &= sign * contrast >= params.least_contrast
+        tissue = changed_tissue(score, sign * contrast, seeds, params) > 0
+        found.append(large(tissue, params, pair.spacing))
+    return Outcome(
+        apart(found[0], case.lesions[0] > 0),
+        *found,
+        lambda place: float(contrast[place].mean()),
+    )
+
+
+def large(tissue: Bools, params: ChangeParameters, spacing: float) -> Bools:
+    """Pieces as large as the program's least."""
+    pieces = ndimage.label(tissue, TOUCHING)[0]
+    fine = np.bincount(pieces.ravel()) * spacing**3 >= params.least_mm3
+    fine[0] = False
+    return np.asarray(fine[pieces])
+
+
+def apart(tissue: Bools, before: Bools) -> Bools:
+    """Pieces that touch no lesion of the earlier session."""
+    pieces = ndimage.label(tissue, TOUCHING)[0]
+    fine = np.ones(int(pieces.max()) + 1, dtype=bool)
+    fine[np.unique(pieces[ndimage.binary_dilation(before, TOUCHING)])] = False
+    fine[0] = False
+    return np.asarray(fine[pieces])
+
+
+def run_program(bids_dir: Path, out: Path, participant: str | None) -> None:
+    """The participant level with its comparison of sessions; what is there already is not made again."""
+    level = ["participant", "-w", f"{out}-work", "--longitudinal", "--skip-bids-validation"]
+    level += ["--participant-label", participant] if participant else []
+    command = [sys.executable, "-m", "bids_wmh_uad", str(bids_dir), str(out), *level]
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+
+
+def read_people(out: Path, truth: Path) -> Iterator[Case]:
+    """Pairs of consecutive sessions of the people whose sessions were compared."""
+    people: dict[str, list[Path]] = {}
+    for path, summary in finished(current_summaries(out)).items():
+        people.setdefault(summary["participant_id"], []).append(path)
+    for person, paths in people.items():
+        if not derivatives.longitudinal_path(out, person.removeprefix("sub-")).is_file():
+            continue
+        sessions = [summary.name.split("_")[1] for summary in paths]
+        labels = [truth_of(truth, person, session, "desc-lesions_dseg.nii.gz") for session in sessions]
+        whole = read_common(person, paths, labels)
+        for k in range(len(paths) - 1):
+            table = truth_of(truth, person, sessions[k + 1], "desc-lesions_dseg.tsv")
+            yield replace(
+                between(whole, k, f"{person}_{sessions[k]}_{sessions[k + 1]}"), fates=read_fates(table)
+            )
+
+
+def truth_of(truth: Path, person: str, session: str, name: str) -> Path:
+    """A file of the phantoms' truth."""
+    return truth / person / session / "anat" / f"{person}_{session}_space-FLAIR_{name}"
+
+
+def read_patient(out: Path, masks: Path, person: str) -> Iterator[Case]:
+    """All pairs of consecutive sessions of a patient, with an expert's masks as truth."""
+    paths = [
+        path
+        for path, summary in finished(current_summaries(out)).items()
+        if summary["participant_id"] == person
+    ]
+    truths = [find_reference(masks, person, path.name.split("_")[1]) for path in paths]
+    whole = read_common(person, paths, [truth.path for truth in truths if truth])
+    for k in range(len(paths) - 1):
+        yield between(whole, k, f"{paths[k].name.split('_')[1]}_{paths[k + 1].name.split('_')[1]}")
+
+
+def score_patient(case: Case, outcome: Outcome) -> dict[str, dict[str, float | int | None]]:
+    """New lesions, and tissue that came and went, against the masks of an expert; the tissue also voxel by voxel."""
+    before, after = (truth > 0 for truth in case.truth)
+    truths = {"new": apart(after, before), "came": after & ~before, "went": before & ~after}
+    measures = {}
+    for name, truth in truths.items():
+        found: Bools = getattr(outcome, name)
+        count = count_new(ndimage.label(truth, TOUCHING)[0], found, case.pair.spacing**3)
+        both = int((truth & found).sum())
+        parts = {"voxel_recall": int(truth.sum()), "voxel_precision": int(found.sum())}
+        shares = {part: round(both / total, 3) if total else None for part, total in parts.items()}
+        measures[name] = count.measures | shares
+    return measures
+
+
+def between(whole: Case, k: int, name: str) -> Case:
+    """Two consecutive sessions of several."""
+    both = slice(k, k + 2)
+    return replace(
+        whole,
+        name=name,
+        pair=replace(whole.pair, flair=whole.pair.flair[both], t1w=whole.pair.t1w[both]),
+        **{field: getattr(whole, field)[both] for field in ("lesions", "truth", "fossa")},
+    )
+
+
+def read_fates(table: Path) -> dict[int, Fate]:
+    """What became of each lesion since the session before."""
+    with table.open() as lines:
+        return {
+            int(row["index"]): Fate(row["fate"], float(row["volume_before_mm3"]))
+            for row in csv.DictReader(lines, delimiter="\t")
+        }
+
+
+def read_common(person: str, summaries: Sequence[Path], truths: Sequence[Path]) -> Case:
+    """All sessions of a person in their common space, where the program put it."""
+    visits = [Visit(path, derivatives.read_summary(path), None) for path in summaries]
+    aligned = realign(visits, ChangeParameters())
+    space, spacing = aligned.space, ChangeParameters().grid_mm
+    truth = on_grid([nib.load(path) for path in truths], space.motions, space.grid, "nearest")
+    pair = Pair(aligned.flair, aligned.t1w, aligned.mask, spacing)
+    return Case(
+        person, pair, aligned.lesions, truth.astype(np.int32), aligned.fossa,
+        np.asarray(space.grid.affine), {},
+    )  # fmt: skip
+
+
+@dataclass
+class Score:
+    """A method's answers, summed over cases."""
+
+    count: Count = Count()
+    grown: list[float] = field(default_factory=list)
+    same: list[float] = field(default_factory=list)
+    quiet: list[bool] = field(default_factory=list)
+
+    def add(self, case: Case, outcome: Outcome) -> None:
+        """Take in what was said of a case."""
+        if case.still:
+            self.quiet.append(not outcome.new.any())
+        else:
+            truth = np.where(np.isin(case.truth[1], case.numbers("new")), case.truth[1], 0)
+            self.count += count_new(truth, outcome.new, case.pair.spacing**3)
+        low, high = CHANGE.lesion_mm3
+        for number, fate in case.fates.items():
+            if low <= fate.before_mm3 <= high and fate.name in ("enlarging", "stable"):
+                place = case.place(number)
+                if place is not None:
+                    (self.grown if fate.name == "enlarging" else self.same).append(outcome.growth(place))
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        """All of them, and what they are counted from."""
+        return {
+            **self.count.measures,
+            "growth_auc": auc(self.grown, self.same),
+            "grown": len(self.grown),
+            "same": len(self.same),
+            "quiet": round(float(np.mean(self.quiet)), 3) if self.quiet else None,
+            "still_pairs": len(self.quiet),
+        }
+
+
+METHODS: dict[str, Callable[[Case, ChangeParameters], Outcome]] = {
+    "ours": by_program,
+    "masks": by_masks,
+    "subtraction": by_subtraction,
+}
+
+
+def on_phantoms(cases: Iterator[Case]) -> dict[str, Any]:
+    """All measures of all methods."""
+    scores = {name: Score() for name in METHODS}
+    for case in cases:
+        for name, method in METHODS.items():
+            scores[name].add(case, method(case, ChangeParameters()))
+    return {name: score.measures for name, score in scores.items()}
+
+
+def on_patient(cases: Iterator[Case]) -> dict[str, Any]:
+    """Recall and precision of all methods, each pair by itself."""
+    return {
+        case.name: {
+            name: score_patient(case, method(case, ChangeParameters())) for name, method in METHODS.items()
+        }
+        for case in cases
+    }
+
+
+def main() -> None:
+    """Print one JSON line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--people", type=int, default=10, help="phantoms")
+    parser.add_argument("--seed", type=int, default=23)
+    parser.add_argument("--real", type=Path, metavar="DIR", help="a dataset with masks in derivatives/manual")
+    parser.add_argument("--participant", default="P14", help="of that dataset")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where phantoms and results are kept")
+    parser.add_argument("--results", type=Path, metavar="DIR", help="finished derivatives: nothing is run")
+    options = parser.parse_args()
+    bids_dir = options.real or options.cache / "people"
+    out = options.results or options.cache / f"out-{bids_dir.name}"
+    if options.real is None:
+        make_people(bids_dir, options.people, options.seed)
+    if options.results is None:
+        run_program(bids_dir, out, options.participant if options.real else None)
+    if options.real:
+        masks = bids_dir / "derivatives" / "manual"
+        found = on_patient(read_patient(out, masks, f"sub-{options.participant}"))
+    else:
+        found = on_phantoms(read_people(out, bids_dir / "derivatives" / "truth"))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What changed between the sessions of one person: arrays in, arrays out."""

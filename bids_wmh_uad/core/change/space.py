@@ -1,0 +1,131 @@
+"""A common space of several sessions that favours none: rigid motions, their mean, and the grid."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float64]
+
+DECIMALS = 6
+"""Number of decimals of a motion's matrix, as of every transform that is written: a nanometre."""
+
+
+def rotation_part(linear: NDArray[Any]) -> Matrix:
+    """The rotation nearest to a linear map (its polar decomposition; Higham, SIAM J Sci Stat Comput 1986).
+
+    Parameters
+    ----------
+    linear : (3, 3) array
+        With a positive determinant.
+
+    Returns
+    -------
+    (3, 3) float64 array
+    """
+    left, _, right = np.linalg.svd(np.asarray(linear, dtype=np.float64))
+    sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
+    return np.asarray(left @ sign @ right)
+
+
+def rigid_part(affine: NDArray[Any], centre: NDArray[Any]) -> Matrix:
+    """The rigid motion nearest to an affine, which takes one point where the affine does.
+
+    Parameters
+    ----------
+    affine : (4, 4) array
+    centre : (3,) array
+        The point: the brain's centre.
+
+    Returns
+    -------
+    (4, 4) float64 array
+    """
+    return _motion(rotation_part(affine[:3, :3]), centre, affine[:3, :3] @ centre + affine[:3, 3])
+
+
+def mean_motion(motions: Sequence[NDArray[Any]], centre: NDArray[Any]) -> Matrix:
+    """The mean of rigid motions, whatever their order: the projected mean of the rotations, the mean way of one point.
+
+    Parameters
+    ----------
+    motions : sequence of (4, 4) array
+    centre : (3,) array
+        The point, mm.
+
+    Returns
+    -------
+    (4, 4) float64 array, rounded to `DECIMALS`.
+
+    Notes
+    -----
+    The chordal mean (Moakher, SIAM J Matrix Anal Appl 2002); for the small motions here it is the geodesic one.
+    """
+    stack = np.stack([np.asarray(motion, dtype=np.float64) for motion in motions])
+    total = in_any_order(stack)
+    rotation = rotation_part(total[:3, :3])
+    moved = in_any_order(np.stack([motion[:3, :3] @ centre + motion[:3, 3] for motion in stack]))
+    return _motion(rotation, centre, moved).round(DECIMALS)
+
+
+def in_any_order(stack: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean along the first axis, the same bit for bit in any order: the addends are sorted first.
+
+    Parameters
+    ----------
+    stack : (n, ...) array
+
+    Returns
+    -------
+    (...) float64 array
+    """
+    return np.asarray(np.sort(stack, axis=0).mean(axis=0, dtype=np.float64))
+
+
+def _motion(rotation: NDArray[Any], centre: NDArray[Any], target: NDArray[Any]) -> Matrix:
+    """The rigid motion with a rotation that takes a point to another."""
+    motion = np.eye(4)
+    motion[:3, :3] = rotation
+    motion[:3, 3] = np.asarray(target) - rotation @ np.asarray(centre)
+    return motion
+
+
+def common_grid(
+    boxes: Sequence[tuple[NDArray[Any], tuple[int, int, int]]], spacing: float, margin: float
+) -> tuple[tuple[int, int, int], Matrix]:
+    """The grid of the common space, along its axes, that holds all brains.
+
+    Parameters
+    ----------
+    boxes : sequence of ((4, 4) array, three ints)
+        Of each brain's box of voxels, its affine into the common space, and its shape.
+    spacing : float
+        Voxel edge, mm; centres lie at multiples of it.
+    margin : float
+        Around them, mm.
+
+    Returns
+    -------
+    shape : three ints
+    affine : (4, 4) float64 array
+        Voxel to common space, mm.
+    """
+    corners = np.concatenate(
+        [
+            np.array([*product(*((-0.5, size - 0.5) for size in shape))]) @ affine[:3, :3].T + affine[:3, 3]
+            for affine, shape in boxes
+        ]
+    )
+    low = np.floor((corners.min(axis=0) - margin) / spacing)
+    high = np.ceil((corners.max(axis=0) + margin) / spacing)
+    grid = np.diag([spacing, spacing, spacing, 1.0])
+    grid[:3, 3] = low * spacing
+    x, y, z = (high - low + 1).astype(int).tolist()
+    return (x, y, z), grid

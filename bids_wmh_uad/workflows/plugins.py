@@ -11,6 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from traceback import format_exception
 from typing import Any
@@ -21,6 +22,8 @@ from bids_wmh_uad.errors import WORKER_KILLED
 from bids_wmh_uad.processes import die_with_parent
 from bids_wmh_uad.workflows.pickles import signed
 
+PRELOADED = ("ants", "deepbet")
+"""What is imported before workers are forked, so that each of them, and those of the next batch, need not: 2 s."""
 LEAST_WAIT, LONGEST_WAIT = 0.01, 5.0
 """Seconds between two looks of the scheduler: at least, and at most while no step ends."""
 
@@ -65,7 +68,7 @@ class SessionsInOrder(MultiProcPlugin):
     def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
         """Execute the graph; workers are forked in here, and sign too."""
         often = {**config, "execution": {**config["execution"], "poll_sleep_duration": LEAST_WAIT}}
-        with signed(self._keys), _frozen_objects():
+        with signed(self._keys), _loaded_and_frozen():
             super().run(graph, often, updatehash=updatehash)
 
     def _new_pool(self) -> ProcessPoolExecutor:
@@ -118,8 +121,10 @@ class SessionsInOrder(MultiProcPlugin):
 
 
 @contextmanager
-def _frozen_objects() -> Iterator[None]:
-    """Leave what is there now out of garbage collections, nipype's one a step among them; workers share it unwritten."""
+def _loaded_and_frozen() -> Iterator[None]:
+    """Load libraries, and leave what is there now out of garbage collections, nipype's one a step among them; workers share it unwritten."""
+    for module in PRELOADED:
+        import_module(module)
     gc.collect()
     gc.freeze()
     try:

@@ -168,7 +168,7 @@ def choose_slices(changed: Sequence[Labels], brain: NDArray[np.bool_]) -> list[i
             chosen.append(int(np.argmax(area)))
     left = MAX_PAIRS - len(chosen)
     extent = crop(brain, np.ones(3), margin_mm=0)[AXIAL]
-    return sorted(set(chosen + (spread_indices(extent, left) if left else [])))
+    return sorted({*chosen, *spread_indices(extent, left + 2)[1:-1]})
 
 
 def _numbers(labels: Labels, what: str, k: int, box: Box, prefix: str) -> list[Label]:

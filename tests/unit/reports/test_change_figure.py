@@ -87,8 +87,10 @@ def test_largest_changes_have_their_slices() -> None:
     few = choose_slices([np.where(labels == 12, labels, 0)], _brain() > 0)
     assert 26 in few
     assert len(few) == MAX_PAIRS
-    assert min(few) < 10
-    assert max(few) > 28
+    assert min(few) <= 10
+    low = choose_slices([np.where(labels < MAX_PAIRS, labels, 0)], _brain() > 0)
+    assert low[:-1] == [4, 6, 8, 10, 12]
+    assert low[-1] in (17, 18)  # the place that is left
 
 
 def test_other_grid_is_refused(tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -88,34 +87,6 @@ def process_map(
     parent = this_process().pid
     results = Parallel(n_jobs=n_jobs)(delayed(_on_one_thread)(function, item, parent) for item in items)
     return list(results)
-
-
-def fresh_map(function: Callable[[Item], Result], items: Iterable[Item], n_jobs: int) -> list[Result]:
-    """Apply a function to every item, each in a process of its own that ends with it.
-
-    For libraries whose results depend on what their process did before, such as ITK, whose random numbers are numbered
-    through: here every item finds the same.
-
-    Parameters
-    ----------
-    function : callable
-        Pickled.
-    items : iterable
-    n_jobs : int
-        Processes at a time, >= 1.
-
-    Returns
-    -------
-    list, in the order of the items; the same whatever `n_jobs`.
-    """
-    with ProcessPoolExecutor(
-        n_jobs,
-        mp_context=get_context("spawn"),
-        initializer=die_with_parent,
-        initargs=(this_process().pid,),
-        max_tasks_per_child=1,
-    ) as pool:
-        return list(pool.map(function, items))
 
 
 def _on_one_thread(function: Callable[[Item], Result], item: Item, parent: int) -> Result:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bids_wmh_uad.core.change.parameters import ChangeParameters
 from bids_wmh_uad.core.change.space import DECIMALS, common_grid, in_any_order, mean_motion, rigid_part
 from bids_wmh_uad.core.image.volume import bounding_box
-from bids_wmh_uad.core.parallel import fresh_map
+from bids_wmh_uad.core.parallel import process_map
 from bids_wmh_uad.imaging.registration import register
 from bids_wmh_uad.imaging.resampling import resample
 from bids_wmh_uad.imaging.scans import as_image
@@ -91,9 +91,11 @@ def find_common_space(
     for spacing in params.rounds_mm:
         grid = _grid(flairs, motions, spacing, params.margin_mm)
         mean = as_image(in_any_order(on_grid(flairs, motions, grid)).astype(np.float32), grid.affine)
-        # what the mean does not know: two processes give the same motions as one
-        # ITK numbers its random generators through: a second registration in a process differs from the first
-        motions = fresh_map(_Registration(mean, seed), zip(flairs, motions, strict=True), n_jobs)
+        registration, sessions = _Registration(mean, seed), zip(flairs, motions, strict=True)
+        # in processes: ITK's seed is the process's, so threads would not give the same motions
+        motions = (
+            process_map(registration, sessions, n_jobs) if n_jobs > 1 else [*map(registration, sessions)]
+        )
     since = [motion @ np.linalg.inv(start) for motion, start in zip(motions, starts, strict=True)]
     middle = in_any_order(
         np.stack([start[:3, :3] @ point + start[:3, 3] for start, point in zip(starts, centres, strict=True)])

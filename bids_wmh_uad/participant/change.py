@@ -135,11 +135,7 @@ def _flair_name(summary: Mapping[str, Any]) -> str:
 
 def _compare_or_reuse(config: RunConfig, subject: str, visits: Sequence[Visit]) -> bool:
     """Compare a participant's sessions and publish it whole; whether anything was to do."""
-    out, params, seed = (
-        config.output_dir,
-        ChangeParameters(),
-        config.method.random_seed + 1,
-    )  # ANTs takes 0 for the clock
+    out, params, seed = config.output_dir, ChangeParameters(), config.method.random_seed
     with Locks() as locks:
         locks.take(derivatives.lock_path(out, f"sub-{subject}_change"), f"sub-{subject}")
         made_from = comparison.signature(visits, params, seed)

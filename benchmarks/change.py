@@ -28,25 +28,32 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
+from change_methods import (
+    TOUCHING,
+    Bools,
+    Case,
+    Fate,
+    Labels,
+    Outcome,
+    apart,
+    by_masks,
+    by_program,
+    by_subtraction,
+)
 from scipy import ndimage
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.references import find_reference
 from bids_wmh_uad.bids.results import current_summaries, finished
-from bids_wmh_uad.core.change.compare import Marks, compare
-from bids_wmh_uad.core.change.departure import Departure, Pair
-from bids_wmh_uad.core.change.evidence import changed_tissue, false_discovery, learn_null, peaks
+from bids_wmh_uad.core.change.departure import Pair
 from bids_wmh_uad.core.change.parameters import ChangeParameters
-from bids_wmh_uad.core.image.intensity import smooth_inside
-from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
 from bids_wmh_uad.imaging.longitudinal import on_grid
 from bids_wmh_uad.participant.comparison import Visit, realign
 from bids_wmh_uad.phantom import Change, make_specs, write_dataset
@@ -56,11 +63,6 @@ CHANGE = Change(new=6, grown=6, growth=0.2, shrunk=3, shrinkage=0.3, resolved=4,
 """Between the first two sessions; lesions that grow have 30 to 3000 mm3."""
 LEAST_MM3 = 15.0
 """Smallest new lesion that counts."""
-TOUCHING = np.ones((3, 3, 3), dtype=bool)
-
-Labels = NDArray[np.integer[Any]]
-Bools = NDArray[np.bool_]
-Map = NDArray[np.float32]
 
 
 def make_people(directory: Path, n_people: int, seed: int) -> None:
@@ -132,168 +134,6 @@ def auc(changed: list[float], same: list[float]) -> float | None:
         return None
     more = np.subtract.outer(np.array(changed), np.array(same))
     return round(float(np.mean((more > 0) + 0.5 * (more == 0))), 3)
-
-
-@dataclass(frozen=True)
-class Fate:
-    """What became of a true lesion, and its volume before, mm3."""
-
-    name: str
-    before_mm3: float
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """Two consecutive sessions of one person in their common space, with the truth.
-
-    Attributes
-    ----------
-    name : str
-    pair : Pair
-        Matched in brightness.
-    lesions, truth : (2, X, Y, Z) integer arrays
-        The program's lesions, and the true ones by number, before and after.
-    fossa : (2, X, Y, Z) bool array
-        Brainstem and cerebellum, by the program.
-    affine : (4, 4) array
-        Of the common grid.
-    fates : mapping of int to Fate
-    """
-
-    name: str
-    pair: Pair
-    lesions: Labels
-    truth: Labels
-    fossa: Bools
-    affine: NDArray[np.float64]
-    fates: Mapping[int, Fate]
-
-    @property
-    def still(self) -> bool:
-        """Whether nothing changed."""
-        return {fate.name for fate in self.fates.values()} <= {"stable"}
-
-    def numbers(self, name: str) -> list[int]:
-        """Lesions of a fate."""
-        return [number for number, fate in self.fates.items() if fate.name == name]
-
-    def place(self, number: int) -> Bools | None:
-        """The program's lesions, of either session, that are at a true one; None if none is, or most of what they hold is of other lesions."""
-        here = self.truth == number
-        labels = [
-            np.unique(found[mark & (found > 0)]) for found, mark in zip(self.lesions, here, strict=True)
-        ]
-        place = np.any(
-            [np.isin(found, chosen) for found, chosen in zip(self.lesions, labels, strict=True)], axis=0
-        )
-        inside = self.truth.max(axis=0)[place]
-        own = np.count_nonzero(here.any(axis=0)[place])
-        return place if own > np.count_nonzero(inside) / 2 else None
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What a method says of a case.
-
-    Attributes
-    ----------
-    new : (X, Y, Z) bool array
-        Tissue that is called a new lesion.
-    came, went : (X, Y, Z) bool array
-        All that became lesion, and all that is lesion no longer.
-    growth : callable
-        How surely the lesion at a place grew.
-    """
-
-    new: Bools
-    came: Bools
-    went: Bools
-    growth: Callable[[Bools], float]
-
-
-def by_program(case: Case, params: ChangeParameters) -> Outcome:
-    """The program's comparison."""
-    found = compare(case.pair, Marks(*case.lesions, case.fossa.any(axis=0)), case.affine, params)
-    sides = [
-        index_of(
-            {label: n for n, lesion in enumerate(found.lesions, start=1) for label in labels_of(lesion)},
-            labels,
-        )
-        for labels_of, labels in (
-            (lambda lesion: lesion.match.before, case.lesions[0]),
-            (lambda lesion: lesion.match.after, case.lesions[1]),
-        )
-    ]
-
-    def growth(place: Bools) -> float:
-        seen = np.concatenate([side[place] for side in sides])
-        lesion = found.lesions[int(np.argmax(np.bincount(seen[seen > 0]))) - 1]
-        return lesion.change.mm3 / lesion.change.sd
-
-    return Outcome(found.new > 0, (found.new > 0) | (found.enlarging > 0), found.gone > 0, growth)
-
-
-def index_of(numbers: Mapping[int, int], labels: Labels) -> Labels:
-    """Labels renamed; 0 where they have no new name."""
-    table = np.zeros(int(labels.max()) + 1, dtype=int)
-    for label, number in numbers.items():
-        table[label] = number
-    return table[labels]
-
-
-def by_masks(case: Case, params: ChangeParameters) -> Outcome:
-    """The difference of the two masks."""
-    before, after = case.lesions > 0
-
-    def growth(place: Bools) -> float:
-        first, second = int((before & place).sum()), int((after & place).sum())
-        return (second - first) / (second + first)
-
-    came, went = (large(tissue, params, case.pair.spacing) for tissue in (after & ~before, before & ~after))
-    return Outcome(apart(came, before), came, went, growth)
-
-
-def by_subtraction(case: Case, params: ChangeParameters) -> Outcome:
-    """The difference of the two FLAIRs, by the program's threshold rule."""
-    pair = case.pair
-    smooth = [smooth_inside(image, pair.mask, (pair.spacing,) * 3, params.smooth_mm) for image in pair.flair]
-    contrast = np.where(pair.mask, smooth[1] - smooth[0], np.float32(0))
-    centre, deviation = median_and_mad(contrast[pair.mask])
-    contrast = np.where(pair.mask, contrast - centre, np.float32(0))
-    spread = np.full(contrast.shape, MAD_TO_SD * float(deviation), np.float32)
-    departure = Departure(contrast / spread, contrast, spread)
-    null = learn_null(departure, pair.mask, params)
-    found = []
-    for sign in (1, -1):
-        score = sign * departure.score
-        seeds = peaks(score, pair.mask)
-        p_values = null.p_values(score[seeds])
-        seeds[seeds] = p_values <= false_discovery(p_values, params.fdr / 2)
-        seeds &= sign * contrast >= params.least_contrast
-        tissue = changed_tissue(score, sign * contrast, seeds, params) > 0
-        found.append(large(tissue, params, pair.spacing))
-    return Outcome(
-        apart(found[0], case.lesions[0] > 0),
-        *found,
-        lambda place: float(contrast[place].mean()),
-    )
-
-
-def large(tissue: Bools, params: ChangeParameters, spacing: float) -> Bools:
-    """Pieces as large as the program's least."""
-    pieces = ndimage.label(tissue, TOUCHING)[0]
-    fine = np.bincount(pieces.ravel()) * spacing**3 >= params.least_mm3
-    fine[0] = False
-    return np.asarray(fine[pieces])
-
-
-def apart(tissue: Bools, before: Bools) -> Bools:
-    """Pieces that touch no lesion of the earlier session."""
-    pieces = ndimage.label(tissue, TOUCHING)[0]
-    fine = np.ones(int(pieces.max()) + 1, dtype=bool)
-    fine[np.unique(pieces[ndimage.binary_dilation(before, TOUCHING)])] = False
-    fine[0] = False
-    return np.asarray(fine[pieces])
 
 
 def run_program(bids_dir: Path, out: Path, participant: str | None) -> None:

@@ -83,7 +83,9 @@ def register(
     # antspyx ignores registration(random_seed=); 0 would mean: from the clock
     os.environ["ANTS_RANDOM_SEED"] = str(seed + 1)
     images = [to_ants(np.asanyarray(image.dataobj), image.affine) for image in (fixed, moving)]
-    if transform == "Rigid":  # finer voxels cost a minute more and are no nearer to the truth
+    if (
+        transform == "Rigid"
+    ):  # finer voxels cost more and are no nearer to the truth: benchmarks/registration.py
         images = [ants.resample_image(image, (RIGID_MM,) * 3, interp_type=0) for image in images]
     result = ants.registration(
         *images,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -45,7 +46,6 @@ from bids_wmh_uad.reports.figures.change import COLOURS, place_of, plot_change
 LOGGER = logging.getLogger("bids_wmh_uad")
 FINISHED = "sub-%s: what changed between %d sessions is in %s"
 ALREADY = "sub-%s: its sessions were compared before, nothing to do"
-FAILED = "%s"
 PLACES = ("anat", "ses-*/anat", "figures")
 """Where the files of a comparison lie, below the participant."""
 SCANNER = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
@@ -84,7 +84,7 @@ def run_change(config: RunConfig, subjects: Sequence[str], table: StatusTable) -
             new = _compare_or_reuse(config, subject, found)
         except Exception as raised:
             error = _typed(raised, subject)
-            LOGGER.log(logging.WARNING if isinstance(error, BusyError) else logging.ERROR, FAILED, error)
+            LOGGER.log(logging.WARNING if isinstance(error, BusyError) else logging.ERROR, "%s", error)
             LOGGER.debug("", exc_info=True)
             table.fail_change(subject, error)
             failed.append(error)
@@ -123,8 +123,6 @@ def _visits(config: RunConfig, subject: str) -> list[Visit]:
 
 def natural(label: str) -> tuple[tuple[int, str], ...]:
     """Key by which ``ses-2`` comes before ``ses-10``."""
-    import re
-
     return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", label))
 
 

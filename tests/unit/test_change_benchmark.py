@@ -28,6 +28,7 @@ def script() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(SCRIPT.parent))  # it imports its neighbour
     sys.modules["change_script"] = module  # where dataclasses look types up
     spec.loader.exec_module(module)
     return module

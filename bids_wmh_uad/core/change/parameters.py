@@ -19,8 +19,8 @@ class ChangeParameters:
     margin_mm : float
         What the common space has around the brains: a patch's half edge.
     rounds_mm : tuple of float
-        Voxel edge of the mean that every session is registered to, in each round: the first mean is blurred anyway, and 2 mm takes a fifth of
-        the time (its error is 0.2 mm, and 0.04 mm at 1 mm, on two real sessions that were moved).
+        Voxel edge of the mean that every session is registered to, in each round. The registration itself looks at grids of
+        `imaging.registration.RIGID_MM`.
 
         *Intensities*
     quantiles : (float, float)

@@ -79,19 +79,22 @@ def run_change(config: RunConfig, subjects: Sequence[str], table: StatusTable) -
     several = {subject: found for subject, found in visits.items() if len(found) > 1}
     table.add(several)
     failed = []
-    for subject, found in several.items():
-        try:
-            new = _compare_or_reuse(config, subject, found)
-        except Exception as raised:
-            error = _typed(raised, subject)
-            LOGGER.log(logging.WARNING if isinstance(error, BusyError) else logging.ERROR, "%s", error)
-            LOGGER.debug("", exc_info=True)
-            table.fail_change(subject, error)
-            failed.append(error)
-            if isinstance(error, StorageError):
-                break
-        else:
-            table.end({change_label(subject): DONE if new else ALREADY_DONE})
+    try:
+        for subject, found in several.items():
+            try:
+                new = _compare_or_reuse(config, subject, found)
+            except Exception as raised:
+                error = _typed(raised, subject)
+                LOGGER.log(logging.WARNING if isinstance(error, BusyError) else logging.ERROR, "%s", error)
+                LOGGER.debug("", exc_info=True)
+                table.fail_change(subject, error)
+                failed.append(error)
+                if isinstance(error, StorageError):
+                    break
+            else:
+                table.end({change_label(subject): DONE if new else ALREADY_DONE})
+    finally:  # Ctrl-C, a full disk: what has not ended never will
+        table.interrupt()
     return failed
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import nibabel as nib
@@ -13,7 +14,8 @@ from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.bids.status import StatusTable
 from bids_wmh_uad.config import Performance, RunConfig, Running
-from bids_wmh_uad.errors import BadDataError
+from bids_wmh_uad.errors import BadDataError, StorageError
+from bids_wmh_uad.participant import comparison
 from bids_wmh_uad.participant.change import natural, run_change
 
 SHIFT = (4.0, -2.0, 2.5)
@@ -206,3 +208,23 @@ def test_labels_are_ordered_as_people_do():
         "ses-2",
         "ses-10",
     ]
+
+
+@pytest.mark.parametrize(
+    ("raised", "first"), [(KeyboardInterrupt(), "interrupted"), (StorageError("full"), "failed")]
+)
+def test_what_a_stopped_run_did_not_compare_is_said(tmp_path, monkeypatch, raised, first):
+    config = configure(tmp_path)
+    for subject in ("1", "2"):
+        for session in ("1", "2"):
+            write_session(config.output_dir, subject, session, [OLD])
+
+    def stop(*_):
+        raise raised
+
+    monkeypatch.setattr(comparison, "align", stop)
+    with suppress(KeyboardInterrupt):
+        run(config, "1", "2")
+    with (config.log_dir / "status.tsv").open() as lines:
+        status = [row["status"] for row in csv.DictReader(lines, delimiter="\t")]
+    assert status == [first, "interrupted"]

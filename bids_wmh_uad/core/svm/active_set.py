@@ -89,7 +89,8 @@ def solve_active_set(kernel: Tensor, start: Tensor, total: float, tol: float) ->
         beta = _dot(projected, kernel_direction).div_(curvature).clamp_(-MAX_STEP, 0)
         torch.addcmul(residual, direction, beta[:, None], value=-1, out=direction).mul_(free)
         direction.addcmul_(free, torch.mv(direction, ones).div_(free_count)[:, None], value=-1)
-        multiply(vectors.transpose(0, 1), kernel, products.transpose(0, 1))
+        multiply(direction, kernel, kernel_direction)
+        multiply(correction, kernel, kernel_correction)
         residual.sub_(kernel_correction)
         curvature = _dot(direction, kernel_direction).clamp_(min=torch.finfo(kernel.dtype).tiny)
         step_length = _dot(direction, residual).div_(curvature).clamp_(-MAX_STEP, MAX_STEP)[:, None]
@@ -103,11 +104,14 @@ def solve_active_set(kernel: Tensor, start: Tensor, total: float, tol: float) ->
 
 
 def multiply(vectors: Tensor, kernel: Tensor, out: Tensor) -> None:
-    """``out[m] = vectors[m] @ kernel[m]``; for a few rows numpy is five times as fast as torch."""
+    """``out[m] = kernel[m] @ vectors[m]``, vectors (m, n); on the CPU numpy's, one BLAS call a model.
+
+    Of one vector, not of several: OpenBLAS's products of thin matrices are slow on some machines.
+    """
     if kernel.device.type == "cpu":
-        np.matmul(vectors.numpy(), kernel.numpy(), out=out.numpy())
+        np.matmul(vectors.numpy()[:, None], kernel.numpy(), out=out.numpy()[:, None])
     else:
-        out.copy_(torch.matmul(vectors, kernel))
+        out.copy_(torch.matmul(vectors[:, None], kernel)[:, 0])
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:

@@ -185,7 +185,7 @@ def _solve_small(features: Tensor, total: float, tol: float) -> DualSolution:
             alpha[batch], steps_taken = solve_active_set(
                 kernel, _outlier_weights(squares, total), total, 0.5 * tol
             )
-            multiply(alpha[batch, None], kernel, gradient[batch, None])
+            multiply(alpha[batch], kernel, gradient[batch])
             steps = max(steps, steps_taken)
     gaining, losing = _extremes(alpha, gradient)
     rounding = ROUNDING * torch.finfo(features.dtype).eps

@@ -22,14 +22,18 @@ References
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from bids_wmh_uad.core.svm.active_set import multiply, solve_active_set
 from bids_wmh_uad.core.svm.smo import solve_smo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LOG2_E = 1.4426950408889634
 """Binary logarithm of e: the factor from natural exponents to those of base 2, the fast exponential."""
@@ -51,6 +55,10 @@ CENTRAL_DISTANCE = 0.7
 a step or two."""
 MAX_ROUNDS = 1000
 """Largest number of working sets: a stop that convergence should never need."""
+WORKING_SET = 512
+"""Samples optimised at a time, and the most of a model whose kernel matrix is held."""
+TENSORS = ("alpha", "gradient", "offset", "gap")
+"""Of a `DualSolution`: what its models have each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +132,7 @@ def kernel_product(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
     return result
 
 
-def solve_dual(features: Tensor, total: float, *, tol: float = 1e-6, working_set: int = 512) -> DualSolution:
+def solve_dual(features: Tensor, total: float, *, tol: float = 1e-6, working_set: int = WORKING_SET) -> DualSolution:
     """Solve a batch of One-Class SVM duals of one size.
 
     Parameters
@@ -143,9 +151,10 @@ def solve_dual(features: Tensor, total: float, *, tol: float = 1e-6, working_set
     -------
     DualSolution
     """
-    tol = max(tol, ROUNDING * torch.finfo(features.dtype).eps * total)  # scores are of the order of total
     if features.shape[1] <= working_set:
-        return _solve_small(features, total, tol)
+        models = models_at_once(features.shape[1], features.device)
+        return solve_batches(features.split(models), total, tol=tol)
+    tol = _least_tolerance(features, total, tol)
     alpha = _initial_alpha(features, total)
     gradient = _gradient(features, alpha)
     rounds = updates = 0
@@ -163,42 +172,86 @@ def solve_dual(features: Tensor, total: float, *, tol: float = 1e-6, working_set
     return _solution(alpha, _gradient(features, alpha), rounds, updates)
 
 
-def _solution(alpha: Tensor, gradient: Tensor, rounds: int, updates: int) -> DualSolution:
-    gaining, losing = _extremes(alpha, gradient)
-    return DualSolution(alpha, gradient, _offset(alpha, gradient), losing - gaining, rounds, updates)
+def models_at_once(count: int, device: torch.device | str) -> int:
+    """Models of `count` samples in a batch of `solve_batches`: their kernel matrices are held at a time."""
+    elements = MATRIX_ELEMENTS if torch.device(device).type == "cpu" else MATRIX_ELEMENTS_ON_GPU
+    return max(1, elements // count**2)
 
 
-def _solve_small(features: Tensor, total: float, tol: float) -> DualSolution:
-    """Solve a batch of models with their kernel matrices at hand: by active sets, what that leaves by SMO."""
-    models, count, _ = features.shape
-    alpha = features.new_full((models, count), torch.nan)  # NaN is not solved
-    gradient = alpha.clone()
-    steps = 0
-    if total <= SMALL_NU * count:
-        elements = MATRIX_ELEMENTS if features.device.type == "cpu" else MATRIX_ELEMENTS_ON_GPU
-        models_at_once = max(1, elements // count**2)
-        buffer = features.new_empty(min(models_at_once, models), count, count)
-        for start in range(0, models, models_at_once):
-            batch = slice(start, start + models_at_once)
-            squares = _squares(features[batch])
-            kernel = _kernel_matrices(features[batch], squares, buffer)
-            alpha[batch], steps_taken = solve_active_set(
-                kernel, _outlier_weights(squares, total), total, 0.5 * tol
-            )
-            multiply(alpha[batch], kernel, gradient[batch])
-            steps = max(steps, steps_taken)
-    gaining, losing = _extremes(alpha, gradient)
-    rounding = ROUNDING * torch.finfo(features.dtype).eps
-    feasible = (alpha.sum(1) - total).abs() <= rounding * (1 + total)
-    unsolved = (~((losing - gaining <= tol) & feasible)).nonzero()[:, 0]
-    if len(unsolved):
-        kernel = _kernel_matrices(features[unsolved], _squares(features[unsolved]))
-        initial = _project(alpha[unsolved], total) if steps else _initial_alpha(features, total)
-        first_gradient = torch.matmul(initial[:, None], kernel)[:, 0]
-        alpha[unsolved], steps_taken = solve_smo(kernel, initial, first_gradient, tol)
-        gradient[unsolved] = torch.matmul(alpha[unsolved, None], kernel)[:, 0]
-        steps += steps_taken
+def solve_batches(batches: Iterable[Tensor], total: float, *, tol: float) -> DualSolution:
+    """Solve many small duals with their kernel matrices at hand: by active sets, what that leaves by SMO.
+
+    Parameters
+    ----------
+    batches : iterable of (m, n, d) tensors
+        Features as `solve_dual` takes them, at most `models_at_once` models in each, and the first
+        is the largest. Made when they are asked for, they are in the core's cache.
+    total, tol : float
+        See `solve_dual`.
+
+    Returns
+    -------
+    DualSolution
+        Of all batches' models.
+    """
+    parts: list[DualSolution] = []
+    rest: list[tuple[Tensor, Tensor]] = []  # which models are not solved, and their features
+    buffer = None
+    for features in batches:
+        models, count, _ = features.shape
+        limit = _least_tolerance(features, total, tol)
+        if total <= SMALL_NU * count:
+            buffer = features.new_empty(models, count, count) if buffer is None else buffer
+            parts.append(_by_active_sets(features, total, limit, buffer))
+        else:
+            parts.append(_solution(*features.new_full((2, models, count), torch.nan), 1, 0))
+        rounding = ROUNDING * torch.finfo(features.dtype).eps
+        feasible = (parts[-1].alpha.sum(1) - total).abs() <= rounding * (1 + total)
+        unsolved = ~((parts[-1].gap <= limit) & feasible)  # NaN is not solved
+        rest.append((unsolved, features[unsolved]))
+    unsolved, features = (torch.cat(column) for column in zip(*rest, strict=True))
+    whole = _concatenate(parts)
+    if not len(features):
+        return whole
+    last = _by_smo(features, whole.alpha[unsolved], total, _least_tolerance(features, total, tol))
+    for name in TENSORS:
+        getattr(whole, name)[unsolved] = getattr(last, name)
+    return replace(whole, updates=whole.updates + last.updates)
+
+
+def _least_tolerance(features: Tensor, total: float, tol: float) -> float:
+    """Tolerance that the features' type can keep: scores are of the order of the total."""
+    return max(tol, ROUNDING * torch.finfo(features.dtype).eps * total)
+
+
+def _by_active_sets(features: Tensor, total: float, tol: float, buffer: Tensor) -> DualSolution:
+    """Nearly all models' solutions; see `solve_active_set`."""
+    squares = _squares(features)
+    kernel = _kernel_matrices(features, squares, buffer)
+    alpha, steps = solve_active_set(kernel, _outlier_weights(squares, total), total, 0.5 * tol)
+    gradient = torch.empty_like(alpha)
+    multiply(alpha, kernel, gradient)
     return _solution(alpha, gradient, 1, steps)
+
+
+def _by_smo(features: Tensor, guess: Tensor, total: float, tol: float) -> DualSolution:
+    """Solutions that begin with a guess, or, where that is NaN throughout, with the outlying samples."""
+    kernel = _kernel_matrices(features, _squares(features))
+    alpha = _initial_alpha(features, total) if guess.isnan().all() else _project(guess, total)
+    gradient = torch.matmul(alpha[:, None], kernel)[:, 0]
+    alpha, updates = solve_smo(kernel, alpha, gradient, tol)
+    return _solution(alpha, torch.matmul(alpha[:, None], kernel)[:, 0], 1, updates)
+
+
+def _solution(alpha: Tensor, gradient: Tensor, rounds: int, updates: int) -> DualSolution:
+    extremes = _extremes(alpha, gradient)
+    offset = _offset(alpha, gradient, *extremes)
+    return DualSolution(alpha, gradient, offset, extremes[1] - extremes[0], rounds, updates)
+
+
+def _concatenate(parts: list[DualSolution]) -> DualSolution:
+    tensors = (torch.cat([getattr(part, name) for part in parts]) for name in TENSORS)
+    return DualSolution(*tensors, 1, max(part.updates for part in parts))
 
 
 def _squares(features: Tensor) -> Tensor:
@@ -275,11 +328,10 @@ def _extremes(alpha: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     return gaining, losing
 
 
-def _offset(alpha: Tensor, gradient: Tensor) -> Tensor:
+def _offset(alpha: Tensor, gradient: Tensor, gaining: Tensor, losing: Tensor) -> Tensor:
     """Mean score of the samples strictly between the bounds; without any, the middle of what is allowed."""
     free = ((alpha > 0) & (alpha < 1)).to(gradient.dtype)
     count = free.sum(1)
-    gaining, losing = _extremes(alpha, gradient)
     middle = torch.where(gaining < inf, 0.5 * (gaining + losing), losing)  # nu = 1: all at the bound
     return torch.where(count > 0, (free * gradient).sum(1) / count.clamp(min=1), middle)
 

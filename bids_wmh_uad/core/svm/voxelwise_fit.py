@@ -18,12 +18,19 @@ from torch import Tensor
 from bids_wmh_uad.core.parallel import parallel_map, process_map
 from bids_wmh_uad.core.svm.estimator import require_nu, resolve_gamma
 from bids_wmh_uad.core.svm.paradigms import Standardiser
-from bids_wmh_uad.core.svm.solver import LOG2_E, DualSolution, solve_dual
+from bids_wmh_uad.core.svm.solver import (
+    LOG2_E,
+    WORKING_SET,
+    DualSolution,
+    models_at_once,
+    solve_batches,
+    solve_dual,
+)
 from bids_wmh_uad.core.svm.voxelwise import VoxelwiseOneClassSVM
 from bids_wmh_uad.errors import BAD_LATENTS, GRID_MISMATCH, GridMismatchError, LatentsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 MODELS_PER_PART = 4096
 """Models in one piece of work: about 20 MB of latents for a hundred subjects of 16 features."""
@@ -138,7 +145,8 @@ def _fit_part(
 
     Not the vectors themselves, which would be most of what a worker process sends.
     """
-    width, solution = dual.solve(_read(latents, slice(start, start + MODELS_PER_PART), standardiser))
+    batches = _read_batches(latents, start, standardiser, models_at_once(len(latents), dual.device))
+    width, solution = dual.solve(batches, len(latents))
     alpha = solution.alpha.cpu().numpy()
     support = alpha > 0
     sample = np.flatnonzero(support) % alpha.shape[1]
@@ -208,11 +216,12 @@ def _leave_out_of_part(
     latents: NDArray[Any], standardiser: Standardiser, dual: _Dual, start: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """`leave_one_out` of the voxels from `start` on."""
-    part = _read(latents, slice(start, start + MODELS_PER_PART), standardiser).to(dual.device)
-    log_score, decision = (np.empty((part.shape[1], len(part)), dtype=np.float32) for _ in range(2))
-    for subject in range(part.shape[1]):
-        others = part[:, [k for k in range(part.shape[1]) if k != subject]]
-        width, solution = dual.solve(others)
+    models, count = models_at_once(len(latents) - 1, dual.device), len(latents)
+    part = torch.cat(list(_read_batches(latents, start, standardiser, models))).to(dual.device)
+    log_score, decision = (np.empty((count, len(part)), dtype=np.float32) for _ in range(2))
+    for subject in range(count):
+        others = part[:, [k for k in range(count) if k != subject]]
+        width, solution = dual.solve(others.split(models), count - 1)
         scores = _score_left_out(part[:, subject : subject + 1], others, solution.alpha, width)
         log_score[subject] = scores.cpu().numpy()
         decision[subject] = (scores.exp() - solution.offset).cpu().numpy()
@@ -245,13 +254,22 @@ def _map(
     return process_map(function, starts, n_jobs)
 
 
+def _read_batches(
+    latents: NDArray[Any], start: int, standardiser: Standardiser, models: int
+) -> Iterator[Tensor]:
+    """Standardised latents of one part's voxels, some models' at a time: (m, n, d) float32."""
+    end = min(start + MODELS_PER_PART, latents.shape[1])
+    for first in range(start, end, models):
+        yield _read(latents, slice(first, min(first + models, end)), standardiser)
+
+
 def _read(latents: NDArray[Any], rows: slice, standardiser: Standardiser) -> Tensor:
     """Standardised latents of some voxels: (m, n, d) float32."""
     part = np.array(latents[:, rows], dtype=np.float32)
     if not np.isfinite(part.sum()):  # of finite values the sum may overflow: then count
         broken = int((~np.isfinite(part)).sum())
         if broken:
-            span = f"voxels {rows.start} to {rows.start + part.shape[1] - 1}"
+            span = f"voxels {rows.start} to {rows.stop - 1}"
             raise LatentsError(BAD_LATENTS.format(reason=f"{broken} values at {span} are NaN or infinite"))
     by_voxel = torch.from_numpy(part).transpose(0, 1)
     return standardiser.apply(by_voxel, out=torch.empty(by_voxel.shape))
@@ -267,9 +285,24 @@ class _Dual:
     device: str
 
     @torch.inference_mode()
-    def solve(self, part: Tensor) -> tuple[Tensor, DualSolution]:
-        """Widths (m,) and duals of the models of (m, n, d) samples."""
-        part = part.to(self.device)
+    def solve(self, batches: Iterable[Tensor], count: int) -> tuple[Tensor, DualSolution]:
+        """Widths (m,) and duals of the models of (m, n, d) samples, which come in batches; `count` is n."""
+        widths: list[Tensor] = []
+
+        def scale(part: Tensor) -> Tensor:
+            features, width = self._scale(part.to(self.device))
+            widths.append(width)
+            return features
+
+        total = self.nu * count
+        if count <= WORKING_SET:
+            solution = solve_batches(map(scale, batches), total, tol=self.tol)
+        else:
+            solution = solve_dual(torch.cat(list(map(scale, batches))), total, tol=self.tol)
+        return torch.cat(widths), solution
+
+    def _scale(self, part: Tensor) -> tuple[Tensor, Tensor]:
+        """Features as the solver takes them, and widths."""
         means = part.mean(1, keepdim=True)
         features = part - means
         if self.gamma == "scale":
@@ -280,4 +313,4 @@ class _Dual:
         else:
             width = part.new_full((len(part),), resolve_gamma(self.gamma, part[0].cpu().numpy()))
         features *= (width * LOG2_E).sqrt()[:, None, None]
-        return width, solve_dual(features, self.nu * part.shape[1], tol=self.tol)
+        return features, width

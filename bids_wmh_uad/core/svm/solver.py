@@ -57,6 +57,8 @@ MAX_ROUNDS = 1000
 """Largest number of working sets: a stop that convergence should never need."""
 WORKING_SET = 512
 """Samples optimised at a time, and the most of a model whose kernel matrix is held."""
+MAX_UNSOLVED = 0.05
+"""Largest fraction of a batch's models that are left to the end, when those of all batches are solved side by side."""
 TENSORS = ("alpha", "gradient", "offset", "gap")
 """Of a `DualSolution`: what its models have each."""
 
@@ -202,21 +204,24 @@ def solve_batches(batches: Iterable[Tensor], total: float, *, tol: float) -> Dua
         limit = _least_tolerance(features, total, tol)
         if total <= SMALL_NU * count:
             buffer = features.new_empty(models, count, count) if buffer is None else buffer
-            parts.append(_by_active_sets(features, total, limit, buffer))
+            parts.append(_by_active_sets(features, None, total, limit, buffer, MAX_UNSOLVED))
         else:
             parts.append(_solution(*features.new_full((2, models, count), torch.nan), 1, 0))
-        rounding = ROUNDING * torch.finfo(features.dtype).eps
-        feasible = (parts[-1].alpha.sum(1) - total).abs() <= rounding * (1 + total)
-        unsolved = ~((parts[-1].gap <= limit) & feasible)  # NaN is not solved
+        unsolved = _unsolved(parts[-1], total, limit)
         rest.append((unsolved, features[unsolved]))
-    unsolved, features = (torch.cat(column) for column in zip(*rest, strict=True))
+    unsolved = torch.cat([rows for rows, _ in rest]).nonzero()[:, 0]
+    features = torch.cat([rows for _, rows in rest])
     whole = _concatenate(parts)
-    if not len(features):
-        return whole
-    last = _by_smo(features, whole.alpha[unsolved], total, _least_tolerance(features, total, tol))
-    for name in TENSORS:
-        getattr(whole, name)[unsolved] = getattr(last, name)
-    return replace(whole, updates=whole.updates + last.updates)
+    for method in (_by_active_sets, _by_smo) if buffer is not None else (_by_smo,):
+        if not len(features):
+            break
+        found = method(features, whole.alpha[unsolved], total, limit)
+        for name in TENSORS:
+            getattr(whole, name)[unsolved] = getattr(found, name)
+        whole = replace(whole, updates=whole.updates + found.updates)
+        again = _unsolved(found, total, limit)
+        unsolved, features = unsolved[again], features[again]
+    return whole
 
 
 def _least_tolerance(features: Tensor, total: float, tol: float) -> float:
@@ -224,11 +229,26 @@ def _least_tolerance(features: Tensor, total: float, tol: float) -> float:
     return max(tol, ROUNDING * torch.finfo(features.dtype).eps * total)
 
 
-def _by_active_sets(features: Tensor, total: float, tol: float, buffer: Tensor) -> DualSolution:
-    """Nearly all models' solutions; see `solve_active_set`."""
+def _unsolved(solution: DualSolution, total: float, tol: float) -> Tensor:
+    """Models that violate the optimality conditions, or are NaN: (m,) bool."""
+    rounding = ROUNDING * torch.finfo(solution.alpha.dtype).eps
+    feasible = (solution.alpha.sum(1) - total).abs() <= rounding * (1 + total)
+    return ~((solution.gap <= tol) & feasible)
+
+
+def _by_active_sets(
+    features: Tensor,
+    guess: Tensor | None,
+    total: float,
+    tol: float,
+    buffer: Tensor | None = None,
+    unsolved: float = 0.0,
+) -> DualSolution:
+    """Solutions that begin with a guess, or with the outlying samples; see `solve_active_set`."""
     squares = _squares(features)
     kernel = _kernel_matrices(features, squares, buffer)
-    alpha, steps = solve_active_set(kernel, _outlier_weights(squares, total), total, 0.5 * tol)
+    start = _outlier_weights(squares, total) if guess is None else _project(guess, total)
+    alpha, steps = solve_active_set(kernel, start, total, 0.5 * tol, unsolved)
     gradient = torch.empty_like(alpha)
     multiply(alpha, kernel, gradient)
     return _solution(alpha, gradient, 1, steps)

@@ -134,7 +134,7 @@ def _promising(target: Tensor, enough: int) -> Tensor | None:
     count = target.shape[1]
     weighted = (target > 0).sum(1)
     most = int(weighted.kthvalue(enough).values)
-    kept = -(-most // 8) * 8  # a round number is fast
+    kept = max(1, math.ceil(most / 8)) * 8  # a round number is fast
     if kept > LEAST_SAVING * count:
         return None
     if target.device.type == "cpu":  # numpy's is four times as fast

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 MODELS_PER_PART = 4096
 """Models in one piece of work: about 20 MB of latents for a hundred subjects of 16 features."""
+MODELS_PER_COPY = 512
+"""Models whose support vectors are copied at a time: they stay in a core's cache."""
 TOLERANCE = 2e-4
 """Largest violation of every dual's optimality conditions, in units of the score; scikit-learn's default is 1e-3."""
 STANDARDISING_VOXELS = 1000
@@ -158,17 +160,23 @@ def _support_vectors(
     latents: NDArray[Any], standardiser: Standardiser, starts: NDArray[np.int64], sample: NDArray[np.int32]
 ) -> NDArray[np.float32]:
     """Standardised latents of each model's support vectors: (k, d)."""
-    table = np.empty((len(sample), latents.shape[2]), dtype=np.float32)
+    voxels, width = latents.shape[1:]
+    table = np.empty((len(sample), width), dtype=np.float32)
+    contiguous = latents.flags.c_contiguous
 
     def fill(start: int) -> None:
-        ends = starts[start : start + MODELS_PER_PART + 1]
+        ends = starts[start : start + MODELS_PER_COPY + 1]
         span = slice(ends[0], ends[-1])
         voxel = start + np.repeat(np.arange(len(ends) - 1), np.diff(ends))
-        table[span] = latents[sample[span], voxel]
+        if contiguous:  # one index for two is five times as fast
+            row = sample[span].astype(np.int64) * voxels + voxel
+            table[span] = latents.reshape(-1, width).take(row, axis=0)
+        else:
+            table[span] = latents[sample[span], voxel]
         vectors = torch.from_numpy(table[span])
         standardiser.apply(vectors, out=vectors)
 
-    parallel_map(fill, range(0, len(starts) - 1, MODELS_PER_PART))
+    parallel_map(fill, range(0, len(starts) - 1, MODELS_PER_COPY))
     return table
 
 

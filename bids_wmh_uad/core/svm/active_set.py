@@ -4,12 +4,7 @@ r"""Conjugate gradients with a changing active set: thousands of small One-Class
           0 \le \alpha_i \le 1, \ \textstyle\sum_i \alpha_i = t
 
 The active set holds the coefficients that are at a bound, 0 or 1; the others are free. Every step
-chooses each model's active set anew (primal-dual active set; Hintermueller et al. 2002) and moves
-the free coefficients once (conjugate gradients; Hestenes and Stiefel 1952); one product with the
-kernel matrix serves both. Most models are solved in a dozen steps, but nothing guarantees it: the
-caller has to look at the optimality conditions. That the two methods are interleaved step by step
-is a choice of this program.
-
+XX
 References
 ----------
 * M. Hintermueller, K. Ito and K. Kunisch, "The primal-dual active set strategy as a semismooth
@@ -26,10 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FIRST_STEPS = 2
+FIRST_STEPS = 3
 """Steps with all samples: then most of those that will have no weight are known, and left out."""
 LEAST_SAVING = 0.8
 """Fraction of the samples above which none are left out: what it saves is less than the copy costs."""
+CHOOSE_EVERY = 2
+"""Steps from one choice of the active set to the next: a choice costs as much as a step."""
 FIRST_CHECK = 4
 """Further steps before the first look at how many models are solved."""
 MAX_STEPS = 40
@@ -79,51 +76,93 @@ def _descend(
     kernel: Tensor, start: Tensor, total: float, tol: float, enough: int, max_steps: int
 ) -> tuple[Tensor, Tensor, int]:
     """Coefficients, where a gradient step would lead from them, and the steps until enough models are solved."""
-    models, count, _ = kernel.shape
-    direction, kernel_direction = (kernel.new_zeros(models, count) for _ in range(2))
-    correction, kernel_correction = (torch.empty_like(direction) for _ in range(2))
-    alpha, residual = start.clone(), torch.empty_like(direction)
-    multiply(alpha, kernel, residual)
-    residual.neg_()  # minus the gradient, but for a constant
-    target, projected, free = torch.empty_like(alpha), torch.empty_like(alpha), torch.ones_like(alpha)
-    ones, free_count = free.new_ones(count), free.sum(1)  # a product with ones is the fastest sum
-    curvature, totals = torch.ones_like(free_count), torch.full_like(free_count, total)
+    state = _Descent(kernel, start, total)
     for step in range(max_steps + 1):
-        residual.sub_(_dot(residual, free).div_(free_count)[:, None])
-        torch.add(alpha, residual, out=target)
-        torch.clamp(target, 0, 1, out=projected)
-        if step == max_steps:
-            break
-        if step >= FIRST_CHECK:
-            error = torch.sub(projected, alpha, out=correction).abs_().amax(1)
-            if int((error <= tol).sum()) >= enough:
+        if step % CHOOSE_EVERY == 0 or step == max_steps:
+            state.look()
+            if step == max_steps or (step >= FIRST_CHECK and state.solved(tol) >= enough):
                 break
-        # The new active set: what a gradient step would leave between the bounds is free. The rest
-        # goes to its bound, and the free coefficients make up for the sum.
-        torch.eq(target, projected, out=free)
-        free_count = torch.mv(free, ones).clamp_(min=1)
-        torch.lerp(projected, alpha, free, out=target)
-        deficit = torch.addmv(totals, target, ones, alpha=-1)
-        target.addcmul_(free, deficit.div_(free_count)[:, None])
-        torch.sub(target, alpha, out=correction)
-        alpha, target = target, alpha
-        # The new direction: of free coefficients, of sum 0, conjugate to the last one.
-        torch.mul(residual, free, out=projected)
-        beta = _dot(projected, kernel_direction).div_(curvature).clamp_(-MAX_STEP, 0)
-        torch.addcmul(residual, direction, beta[:, None], value=-1, out=direction).mul_(free)
-        direction.addcmul_(free, torch.mv(direction, ones).div_(free_count)[:, None], value=-1)
-        multiply(direction, kernel, kernel_direction)
-        multiply(correction, kernel, kernel_correction)
-        residual.sub_(kernel_correction)
-        curvature = _dot(direction, kernel_direction).clamp_(min=torch.finfo(kernel.dtype).tiny)
-        step_length = _dot(direction, residual).div_(curvature).clamp_(-MAX_STEP, MAX_STEP)[:, None]
-        alpha.addcmul_(direction, step_length)
-        residual.addcmul_(kernel_direction, step_length, value=-1)
-    torch.eq(target, projected, out=free)
-    free_count = torch.mv(free, ones).clamp_(min=1)
-    deficit = torch.addmv(totals, projected, ones, alpha=-1)
-    projected.addcmul_(free, deficit.div_(free_count)[:, None])
-    return projected.clamp_(0, 1), target, step
+            state.choose_active_set()
+        state.move()
+    return state.feasible(), state.target, step
+
+
+class _Descent:
+    """Coefficients of a batch's models, the negative gradient (but for a constant), and buffers."""
+
+    def __init__(self, kernel: Tensor, start: Tensor, total: float) -> None:
+        self.kernel, self.alpha = kernel, start.clone()
+        self.residual, self.target, self.projected, self.scratch = (torch.empty_like(start) for _ in range(4))
+        self.direction, self.kernel_direction = torch.zeros_like(start), torch.zeros_like(start)
+        self.free, self.ones = torch.ones_like(start), start.new_ones(start.shape[1])
+        self.free_count = self._sum(self.free)
+        self.curvature, self.totals = torch.ones_like(self.free_count), torch.full_like(self.free_count, total)
+        multiply(self.alpha, kernel, self.residual)
+        self.residual.neg_()
+
+    def look(self) -> None:
+        """Find where a gradient step would lead, and what the bounds leave of it."""
+        self._centre()
+        torch.add(self.alpha, self.residual, out=self.target)
+        torch.clamp(self.target, 0, 1, out=self.projected)
+
+    def solved(self, tol: float) -> int:
+        """Models that a gradient step would leave where they are."""
+        error = torch.sub(self.projected, self.alpha, out=self.scratch).abs_().amax(1)
+        return int((error <= tol).sum())
+
+    def choose_active_set(self) -> None:
+        """Free what a gradient step would leave between the bounds.
+
+        The rest goes to its bound, and the free coefficients make up for the sum.
+        """
+        torch.eq(self.target, self.projected, out=self.free)
+        self.free_count = self._sum(self.free).clamp_(min=1)
+        torch.lerp(self.projected, self.alpha, self.free, out=self.target)
+        self._fill_up(self.target)
+        correction = torch.sub(self.target, self.alpha, out=self.scratch)
+        self.alpha, self.target = self.target, self.alpha
+        multiply(correction, self.kernel, self.projected)
+        self.residual.sub_(self.projected)
+        self.direction.mul_(self.free)
+        mean = self._sum(self.direction).div_(self.free_count)
+        self.direction.addcmul_(self.free, mean[:, None], value=-1)
+
+    def move(self) -> None:
+        """Make a step along a direction of free coefficients, of sum 0, conjugate to the last one."""
+        self._centre()
+        descent = torch.mul(self.residual, self.free, out=self.projected)
+        beta = self._dot(descent, self.kernel_direction).div_(self.curvature).clamp_(-MAX_STEP, 0)
+        torch.addcmul(descent, self.direction, beta[:, None], value=-1, out=self.direction)
+        multiply(self.direction, self.kernel, self.kernel_direction)
+        tiny = torch.finfo(self.alpha.dtype).tiny
+        self.curvature = self._dot(self.direction, self.kernel_direction).clamp_(min=tiny)
+        length = self._dot(self.direction, self.residual).div_(self.curvature).clamp_(-MAX_STEP, MAX_STEP)
+        self.alpha.addcmul_(self.direction, length[:, None])
+        self.residual.addcmul_(self.kernel_direction, length[:, None], value=-1)
+
+    def feasible(self) -> Tensor:
+        """Coefficients within their bounds, with the right sum, after a look."""
+        torch.eq(self.target, self.projected, out=self.free)
+        self.free_count = self._sum(self.free).clamp_(min=1)
+        self._fill_up(self.projected)
+        return self.projected.clamp_(0, 1)
+
+    def _centre(self) -> None:
+        """Add the constant that makes the free coefficients' residuals 0 on average."""
+        self.residual.sub_(self._dot(self.residual, self.free).div_(self.free_count)[:, None])
+
+    def _fill_up(self, alpha: Tensor) -> None:
+        """Spread what the sum lacks over the free coefficients."""
+        deficit = torch.addmv(self.totals, alpha, self.ones, alpha=-1)
+        alpha.addcmul_(self.free, deficit.div_(self.free_count)[:, None])
+
+    def _sum(self, values: Tensor) -> Tensor:
+        return torch.mv(values, self.ones)  # the fastest sum of rows
+
+    def _dot(self, left: Tensor, right: Tensor) -> Tensor:
+        """Inner products of rows: (m, n), (m, n) -> (m,)."""
+        return self._sum(torch.mul(left, right, out=self.scratch))
 
 
 def _promising(target: Tensor, enough: int) -> Tensor | None:
@@ -159,11 +198,3 @@ def multiply(vectors: Tensor, kernel: Tensor, out: Tensor) -> None:
         np.matmul(vectors.numpy()[:, None], kernel.numpy(), out=out.numpy()[:, None])
     else:
         out.copy_(torch.matmul(vectors[:, None], kernel)[:, 0])
-
-
-def _dot(left: Tensor, right: Tensor) -> Tensor:
-    """Inner products of rows: (m, n), (m, n) -> (m,); numpy makes no intermediate."""
-    if left.device.type == "cpu":
-        return torch.from_numpy(np.vecdot(left.numpy(), right.numpy()))
-    product: Tensor = torch.linalg.vecdot(left, right)
-    return product

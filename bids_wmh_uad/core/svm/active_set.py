@@ -4,7 +4,13 @@ r"""Conjugate gradients with a changing active set: thousands of small One-Class
           0 \le \alpha_i \le 1, \ \textstyle\sum_i \alpha_i = t
 
 The active set holds the coefficients that are at a bound, 0 or 1; the others are free. Every step
-XX
+moves the free coefficients once (conjugate gradients; Hestenes and Stiefel 1952), and every second
+one chooses each model's active set anew before (primal-dual active set; Hintermueller et al. 2002).
+After a few steps with all samples most of those without weight are known and left out: the rest of
+the steps has smaller matrices. Most models are solved in a dozen steps, but nothing guarantees it:
+the caller has to look at the optimality conditions. How the two methods are interleaved is a choice
+of this program.
+
 References
 ----------
 * M. Hintermueller, K. Ito and K. Kunisch, "The primal-dual active set strategy as a semismooth
@@ -22,7 +28,7 @@ import torch
 from torch import Tensor
 
 FIRST_STEPS = 3
-"""Steps with all samples: then most of those that will have no weight are known, and left out."""
+"""Steps with all samples: then most of those that will have no weight are known."""
 LEAST_SAVING = 0.8
 """Fraction of the samples above which none are left out: what it saves is less than the copy costs."""
 CHOOSE_EVERY = 2
@@ -96,7 +102,10 @@ class _Descent:
         self.direction, self.kernel_direction = torch.zeros_like(start), torch.zeros_like(start)
         self.free, self.ones = torch.ones_like(start), start.new_ones(start.shape[1])
         self.free_count = self._sum(self.free)
-        self.curvature, self.totals = torch.ones_like(self.free_count), torch.full_like(self.free_count, total)
+        self.curvature, self.totals = (
+            torch.ones_like(self.free_count),
+            torch.full_like(self.free_count, total),
+        )
         multiply(self.alpha, kernel, self.residual)
         self.residual.neg_()
 

@@ -134,7 +134,9 @@ def kernel_product(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
     return result
 
 
-def solve_dual(features: Tensor, total: float, *, tol: float = 1e-6, working_set: int = WORKING_SET) -> DualSolution:
+def solve_dual(
+    features: Tensor, total: float, *, tol: float = 1e-6, working_set: int = WORKING_SET
+) -> DualSolution:
     """Solve a batch of One-Class SVM duals of one size.
 
     Parameters
@@ -155,7 +157,7 @@ def solve_dual(features: Tensor, total: float, *, tol: float = 1e-6, working_set
     """
     if features.shape[1] <= working_set:
         models = models_at_once(features.shape[1], features.device)
-        return solve_batches(features.split(models), total, tol=tol)
+        return solve_batches(torch.split(features, models), total, tol=tol)
     tol = _least_tolerance(features, total, tol)
     alpha = _initial_alpha(features, total)
     gradient = _gradient(features, alpha)
@@ -206,7 +208,8 @@ def solve_batches(batches: Iterable[Tensor], total: float, *, tol: float) -> Dua
             buffer = features.new_empty(models, count, count) if buffer is None else buffer
             parts.append(_by_active_sets(features, None, total, limit, buffer, MAX_UNSOLVED))
         else:
-            parts.append(_solution(*features.new_full((2, models, count), torch.nan), 1, 0))
+            nothing = features.new_full((models, count), torch.nan)
+            parts.append(_solution(nothing, nothing.clone(), 1, 0))
         unsolved = _unsolved(parts[-1], total, limit)
         rest.append((unsolved, features[unsolved]))
     unsolved = torch.cat([rows for rows, _ in rest]).nonzero()[:, 0]
@@ -270,8 +273,8 @@ def _solution(alpha: Tensor, gradient: Tensor, rounds: int, updates: int) -> Dua
 
 
 def _concatenate(parts: list[DualSolution]) -> DualSolution:
-    tensors = (torch.cat([getattr(part, name) for part in parts]) for name in TENSORS)
-    return DualSolution(*tensors, 1, max(part.updates for part in parts))
+    alpha, gradient, offset, gap = (torch.cat([getattr(part, name) for part in parts]) for name in TENSORS)
+    return DualSolution(alpha, gradient, offset, gap, 1, max(part.updates for part in parts))
 
 
 def _squares(features: Tensor) -> Tensor:

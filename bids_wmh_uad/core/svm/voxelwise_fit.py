@@ -229,7 +229,7 @@ def _leave_out_of_part(
     log_score, decision = (np.empty((count, len(part)), dtype=np.float32) for _ in range(2))
     for subject in range(count):
         others = part[:, [k for k in range(count) if k != subject]]
-        width, solution = dual.solve(others.split(models), count - 1)
+        width, solution = dual.solve(torch.split(others, models), count - 1)
         scores = _score_left_out(part[:, subject : subject + 1], others, solution.alpha, width)
         log_score[subject] = scores.cpu().numpy()
         decision[subject] = (scores.exp() - solution.offset).cpu().numpy()

@@ -9,7 +9,8 @@ times a random sixteenth of the batches and is scaled to all voxels. `ours_s` is
 whole. Medians of the alternations; `ratio` is the median of the alternations' ratios.
 `floor_s`: the multiply-adds of the dense network at the best rate at which this machine multiplies
 float32 matrices on all cores, measured in between. `encoder_s` leaves out the array of all latents
-(266 MB, as for scoring slab by slab). Memory is touched once beforehand: a virtual machine gets its
+(266 MB, as for scoring slab by slab); `new_array_s` is what the first writing of such an array costs
+by itself, on one thread: no method avoids it, and it depends on how the machine gives out pages. Memory is touched once beforehand: a virtual machine gets its
 pages from the host at their first use, which took as long as the whole embedding.
 
     python benchmarks/embedding.py
@@ -88,7 +89,14 @@ def compare(
         return len(encoder(image, mask, slice(start, start + SLAB)))
 
     embed_dense(model, image, mask)
-    found: dict[str, list[float]] = {"peer": [], "ours": [], "encoder": [], "rate": [], "difference": []}
+    found: dict[str, list[float]] = {
+        "peer": [],
+        "ours": [],
+        "encoder": [],
+        "rate": [],
+        "difference": [],
+        "new": [],
+    }
     for _ in range(ALTERNATIONS):
         chosen = [batches[k] for k in rng.choice(len(batches), len(batches) // SHARE, replace=False)]
         start = perf_counter()
@@ -102,6 +110,7 @@ def compare(
         del ours
         found["encoder"].append(seconds(lambda: parallel_map(encode, range(0, SHAPE[2], SLAB))))
         found["rate"].append(matrix_rate())
+        found["new"].append(seconds(partial(np.ones, (len(coords), model.latent_size), np.float32)))
     floor = len(coords) * multiply_adds(model.in_channels) / max(found["rate"])
     ours_s = median(found["ours"])
     return {
@@ -109,6 +118,7 @@ def compare(
         "ours_s": round(ours_s, 3),
         "ratio": round(median(p / o for p, o in zip(found["peer"], found["ours"], strict=True)), 1),
         "encoder_s": round(median(found["encoder"]), 3),
+        "new_array_s": round(median(found["new"]), 3),
         "agreement": max(found["difference"]),
         "floor_s": round(floor, 3),
         "times_floor": round(ours_s / floor, 2),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Item = TypeVar("Item")
     Result = TypeVar("Result")
 
-GPU_FACTOR = 8
+GPU_FACTOR = 16
 """Ratio of the thickness of a GPU's slabs to a core's: a GPU has no use for small pieces."""
 
 

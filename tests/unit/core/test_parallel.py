@@ -34,7 +34,7 @@ def work_with_room_for(slices):
     [
         (0, "cpu", "cpu", []),
         (99, "meta", "meta", []),
-        (GPU_FACTOR, "meta", "meta", [("GPU_SLABS", "8 axial slices")]),
+        (GPU_FACTOR, "meta", "meta", [("GPU_SLABS", f"{GPU_FACTOR} axial slices")]),
         (0, "meta", "cpu", [("GPU_SLABS", "1 axial slices"), ("GPU_MEMORY", "after 0 of 37")]),
     ],
 )

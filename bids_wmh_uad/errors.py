@@ -67,6 +67,7 @@ OTHER_SPACE = "Its name says space-{space}: bring it to the FLAIR (OUTPUT_DIR ha
 ODD_REFERENCE = "{path}: the values ({values}) are those of no mask (0, 1, and 2 = other pathology) and of no probabilities (0 to 1). Save a mask of the lesions."
 ONE_VALUE = "{path}: the only value beside 0 is {value:g}; it is taken for lesion."
 NO_BRIGHTNESS = "{where}: brightness cannot be computed beside the model, its columns are n/a ({reason})"
+EMPTY_BRIGHTNESS = "{path} is 0 everywhere: no grey matter was found in the scan"
 REFERENCE_OUTSIDE = "{path}: {percent:.1f} % of the reference lies outside the brain mask and does not count. Check the brain mask on the participant's page."
 BAD_CONTROL = "{path}: not a prepared control ({reason}). Remove the directory and run the train level again."
 NOT_PREPARED = "{where}: not used as a control, for it could not be prepared. The lines above say why; mend it, or exclude it with --participant-label."

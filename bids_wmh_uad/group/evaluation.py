@@ -18,7 +18,7 @@ from bids_wmh_uad.config import GroupConfig
 from bids_wmh_uad.core.evaluation.measures import map_measures, mask_measures
 from bids_wmh_uad.core.evaluation.overlap import SIZE_EDGES_ML, lesion_recall_by_size
 from bids_wmh_uad.core.evaluation.ranking import Ranking
-from bids_wmh_uad.core.image.volume import Volume, check_same_grid
+from bids_wmh_uad.core.image.volume import Volume, bounding_box, check_same_grid
 from bids_wmh_uad.core.lesion.components import label_lesions
 from bids_wmh_uad.errors import (
     EMPTY_BRIGHTNESS,
@@ -232,30 +232,30 @@ def evaluate_session(
     result = read_volume(mask)
     volumes = {name: _read_result(summary, name, result, mask) for name in ("brain", "anomaly", "flair")}
     truth, notes = _read_truth(summary, reference, result, mask, resample)
-    brain = volumes["brain"].data > 0
-    inside = brain & (truth != OTHER_PATHOLOGY)
-    lesion = (truth == LESION) & inside
-    found = (result.data > 0) & inside
-    voxel_ml = float(abs(np.linalg.det(result.affine[:3, :3]))) / 1000
-    labels = label_lesions(lesion, result.affine)[inside]
-    scores = {
-        "model": volumes["anomaly"].data,
-        "baseline": flair_z_map(result_path(summary, "flair"), volumes["flair"], brain),
-    }
     warnings = list(notes)
+    scores = {"model": volumes["anomaly"].data}
     try:
         scores["brightness"] = _read_brightness(summary, result, mask)
     except BadDataError as error:
         warnings.append(NO_BRIGHTNESS.format(where=summary.name, reason=error))
+    brain = volumes["brain"].data > 0
+    outside, total = int(((truth == LESION) & ~brain).sum()), int((truth == LESION).sum())
+    if outside > OUTSIDE_LIMIT * total:
+        warnings.append(REFERENCE_OUTSIDE.format(path=reference.path, percent=100 * outside / total))
+    box = bounding_box(brain, margin=1)  # nothing counts beyond, and half of a field of view is air
+    brain, truth, scores = brain[box], truth[box], {name: score[box] for name, score in scores.items()}
+    flair = Volume(volumes["flair"].data[box], volumes["flair"].affine)
+    scores["baseline"] = flair_z_map(result_path(summary, "flair"), flair, brain)
+    inside = brain & (truth != OTHER_PATHOLOGY)
+    lesion = (truth == LESION) & inside
+    found = (result.data[box] > 0) & inside
+    labels = label_lesions(lesion, result.affine)[inside]
     rankings = {name: Ranking.of(score[inside], labels) for name, score in scores.items()}
     row = mask_measures(found, lesion, result.affine) | _ranking_measures(rankings)
+    voxel_ml = float(abs(np.linalg.det(result.affine[:3, :3]))) / 1000
     sizes = np.stack(lesion_recall_by_size(found, lesion, voxel_ml, SIZE_EDGES_ML))
     curves = {name: _curves(ranking) for name, ranking in rankings.items()}
     curves["model"]["dice"] = rankings["model"].dice_at(threshold * ratio_grid())
-    outside = int(((truth == LESION) & ~brain).sum())
-    total = int((truth == LESION).sum())
-    if outside > OUTSIDE_LIMIT * total:
-        warnings.append(REFERENCE_OUTSIDE.format(path=reference.path, percent=100 * outside / total))
     return Evaluation(row, curves, sizes, int(lesion.sum()), tuple(warnings))
 
 

@@ -32,6 +32,7 @@ MISSING_FLAIR = "{where}: no FLAIR found, only {t1w}. Add sub-*_FLAIR.nii.gz or 
 MISSING_T1W = "{where}: no T1w found for {flair}. Add sub-*_T1w.nii.gz to the session, or keep exactly one T1w per subject."
 BROKEN_LINK = "{path}: the file's content is not here (broken link). Run 'datalad get {name}' in the dataset first; in a container, mount the dataset's root."
 NOT_A_FILE = "{path}: a directory, FIFO, socket or device where a file should be. Put the file there, or exclude it with --bids-filter-file."
+ODD_VOXELS = "{path}: its voxels are of the type {dtype}, not one number each. Save the image with plain numbers: of a complex one the magnitude, of a colour one its values before they were coloured."
 BAD_NAME = "{path}: the name is not UTF-8. Rename it."
 NOT_READABLE = (
     "{path}: may not be read (permission denied). Give this user read access to it and to its directories."
@@ -50,8 +51,12 @@ FOREIGN_DATABASE = (
 BAD_FILTER_FILE = (
     "{path}: not a usable BIDS filter file ({reason}). It must map 't1w' and/or 'flair' to BIDS entities."
 )
+BAD_DATABASE = "{path}: not a usable index of a dataset ({reason}). Remove it: it is made anew."
 NO_RESULTS = "{path}: no finished session found. Run the participant level first."
 OLDER_RESULT = "{path}: left out, for it is of another FLAIR than {kept}, which is of the newest run. Remove this result's files, or run the participant level again with the filter that chooses its FLAIR."
+UNREADABLE_SUMMARY = (
+    "{path}: not the summary of a session ({reason}); it is left out. Run the participant level again."
+)
 UNREADABLE_SIDECAR = "{path}: cannot be read ({reason}). Run the participant level again."
 BAD_PARTICIPANTS = "{path}: not used, so its columns are missing ({reason}). Write it as UTF-8 text with tabs between columns, one of them {key}."
 PARTICIPANTS_FORMAT = "{path}: read as {encoding} with {delimiter} between columns, and BIDS asks for UTF-8 with tabs. Check its columns in group_wmh.tsv, and write the file again."

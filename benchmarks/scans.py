@@ -19,12 +19,13 @@ from scipy import ndimage
 
 from bids_wmh_uad.bids.references import find_reference
 from bids_wmh_uad.bids.results import finished, read_summaries, result_path
+from bids_wmh_uad.core.image.template import GM_LIKELY
 from bids_wmh_uad.core.image.volume import Volume, WorkingGrid
 from bids_wmh_uad.core.lesion.components import label_lesions
 from bids_wmh_uad.core.lesion.landmarks import Tissue
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.group.evaluation import LESION, OTHER_PATHOLOGY
-from bids_wmh_uad.group.scans import read_scan
+from bids_wmh_uad.group.scans import read_tissue
 from bids_wmh_uad.imaging.scans import read_volume
 
 BANDS_ML = ((0.3, 2.0), (2.0, 10.0), (10.0, 30.0), (30.0, 75.0))
@@ -109,6 +110,21 @@ def read_cases(out: Path, reference: Path, kind: str, prefix: str = "") -> Itera
                 part for part in (summary["participant_id"], summary["session_id"]) if part != "n/a"
             )
             yield read_case(path, read_volume(mask.path), prefix + name, kind)
+
+
+def read_scan(summary: Path) -> tuple[Scan, WorkingGrid]:
+    """One session as the scoring step had it, and the way back from its working grid."""
+    tissue, affine = read_tissue(summary)
+    x, y, z = tissue.mask.shape
+    grid = WorkingGrid.from_affine((x, y, z), affine)
+    scan = Scan(
+        grid.forward(tissue.flair_z),
+        grid.forward(tissue.t1w_z),
+        grid.forward(tissue.mask, order=0),
+        grid.forward(tissue.grey) > GM_LIKELY,
+        zooms=grid.zooms,
+    )
+    return scan, grid
 
 
 def read_case(summary: Path, truth: Volume, name: str, kind: str) -> Case:

@@ -32,6 +32,7 @@ MISSING_FLAIR = "{where}: no FLAIR found, only {t1w}. Add sub-*_FLAIR.nii.gz or 
 MISSING_T1W = "{where}: no T1w found for {flair}. Add sub-*_T1w.nii.gz to the session, or keep exactly one T1w per subject."
 BROKEN_LINK = "{path}: the file's content is not here (broken link). Run 'datalad get {name}' in the dataset first; in a container, mount the dataset's root."
 NOT_A_FILE = "{path}: a directory, FIFO, socket or device where a file should be. Put the file there, or exclude it with --bids-filter-file."
+ODD_VOXELS = "{path}: its voxels are of the type {dtype}, not one number each. Save the image with plain numbers: of a complex one the magnitude, of a colour one its values before they were coloured."
 BAD_NAME = "{path}: the name is not UTF-8. Rename it."
 NOT_READABLE = (
     "{path}: may not be read (permission denied). Give this user read access to it and to its directories."
@@ -50,8 +51,12 @@ FOREIGN_DATABASE = (
 BAD_FILTER_FILE = (
     "{path}: not a usable BIDS filter file ({reason}). It must map 't1w' and/or 'flair' to BIDS entities."
 )
+BAD_DATABASE = "{path}: not a usable index of a dataset ({reason}). Remove it: it is made anew."
 NO_RESULTS = "{path}: no finished session found. Run the participant level first."
 OLDER_RESULT = "{path}: left out, for it is of another FLAIR than {kept}, which is of the newest run. Remove this result's files, or run the participant level again with the filter that chooses its FLAIR."
+UNREADABLE_SUMMARY = (
+    "{path}: not the summary of a session ({reason}); it is left out. Run the participant level again."
+)
 UNREADABLE_SIDECAR = "{path}: cannot be read ({reason}). Run the participant level again."
 BAD_PARTICIPANTS = "{path}: not used, so its columns are missing ({reason}). Write it as UTF-8 text with tabs between columns, one of them {key}."
 PARTICIPANTS_FORMAT = "{path}: read as {encoding} with {delimiter} between columns, and BIDS asks for UTF-8 with tabs. Check its columns in group_wmh.tsv, and write the file again."
@@ -67,6 +72,7 @@ OTHER_SPACE = "Its name says space-{space}: bring it to the FLAIR (OUTPUT_DIR ha
 ODD_REFERENCE = "{path}: the values ({values}) are those of no mask (0, 1, and 2 = other pathology) and of no probabilities (0 to 1). Save a mask of the lesions."
 ONE_VALUE = "{path}: the only value beside 0 is {value:g}; it is taken for lesion."
 NO_BRIGHTNESS = "{where}: brightness cannot be computed beside the model, its columns are n/a ({reason})"
+EMPTY_BRIGHTNESS = "{path} is 0 everywhere: no grey matter was found in the scan"
 REFERENCE_OUTSIDE = "{path}: {percent:.1f} % of the reference lies outside the brain mask and does not count. Check the brain mask on the participant's page."
 BAD_CONTROL = "{path}: not a prepared control ({reason}). Remove the directory and run the train level again."
 NOT_PREPARED = "{where}: not used as a control, for it could not be prepared. The lines above say why; mend it, or exclude it with --participant-label."

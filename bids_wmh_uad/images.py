@@ -26,6 +26,7 @@ from bids_wmh_uad.errors import (
     HUGE_IMAGE,
     NOT_3D_IMAGE,
     ODD_VOXEL_SIZES,
+    ODD_VOXELS,
     TRUNCATED_IMAGE,
     UNREADABLE_IMAGE,
     BadImageError,
@@ -177,7 +178,7 @@ def _check(path: Path, header: nib.Nifti1Header) -> None:
         raise BadImageError(HUGE_IMAGE.format(path=path, shape=shape[:3], limit=MAX_VOXELS // 10**6))
     dtype = header.get_data_dtype()
     if dtype.kind not in "biuf" or dtype.itemsize > 8:  # complex, colour, longer than a double
-        raise OSError(f"data type {dtype}")
+        raise BadImageError(ODD_VOXELS.format(path=path, dtype=" and ".join(dtype.names or [str(dtype)])))
     with np.errstate(all="ignore"):
         try:
             affine = in_millimetres(header).get_best_affine()

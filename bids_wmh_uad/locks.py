@@ -27,6 +27,7 @@ from uuid import uuid4
 from bids_wmh_uad.errors import BUSY, BusyError
 from bids_wmh_uad.files import not_written, temporary_file
 from bids_wmh_uad.processes import is_alive, read_process, this_process
+from bids_wmh_uad.reading import read_bytes
 
 HEARTBEAT = 20.0
 """Seconds between two signs of life."""
@@ -140,7 +141,7 @@ class Locks:
         chain: tuple[Path, ...] = ()
         while not _link(claim, file):
             try:
-                content, seen = file.read_bytes(), file.stat().st_mtime
+                content, seen = read_bytes(file), file.stat().st_mtime
             except FileNotFoundError:
                 return None
             if file == root:
@@ -199,7 +200,7 @@ def _successor(root: Path, content: bytes) -> Path:
 
 def _holds(path: Path, content: bytes) -> bool:
     with suppress(OSError):
-        return path.read_bytes() == content
+        return read_bytes(path) == content
     return False
 
 

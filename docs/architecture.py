@@ -1,15 +1,13 @@
 """The picture of ``architecture.md``: one session's graph, drawn from the code (``make architecture``).
 
-The graph is built, not run. Sub-workflows are boxes, data sinks are one node, and nodes that only hand values on
-(``inputnode``, ``outputnode``) are left out in favour of what they connect. An arrow is left out where a longer way
-leads to the same node.
+The graph is built, not run. Sub-workflows are boxes, and nodes that only hand values on (``inputnode``, ``outputnode``) are left out in favour of
+what they connect. An arrow is left out where a longer way leads to the same node.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +24,10 @@ OFFLINE = {
     "TEMPLATEFLOW_AUTOUPDATE": "0",
 }
 """What the libraries read when they are imported: no look-up of hosts, no download."""
-SINKS = "data sinks"
 NODE_SIZE, GAP, PADDING = (1.9, 0.52), (0.4, 0.34), (0.3, 0.34)
 """Inches: width and height."""
 EDGE, RIM, FRAME = "#3b4a5a", "#cfd6de", "#f1f5f9"
-NODE_COLOUR, SINK_COLOUR = "#ffffff", "#fdf3dc"
+NODE_COLOUR = "#ffffff"
 
 
 @dataclass(frozen=True)
@@ -81,19 +78,15 @@ def session_graph(folder: Path) -> Any:
 def step_of(node: Any) -> Step:
     """What a nipype node is in the picture."""
     within = tuple(node.fullname.split(".")[1:-1])
-    interface = type(node.interface).__name__
-    if interface.endswith("DataSink"):
-        return Step(SINKS, interface, within)
-    return Step(node.name, interface, within)
+    return Step(node.name, type(node.interface).__name__, within)
 
 
 def picture_graph(workflow: Any) -> nx.DiGraph:
-    """The graph of steps; how many nodes one stands for is its ``count``."""
+    """The graph of steps."""
     flat = workflow._create_flat_graph()
     between = {node for node in flat if type(node.interface).__name__ == "IdentityInterface"}
-    count = Counter(step_of(node) for node in flat if node not in between)
     graph = nx.DiGraph()
-    graph.add_nodes_from((step, {"count": number}) for step, number in count.items())
+    graph.add_nodes_from(step_of(node) for node in flat if node not in between)
     for before, node, data in flat.edges(data=True):
         if node not in between:
             for output, _ in data["connect"]:
@@ -182,8 +175,8 @@ def draw(graph: nx.DiGraph, target: Path) -> None:
             draw_frame(axes, name[-1], boxes[name])
         for before, after in graph.edges:
             draw_arrow(axes, boxes[before], boxes[after])
-        for step, count in graph.nodes(data="count"):
-            draw_step(axes, step, count, boxes[step])
+        for step in graph:
+            draw_step(axes, step, boxes[step])
         figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None})
         plt.close(figure)
 
@@ -205,25 +198,23 @@ def draw_frame(axes: Any, name: str, box: Box) -> None:
     axes.text(box.x + 0.1, box.y + box.height - 0.12, name, fontsize=9, color=EDGE, style="italic")
 
 
-def draw_step(axes: Any, step: Step, count: int, box: Box) -> None:
+def draw_step(axes: Any, step: Step, box: Box) -> None:
     """A node: its name above its interface."""
     from matplotlib.patches import FancyBboxPatch
 
-    colour = SINK_COLOUR if step.name == SINKS else NODE_COLOUR
     shape = FancyBboxPatch(
         (box.x, box.y),
         box.width,
         box.height,
         boxstyle="round,pad=0,rounding_size=0.08",
-        fc=colour,
+        fc=NODE_COLOUR,
         ec=EDGE,
         lw=1,
     )
     axes.add_patch(shape)
     middle = box.x + box.width / 2
     axes.text(middle, box.y + 0.22, step.name, ha="center", fontsize=10.5, color="#10202f", weight="bold")
-    interface = step.interface if count == 1 else f"{step.interface} ({count})"
-    axes.text(middle, box.y + 0.41, interface, ha="center", fontsize=8.5, color=EDGE)
+    axes.text(middle, box.y + 0.41, step.interface, ha="center", fontsize=8.5, color=EDGE)
 
 
 def draw_arrow(axes: Any, start: Box, end: Box) -> None:

@@ -1,6 +1,6 @@
 """Names, sidecars and atomic writes of the output dataset.
 
-:func:`output_path` and its neighbours make every name, those of the data sinks too. The sinks write into
+:func:`output_path` and its neighbours make every name. Outputs go into
 a staging tree inside the work directory, and :func:`publish` moves the files to the output directory: each
 one appears whole or not at all, and one that is already right is not touched. The
 summary comes last: where it is, the session is finished.
@@ -64,6 +64,7 @@ OUTPUTS = {
     "brain": "space-FLAIR_desc-brain_mask.nii.gz",
     "anomaly": "space-FLAIR_desc-anomaly_map.nii.gz",
     "evidence": "space-FLAIR_desc-evidence_map.nii.gz",
+    "brightness": "space-FLAIR_desc-brightness_map.nii.gz",
     "probability": "space-FLAIR_label-WMH_probseg.nii.gz",
     "mask": "space-FLAIR_label-WMH_mask.nii.gz",
     "lesions": "space-FLAIR_desc-lesions_dseg.nii.gz",
@@ -86,6 +87,7 @@ IMAGE_TYPES = {
     "brain": "uint8",
     "anomaly": "float32",
     "evidence": "float32",
+    "brightness": "float32",
     "probability": "float32",
     "mask": "uint8",
     "lesions": "int32",

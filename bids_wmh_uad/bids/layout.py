@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from bids_wmh_uad.bids.names import ignored_paths
-from bids_wmh_uad.errors import BAD_FILTER_FILE, BAD_NAME, FOREIGN_DATABASE, UsageError
+from bids_wmh_uad.errors import BAD_DATABASE, BAD_FILTER_FILE, BAD_NAME, FOREIGN_DATABASE, UsageError
 
 LOGGER = logging.getLogger("bids_wmh_uad")
+EXTENSION = r"[^./\\](\.nii\.gz|\.[^./\\]+)$"
+"""Where a file's extension is: at its end."""
 
 
 def open_layout(bids_dir: Path, subjects: Iterable[str], database: Path | None) -> Any:
@@ -34,19 +36,27 @@ def open_layout(bids_dir: Path, subjects: Iterable[str], database: Path | None) 
     Raises
     ------
     UsageError
-        `errors.FOREIGN_DATABASE`, when the index is of another dataset.
+        `errors.FOREIGN_DATABASE`, when the index is of another dataset; `errors.BAD_DATABASE`, when it cannot be read.
     """
     from bids import BIDSLayout, BIDSLayoutIndexer
 
     # an index that is kept must know every subject
     ignored = ignored_paths(tuple(subjects) if database is None else ())
     indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[ignored])
-    layout = BIDSLayout(
-        bids_dir, validate=False, indexer=indexer, database_path=database, config=[_entities_below(bids_dir)]
-    )
+    settings = {"validate": False, "indexer": indexer, "config": [_entities_below(bids_dir)]}
+    try:
+        layout = BIDSLayout(bids_dir, database_path=database, **settings)
+    except Exception as error:  # of the database's library, which is pybids' business
+        if database is None or not database.exists():
+            raise
+        raise UsageError(BAD_DATABASE.format(path=database, reason=_first_line(error))) from error
     if Path(layout.root) != bids_dir:
         raise UsageError(FOREIGN_DATABASE.format(path=database, root=layout.root))
     return layout
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def find_files(layout: Any, query: Mapping[str, Any], filter_file: Path | None) -> list[Path]:
@@ -73,7 +83,8 @@ def forget_indexes() -> None:
 def _entities_below(bids_dir: Path) -> dict[str, Any]:
     """Pybids' entities, looked for below `bids_dir` only.
 
-    Its own patterns search the whole path: below ``/scratch/sub-9/`` every file would be subject 9's.
+    Its own patterns search the whole path: below ``/scratch/sub-9/`` every file would be subject 9's. And its extension
+    begins at the first dot: a value such as ``acq-1.5mm`` would hide the image.
     """
     from bids.layout.models import Config
 
@@ -84,7 +95,7 @@ def _entities_below(bids_dir: Path) -> dict[str, Any]:
         "entities": [
             {
                 "name": entity.name,
-                "pattern": start + entity.pattern,
+                "pattern": start + (EXTENSION if entity.name == "extension" else entity.pattern),
                 "dtype": entity._dtype,
                 "mandatory": entity.mandatory,
             }

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bids_wmh_uad.bids import derivatives
-from bids_wmh_uad.errors import NO_RESULTS, OLDER_RESULT, MissingInputError, WmhUadError
+from bids_wmh_uad.errors import NO_RESULTS, OLDER_RESULT, UNREADABLE_SUMMARY, MissingInputError, WmhUadError
 from bids_wmh_uad.files import dump_json, write_atomically
+from bids_wmh_uad.reading import read_object
 
 LOGGER = logging.getLogger("bids_wmh_uad")
 SUPERSEDED = "superseded_by"
@@ -50,12 +51,16 @@ def read_summaries(output_dir: Path) -> dict[Path, dict[str, Any]]:
 
 
 def current_summaries(output_dir: Path) -> dict[Path, dict[str, Any]]:
-    """As `read_summaries`; empty if there is none. Results that are left out are said."""
+    """As `read_summaries`; empty if there is none. Results that are left out, and files that are none, are said."""
     sessions: dict[tuple[str, str], dict[Path, dict[str, Any]]] = {}
     for path in find_summaries(output_dir):
-        summary = derivatives.read_summary(path)
-        if "participant_id" in summary and "session_id" in summary:
+        try:
+            summary = read_object(path)
             sessions.setdefault(identity(summary), {})[path] = summary
+        except KeyError as error:
+            LOGGER.warning("%s", UNREADABLE_SUMMARY.format(path=path, reason=f"no {error}"))
+        except (OSError, ValueError) as error:
+            LOGGER.warning("%s", UNREADABLE_SUMMARY.format(path=path, reason=error))
     chosen = {}
     for _, found in sorted(sessions.items()):
         current = _current(found)

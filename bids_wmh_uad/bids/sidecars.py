@@ -122,6 +122,12 @@ def _of_lesions(
     """What is said of the images that lead from the anomaly map to the lesions."""
     decision = load_decision(method.model) if method.parameters.uses_network else LesionDecision()
     return {
+        "brightness": {
+            "Sources": [out["flair"], out["t1w"], out["brain"]],
+            "Description": "How bright FLAIR is against white matter and against what is usual at its T1w: the score 'brightness', which the group level evaluates beside the model. 0 everywhere where it could not be computed.",
+            "Units": "arbitrary",
+            "Parameters": asdict(method.parameters),
+        },
         "evidence": {
             "Sources": [out["flair"], out["t1w"], out["brain"]],
             "Description": "What the network's latents say of being a lesion, where the anomaly score is above 0; 0 without a network.",

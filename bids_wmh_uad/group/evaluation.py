@@ -18,9 +18,10 @@ from bids_wmh_uad.config import GroupConfig
 from bids_wmh_uad.core.evaluation.measures import map_measures, mask_measures
 from bids_wmh_uad.core.evaluation.overlap import SIZE_EDGES_ML, lesion_recall_by_size
 from bids_wmh_uad.core.evaluation.ranking import Ranking
-from bids_wmh_uad.core.image.volume import Volume, check_same_grid
+from bids_wmh_uad.core.image.volume import Volume, bounding_box, check_same_grid
 from bids_wmh_uad.core.lesion.components import label_lesions
 from bids_wmh_uad.errors import (
+    EMPTY_BRIGHTNESS,
     NO_BRIGHTNESS,
     NO_REFERENCE,
     NO_SUCH_DIRECTORY,
@@ -29,7 +30,7 @@ from bids_wmh_uad.errors import (
     MissingInputError,
 )
 from bids_wmh_uad.group.cohort import WMH_COLUMNS, for_each
-from bids_wmh_uad.group.scans import brightness_map, flair_z_map
+from bids_wmh_uad.group.scans import flair_z_map
 from bids_wmh_uad.imaging.masks import LESION, OTHER_PATHOLOGY, read_reference
 from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.imaging.scans import read_volume
@@ -228,37 +229,50 @@ def evaluate_session(
     BadDataError
         If the reference or a result cannot be read.
     """
-    names = {name: result_path(summary, name) for name in ("brain", "anomaly", "flair")}
-    volumes = {name: read_volume(path) for name, path in names.items()}
     result = read_volume(mask)
-    for name, volume in volumes.items():
-        check_same_grid(result, volume, (str(mask), str(names[name])))
+    volumes = {name: _read_result(summary, name, result, mask) for name in ("brain", "anomaly", "flair")}
     truth, notes = _read_truth(summary, reference, result, mask, resample)
-    brain = volumes["brain"].data > 0
-    inside = brain & (truth != OTHER_PATHOLOGY)
-    lesion = (truth == LESION) & inside
-    found = (result.data > 0) & inside
-    voxel_ml = float(abs(np.linalg.det(result.affine[:3, :3]))) / 1000
-    labels = label_lesions(lesion, result.affine)[inside]
-    scores = {
-        "model": volumes["anomaly"].data,
-        "baseline": flair_z_map(names["flair"], volumes["flair"], brain),
-    }
     warnings = list(notes)
+    scores = {"model": volumes["anomaly"].data}
     try:
-        scores["brightness"] = brightness_map(summary)
+        scores["brightness"] = _read_brightness(summary, result, mask)
     except BadDataError as error:
         warnings.append(NO_BRIGHTNESS.format(where=summary.name, reason=error))
+    brain = volumes["brain"].data > 0
+    outside, total = int(((truth == LESION) & ~brain).sum()), int((truth == LESION).sum())
+    if outside > OUTSIDE_LIMIT * total:
+        warnings.append(REFERENCE_OUTSIDE.format(path=reference.path, percent=100 * outside / total))
+    box = bounding_box(brain, margin=1)  # nothing counts beyond, and half of a field of view is air
+    brain, truth, scores = brain[box], truth[box], {name: score[box] for name, score in scores.items()}
+    flair = Volume(volumes["flair"].data[box], volumes["flair"].affine)
+    scores["baseline"] = flair_z_map(result_path(summary, "flair"), flair, brain)
+    inside = brain & (truth != OTHER_PATHOLOGY)
+    lesion = (truth == LESION) & inside
+    found = (result.data[box] > 0) & inside
+    labels = label_lesions(lesion, result.affine)[inside]
     rankings = {name: Ranking.of(score[inside], labels) for name, score in scores.items()}
     row = mask_measures(found, lesion, result.affine) | _ranking_measures(rankings)
+    voxel_ml = float(abs(np.linalg.det(result.affine[:3, :3]))) / 1000
     sizes = np.stack(lesion_recall_by_size(found, lesion, voxel_ml, SIZE_EDGES_ML))
     curves = {name: _curves(ranking) for name, ranking in rankings.items()}
     curves["model"]["dice"] = rankings["model"].dice_at(threshold * ratio_grid())
-    outside = int(((truth == LESION) & ~brain).sum())
-    total = int((truth == LESION).sum())
-    if outside > OUTSIDE_LIMIT * total:
-        warnings.append(REFERENCE_OUTSIDE.format(path=reference.path, percent=100 * outside / total))
     return Evaluation(row, curves, sizes, int(lesion.sum()), tuple(warnings))
+
+
+def _read_result(summary: Path, name: str, result: Volume, mask: Path) -> Volume:
+    """One of the session's images, on the mask's grid."""
+    path = result_path(summary, name)
+    volume = read_volume(path)
+    check_same_grid(result, volume, (str(mask), str(path)))
+    return volume
+
+
+def _read_brightness(summary: Path, result: Volume, mask: Path) -> NDArray[Any]:
+    """The session's brightness; `BadDataError` where none could be computed."""
+    score = _read_result(summary, "brightness", result, mask).data
+    if not score.any():
+        raise BadDataError(EMPTY_BRIGHTNESS.format(path=result_path(summary, "brightness")))
+    return score
 
 
 def _read_truth(

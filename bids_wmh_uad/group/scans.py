@@ -1,4 +1,4 @@
-"""A finished session's scan once more, from its derivatives: as the scoring step saw it, and what needs no model."""
+"""A finished session's scan once more, from its derivatives, and the numbers that it was scored with."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from numpy.typing import NDArray
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.core.image.intensity import Scaling, smooth_inside
-from bids_wmh_uad.core.image.template import GM_LIKELY
-from bids_wmh_uad.core.image.volume import Volume, WorkingGrid, check_same_grid
+from bids_wmh_uad.core.image.volume import Volume, check_same_grid
 from bids_wmh_uad.core.lesion.decision import LesionDecision
 from bids_wmh_uad.core.lesion.landmarks import Tissue
 from bids_wmh_uad.core.lesion.lobes import lobes_of
 from bids_wmh_uad.core.parameters import DetectionParameters
-from bids_wmh_uad.core.score.brightness import brightness_maps
-from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.errors import UNREADABLE_SIDECAR, BadDataError, UsageError
 from bids_wmh_uad.imaging.atlas import lobes_on
 from bids_wmh_uad.imaging.registration import read_transform
@@ -58,26 +55,6 @@ def read_tissue(summary: Path) -> tuple[Tissue, NDArray[np.float64]]:
     flair_z, t1w_z = (read_scaling(paths[name]).apply(volumes[name].data) for name in ("flair", "t1w"))
     prior = grey_matter_prior(brain, read_transform(result_path(summary, "flair_to_template")))
     return Tissue(flair_z, t1w_z, brain.data > 0, prior), flair.affine
-
-
-def read_scan(summary: Path) -> tuple[Scan, WorkingGrid]:
-    """Read one session as the scoring step had it: `read_tissue` on the working grid, and the way back from there.
-
-    Raises
-    ------
-    BadDataError
-        As `read_tissue`.
-    """
-    tissue, affine = read_tissue(summary)
-    x, y, z = tissue.mask.shape
-    grid = WorkingGrid.from_affine((x, y, z), affine)
-    return Scan(
-        grid.forward(tissue.flair_z),
-        grid.forward(tissue.t1w_z),
-        grid.forward(tissue.mask, order=0),
-        grid.forward(tissue.grey) > GM_LIKELY,
-        zooms=grid.zooms,
-    ), grid
 
 
 def read_lobes(
@@ -150,28 +127,6 @@ def read_decision(summary: Path) -> LesionDecision:
         return LesionDecision.of(recorded)
     except (TypeError, ValueError, AttributeError) as error:
         raise BadDataError(UNREADABLE_SIDECAR.format(path=sidecar, reason=error)) from error
-
-
-def brightness_map(summary: Path) -> NDArray[np.float32]:
-    """The score ``brightness`` of a session: the default score's part that needs no model.
-
-    Returns
-    -------
-    (X, Y, Z) float32 array
-        On the FLAIR's own grid, 0 outside the brain; of a session that was scored so, its anomaly map.
-
-    Raises
-    ------
-    BadDataError
-        If a file is absent or cannot be used, or the brain has no grey matter.
-    """
-    parameters = read_parameters(summary)
-    if not parameters.uses_network:
-        return np.asarray(read_volume(result_path(summary, "anomaly")).data, dtype=np.float32)
-    scan, grid = read_scan(summary)
-    brain = read_volume(result_path(summary, "brain")).data > 0
-    score = grid.backward(brightness_maps(scan, parameters).score)
-    return np.where(brain, score, 0).astype(np.float32)
 
 
 def flair_z_map(path: Path, flair: Volume, brain: NDArray[np.bool_]) -> NDArray[np.float32]:

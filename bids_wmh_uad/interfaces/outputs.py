@@ -48,6 +48,7 @@ class _FinishInput(BaseInterfaceInputSpec):
     brain = File(exists=True, mandatory=True)
     anomaly = File(exists=True, mandatory=True)
     evidence = File(exists=True, mandatory=True)
+    brightness = File(exists=True, mandatory=True)
     probability = File(exists=True, mandatory=True)
     lesions = File(exists=True, mandatory=True)
     rejected = File(exists=True, mandatory=True)
@@ -63,6 +64,7 @@ class _FinishOutput(TraitedSpec):
     brain = File()
     anomaly = File()
     evidence = File()
+    brightness = File()
     probability = File()
     mask = File()
     lesions = File()
@@ -157,22 +159,7 @@ class _DescribeInput(BaseInterfaceInputSpec):
 
 
 class _DescribeOutput(TraitedSpec):
-    """The sidecar of each image and transform, by its name in ``OUTPUTS``, and the session's summary."""
-
-    flair = traits.Dict()
-    t1w = traits.Dict()
-    brain = traits.Dict()
-    anomaly = traits.Dict()
-    evidence = traits.Dict()
-    probability = traits.Dict()
-    mask = traits.Dict()
-    lesions = traits.Dict()
-    rejected = traits.Dict()
-    regions = traits.Dict()
-    lobes = traits.Dict()
-    t1w_to_flair = traits.Dict()
-    t1w_to_template = traits.Dict()
-    flair_to_template = traits.Dict()
+    sidecars = traits.Dict(desc="of each image and transform, by its name in OUTPUTS")
     summary = File()
 
 
@@ -193,7 +180,7 @@ class Describe(Stage):
             | ({"IntensityShift": shift[name], "Units": SHIFTED_UNITS} if shift[name] else {})
             for name in stripped
         }
-        self._results |= sidecars(
+        self._results["sidecars"] = sidecars(
             inputs.session,
             Path(inputs.bids_dir),
             inputs.method,
@@ -317,7 +304,7 @@ class DrawFigures(Stage):
 
 
 class _PublishInput(BaseInterfaceInputSpec):
-    files = traits.List(File(exists=True), mandatory=True, desc="what the data sinks wrote")
+    files = traits.List(File(exists=True), mandatory=True, desc="in the staging tree")
     staging = traits.Str(mandatory=True)
     output_dir = traits.Str(mandatory=True)
 

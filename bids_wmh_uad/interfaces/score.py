@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from nipype.interfaces.base import (
@@ -14,8 +15,15 @@ from nipype.interfaces.base import (
 
 from bids_wmh_uad.core.device import configure_torch, resolve_device
 from bids_wmh_uad.core.image.template import GM_LIKELY
+from bids_wmh_uad.errors import BadDataError
 from bids_wmh_uad.imaging import scans
 from bids_wmh_uad.interfaces.base import Stage, load, load_data
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bids_wmh_uad.core.parameters import DetectionParameters
+    from bids_wmh_uad.core.score.scan import Scan
 
 
 class _ScoreInput(BaseInterfaceInputSpec):
@@ -39,6 +47,7 @@ class _ScoreInput(BaseInterfaceInputSpec):
 class _ScoreOutput(TraitedSpec):
     anomaly = File(desc="anomaly map, float32, larger = more abnormal")
     evidence = File(desc="what the latents say of being a lesion, float32, log-odds; 0 without a network")
+    brightness = File(desc="the score 'brightness', float32; 0 where it cannot be computed")
     device = traits.Str(desc="where it was computed in the end")
     warnings = traits.List(traits.Any, desc="SessionWarning")
     uncovered = traits.Float(desc="percent of the brain without a model")
@@ -88,6 +97,18 @@ class ScoreAnomaly(Stage):
         warnings = [*found.warnings, *uncovered_warnings(uncovered, params)]
         self._results |= {"device": found.device, "warnings": warnings, "uncovered": round(uncovered, 2)}
         evidence = np.zeros_like(found.scores) if found.evidence is None else found.evidence
-        for name, volume in (("anomaly", found.scores), ("evidence", evidence)):
+        brightness = _brightness_beside(scan, params) if found.brightness is None else found.brightness
+        maps = {"anomaly": found.scores, "evidence": evidence, "brightness": brightness}
+        for name, volume in maps.items():
             native = np.where(mask, grid.backward(volume), 0).astype(np.float32)
             self._save(name, directory, scans.as_image(native, image.affine))
+
+
+def _brightness_beside(scan: Scan, params: DetectionParameters) -> NDArray[np.float32]:
+    """Brightness beside a score that has no part of it, and so does not fail where a scan has none."""
+    from bids_wmh_uad.core.score.brightness import brightness_maps
+
+    try:
+        return brightness_maps(scan, params).score
+    except BadDataError:
+        return np.zeros_like(scan.flair_z)

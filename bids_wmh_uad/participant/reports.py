@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from bids_wmh_uad.bids import derivatives
@@ -17,11 +18,13 @@ from bids_wmh_uad.locks import Locks
 LOGGER = logging.getLogger("bids_wmh_uad")
 PAGE_WAIT = 60.0
 """Seconds to wait for another process that writes the same page."""
+PAGES_PER_PROCESS = 20
+"""Pages that make a further process worth its start: half a second each."""
 PAGE_FAILED = "sub-%s: the page could not be written (%s); the results are not affected."
 
 
 def write_reports(config: RunConfig, subjects: Sequence[str], failed: Sequence[FailedSession]) -> None:
-    """Write the page of each subject; one that fails is said and changes nothing else.
+    """Write the page of each subject, on as many processes as ``--nprocs`` and the work allow; one that fails is said and changes nothing else.
 
     Parameters
     ----------
@@ -30,26 +33,42 @@ def write_reports(config: RunConfig, subjects: Sequence[str], failed: Sequence[F
         Labels without prefix.
     failed : sequence of FailedSession
     """
+    write = partial(_write_report, config, failed)
+    jobs = min(config.performance.nprocs, len(subjects) // PAGES_PER_PROCESS)
+    if jobs > 1:
+        from bids_wmh_uad.core.parallel import process_map
+
+        reasons = process_map(write, subjects, jobs)
+    else:
+        reasons = [write(subject) for subject in subjects]
+    for subject, reason in zip(subjects, reasons, strict=True):
+        if reason is not None:
+            LOGGER.warning(PAGE_FAILED, subject, reason)
+
+
+def _write_report(config: RunConfig, failed: Sequence[FailedSession], subject: str) -> str | None:
+    """Write one page; why it could not be written."""
     from bids_wmh_uad.reports.subject import write_subject_report
 
-    for subject in subjects:
-        failures = _recorded(config.output_dir, subject) | {
-            f"ses-{entry.session}" if entry.session else "": str(entry.error)
-            for entry in failed
-            if entry.subject == subject
-        }
-        name = f"sub-{subject}_page"
-        try:
-            # of two processes with a session each, the second to write must have seen the first's results
-            with Locks() as locks:
-                locks.take(derivatives.lock_path(config.output_dir, name), name, wait=PAGE_WAIT)
-                write_subject_report(
-                    config.output_dir, subject, failures=failures, model=Path(config.method.model)
-                )
-        except Exception as error:  # a page must not cost the others theirs
-            LOGGER.warning(PAGE_FAILED, subject, error)
-            LOGGER.debug("", exc_info=True)
+    failures = _recorded(config.output_dir, subject) | {
+        f"ses-{entry.session}" if entry.session else "": str(entry.error)
+        for entry in failed
+        if entry.subject == subject
+    }
+    name = f"sub-{subject}_page"
+    try:
+        # of two processes with a session each, the second to write must have seen the first's results
+        with Locks() as locks:
+            locks.take(derivatives.lock_path(config.output_dir, name), name, wait=PAGE_WAIT)
+            write_subject_report(
+                config.output_dir, subject, failures=failures, model=Path(config.method.model)
+            )
+    except Exception as error:  # a page must not cost the others theirs
+        LOGGER.debug("", exc_info=True)
+        return str(error) or type(error).__name__
+    finally:
         forget_indexes()  # nireports makes one for each page
+    return None
 
 
 def _recorded(output_dir: Path, subject: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic, time
@@ -29,7 +30,7 @@ from bids_wmh_uad.errors import (
     WmhUadError,
 )
 from bids_wmh_uad.files import STORAGE_FULL, write_atomically
-from bids_wmh_uad.models import model_digest
+from bids_wmh_uad.models import load_decision, load_model, load_normality, model_digest
 from bids_wmh_uad.participant.claims import claim
 from bids_wmh_uad.participant.failures import record_failures
 from bids_wmh_uad.participant.reports import write_reports
@@ -113,9 +114,18 @@ def _run_unfinished(
     table.end(dict.fromkeys(done, ALREADY))
     too_large = [failed for session in todo if (failed := memory.refuse_too_large(session, config))]
     table.fail(too_large)
+    if todo and config.method.parameters.uses_network:
+        _require_usable(config.method.model, config.method.paradigm)
     refused = {entry.label for entry in too_large}
     todo = [session for session in todo if session.label not in refused]
     return [*too_large, *(run_sessions(todo, config, digest, table) if todo else ())]
+
+
+def _require_usable(model: str, paradigm: str) -> None:
+    """Load all of a model, and let it go: what is wrong with it is said before any work."""
+    network, _ = load_model(model)
+    load_decision(model, network.latent_size)
+    load_normality(model, paradigm)
 
 
 def _exit_code(sessions: Sequence[Session], failed: Sequence[FailedSession]) -> int:
@@ -215,7 +225,9 @@ def _run_graphs(
             raise  # not even the crash could be written
         LOGGER.debug("", exc_info=True)
         error = raised
-    engine.append_stages(config.log_dir / "stages.tsv", directories, start)
+    finally:  # also of a run that is stopped
+        with suppress(OSError):  # a full disk is said of what matters more
+            engine.append_stages(config.log_dir / "stages.tsv", directories, start)
     failed = _failed(sessions, config, digest, error)
     if config.running.clean_workdir:
         broken = {entry.label for entry in failed}

@@ -22,7 +22,7 @@ from bids_wmh_uad.core.lesion.lobes import LOBES
 from bids_wmh_uad.core.lesion.regions import REGIONS
 from bids_wmh_uad.errors import CANNOT_CREATE, OLDER_RESULT, CannotCreateError
 from bids_wmh_uad.files import write_text
-from bids_wmh_uad.reading import read_object, read_text
+from bids_wmh_uad.reading import read_bytes, read_object, read_text
 from bids_wmh_uad.reports.change import change_section
 from bids_wmh_uad.reports.inlining import MAX_FIGURE_BYTES, UnsafeDrawing, drawing_of
 from bids_wmh_uad.reports.methods import METHODS_FILES, methods_html
@@ -176,7 +176,7 @@ def _inline(content: str, staging: Path) -> str:
     path = staging / reference[1]
     name = path.name
     try:
-        svg = drawing_of(path.read_text(encoding="utf-8", errors="replace"))
+        svg = drawing_of(_figure_text(path))
     except UnsafeDrawing as error:
         return f'<p class="warning">{escape(FIGURE_REFUSED.format(name=name, reason=error))}</p>'
     attributes = (
@@ -187,9 +187,10 @@ def _inline(content: str, staging: Path) -> str:
 
 def _figure_text(figure: Path) -> str:
     """Content of a figure file; none if it is far larger than ours are."""
-    if figure.stat().st_size > MAX_FIGURE_BYTES:
+    try:
+        return read_bytes(figure, MAX_FIGURE_BYTES).decode("utf-8", "replace")
+    except OSError:
         return ""
-    return figure.read_text(encoding="utf-8", errors="replace")
 
 
 def _figure_label(figure: str) -> str:

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bids_wmh_uad.bids.dataset import Session, find_sessions
+from bids_wmh_uad.bids.dataset import FailedSession, Session, find_sessions
 from bids_wmh_uad.bids.derivatives import lock_path
+from bids_wmh_uad.bids.status import DONE, StatusTable
 from bids_wmh_uad.config import TrainConfig
 from bids_wmh_uad.errors import (
     EXIT_OK,
@@ -24,6 +25,7 @@ from bids_wmh_uad.errors import (
     NOT_PREPARED,
     BadDataError,
     MissingInputError,
+    SessionError,
 )
 from bids_wmh_uad.files import sweep
 from bids_wmh_uad.imaging.controls import open_control
@@ -102,15 +104,28 @@ def _controls(config: TrainConfig, locks: Locks) -> tuple[dict[Session, Path], b
     """Prepare the selected controls, the first session of each participant; whether none was left out."""
     sessions, unusable = find_sessions(config.bids_dir, config.selection)
     sessions = list({session.subject: session for session in reversed(sessions)}.values())[::-1]
-    prepared = prepare_controls(sessions, config, locks)
+    unusable += [entry for session in sessions if (entry := memory.refuse_too_large(session, config))]
+    table = StatusTable(config.log_dir / "status.tsv", sessions, unusable)
+    left_out = {entry.label for entry in unusable}
+    try:
+        prepared, failed = prepare_controls(
+            [session for session in sessions if session.label not in left_out], config, locks
+        )
+        table.end({session.label: DONE for session in prepared})
+        table.fail(failed)
+    finally:
+        table.interrupt()
+        LOGGER.info("Controls (%s):\n%s", table.path, "\n".join(table.summary()))
     for entry in unusable:
         LOGGER.error("%s: %s", entry.label, entry.error)
     if len(prepared) < 2:
         raise MissingInputError(NOT_ENOUGH_CONTROLS.format(path=config.bids_dir, n=len(prepared)))
-    return prepared, not unusable and len(prepared) == len(sessions)
+    return prepared, not unusable and not failed
 
 
-def prepare_controls(sessions: Sequence[Session], config: TrainConfig, locks: Locks) -> dict[Session, Path]:
+def prepare_controls(
+    sessions: Sequence[Session], config: TrainConfig, locks: Locks
+) -> tuple[dict[Session, Path], list[FailedSession]]:
     """Preprocess the controls, to directories for `controls.open_control`; those that fail are said and left out.
 
     What an earlier run prepared counts only if nothing that it was made of has changed.
@@ -136,16 +151,20 @@ def prepare_controls(sessions: Sequence[Session], config: TrainConfig, locks: Lo
         init_train_wf(graphs, config).run(**engine.plugin_settings(config, progress, sessions))
     except (RuntimeError, OSError):  # some nodes failed: said below
         LOGGER.debug("", exc_info=True)
-    for crash in engine.read_crashes(config.log_dir):
+    crashes = engine.read_crashes(config.log_dir)
+    for crash in crashes:
         LOGGER.error("%s", crash.error)
-    controls = {}
+    controls, failed = {}, []
     for session in sessions:
         directory = engine.session_directory(session, config)
         if _is_confirmed(directory, config.run_uuid):
             controls[session] = directory / engine.PREPARE / CONTROL
         else:
-            LOGGER.error("%s", NOT_PREPARED.format(where=session.label))
-    return controls
+            text = NOT_PREPARED.format(where=session.label)
+            LOGGER.error("%s", text)
+            reasons = [crash.error for crash in crashes if session.workflow_name in crash.node.split(".")]
+            failed.append(session.failed(next(iter(reasons), SessionError(text))))
+    return controls, failed
 
 
 def _remove_broken(step: Path) -> None:

@@ -19,7 +19,10 @@ from nipype.pipeline.engine import base, nodes, utils
 from nipype.utils.filemanip import indirectory, savepkl
 
 from bids_wmh_uad.errors import UNSIGNED_PICKLE, UntrustedDirectoryError
+from bids_wmh_uad.reading import read_bytes, read_text
 
+MAX_PICKLE_BYTES = 2**28
+"""Largest pickle that is read, bytes: a step's inputs and results take some kilobytes."""
 SIGNATURE = ".hmac"
 """End of the name of a pickle's signature, beside it."""
 
@@ -43,14 +46,14 @@ def signed(keys: Mapping[Path, str]) -> Iterator[None]:
 
     def load(filename: str | Path) -> Any:
         path = Path(filename)
-        content = path.read_bytes()
+        content = read_bytes(path, MAX_PICKLE_BYTES)
         if not hmac.compare_digest(_read(path), _signature(path, content, keys)):
             raise UntrustedDirectoryError(UNSIGNED_PICKLE.format(path=path))
         with indirectory(path.parent):
             return pickle.loads(gzip.decompress(content))  # noqa: S301 (this is the check)
 
     for path in (path for directory in keys for path in directory.rglob("*.pklz")):
-        if not hmac.compare_digest(_read(path), _signature(path, path.read_bytes(), keys)):
+        if not _is_signed(path, keys):
             path.unlink()
     places = [(module, name) for module in (base, nodes, utils) for name in ("savepkl", "loadpkl")]
     before = [getattr(*place) for place in places]
@@ -69,8 +72,16 @@ def _signature(path: Path, content: bytes, keys: Mapping[Path, str]) -> str:
     return hmac.new(key.encode(), str(path).encode() + b"\0" + content, hashlib.sha256).hexdigest()
 
 
+def _is_signed(path: Path, keys: Mapping[Path, str]) -> bool:
+    try:
+        content = read_bytes(path, MAX_PICKLE_BYTES)
+    except OSError:
+        return False
+    return hmac.compare_digest(_read(path), _signature(path, content, keys))
+
+
 def _read(path: Path) -> str:
     try:
-        return Path(str(path) + SIGNATURE).read_text()
+        return read_text(Path(str(path) + SIGNATURE))
     except (OSError, ValueError):
         return ""

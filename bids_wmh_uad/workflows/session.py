@@ -3,7 +3,7 @@
 ::
 
     scans -> preprocess -+-> checks ------------------------+
-                         +-> regions --+-> segment --+------+-> describe -> sinks -> published
+                         +-> regions --+-> segment --+------+-> describe -> stage -> publish
                          +-> score ----+             +-> explain -> draw -----+
                                                      +-> finish --------------+
 """
@@ -32,7 +32,7 @@ from bids_wmh_uad.reports.methods import describe_method
 from bids_wmh_uad.workflows import engine
 from bids_wmh_uad.workflows.preprocess import DESCRIPTION, init_preprocess_wf, init_reuse_wf
 from bids_wmh_uad.workflows.reuse import Preprocessed
-from bids_wmh_uad.workflows.sinks import DESCRIBED, FROM_FLAIR, init_sinks_wf, init_spaces_wf, publish_node
+from bids_wmh_uad.workflows.sinks import FROM_FLAIR, init_spaces_wf, publish_node, stage_node
 
 Z_SCORES = {"flair_z": "flair", "t1w_z": "t1w"}
 """Where a step takes the preprocessed contrasts as z-scores: the preprocessing's names of them, and the step's."""
@@ -66,7 +66,7 @@ def init_session_wf(
     7. *finish*: images on the FLAIR's own grid, transforms as ITK files
     8. *describe*: sidecars and summary; *draw*: figures
     9. *spaces_wf*: probability and mask in other spaces, if any was asked for
-    10. *sinks_wf*: names, and publication
+    10. *stage*: names; *publish*: all at once
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def init_session_wf(
         # images as the user's FLAIR has them
         (n.inputnode, n.finish, [("flair", "source")]),
         (n.preprocess, n.finish, _from("outputnode", "flair", "t1w", "flair_to_t1w", "t1w_to_template", brain_mask="brain")),
-        (n.score, n.finish, [("anomaly", "anomaly"), ("evidence", "evidence")]),
+        (n.score, n.finish, [(name, name) for name in ("anomaly", "evidence", "brightness")]),
         (n.segment, n.finish, [("probability", "probability"), ("lesions", "lesions"), ("rejected", "rejected")]),
         (n.regions, n.finish, [("regions", "regions"), ("lobes", "lobes")]),
         # sidecars and the summary
@@ -122,12 +122,13 @@ def init_session_wf(
         (n.score, n.draw, [("anomaly", "anomaly")]),
         (n.segment, n.draw, [("lesions", "lesions"), ("rejected", "rejected"), ("measures", "measures")]),
         # names, sidecars, publication
-        (n.finish, n.sinks, _to("inputnode", *IMAGE_TYPES, *TRANSFORMS)),
-        (n.segment, n.sinks, _to("inputnode", "table", "rejected_table")),
-        (n.regions, n.sinks, _to("inputnode", "regions_table", "lobes_table")),
-        (n.describe, n.sinks, _to("inputnode", "summary", **{name: f"{name}_meta" for name in DESCRIBED})),
-        (n.draw, n.sinks, _to("inputnode", "figures", names="figure_names")),
-        (n.sinks, n.outputnode, _from("outputnode", "published")),
+        (n.finish, n.stage, [(name, name) for name in (*IMAGE_TYPES, *TRANSFORMS)]),
+        (n.segment, n.stage, [("table", "table"), ("rejected_table", "rejected_table")]),
+        (n.regions, n.stage, [("regions_table", "regions_table"), ("lobes_table", "lobes_table")]),
+        (n.describe, n.stage, [("summary", "summary"), ("sidecars", "sidecars")]),
+        (n.draw, n.stage, [("figures", "figures"), ("names", "figure_names")]),
+        (n.stage, n.publish, [("files", "files")]),
+        (n.publish, n.outputnode, [("written", "published")]),
     ])  # fmt: skip
     _connect_what_is_on_demand(workflow, n)
     return workflow
@@ -138,7 +139,7 @@ def _connect_what_is_on_demand(workflow: Workflow, n: _Nodes) -> None:
         workflow.connect([
             # the same lesions where else they were asked for
             (n.finish, n.spaces, _to("inputnode", *FROM_FLAIR)),
-            (n.spaces, n.sinks, [("outputnode.files", "inputnode.others")]),
+            (n.spaces, n.stage, [("outputnode.files", "others")]),
         ])  # fmt: skip
     if n.explain is not None:
         workflow.connect([
@@ -213,7 +214,8 @@ class _Nodes:
     describe: pe.Node
     draw: pe.Node
     spaces: Workflow | None
-    sinks: Workflow
+    stage: pe.Node
+    publish: pe.Node
     outputnode: pe.Node
 
 
@@ -236,7 +238,8 @@ def _make_nodes(session: Session, config: RunConfig, digest: str, earlier: Prepr
         describe=_describe_node(session, config, digest),
         draw=pe.Node(DrawFigures(label=session.label, prefix=session.prefix), name="draw"),
         spaces=init_spaces_wf(session, spaces, config.bids_dir, staging) if spaces else None,
-        sinks=init_sinks_wf(session, staging, config.output_dir),
+        stage=stage_node(session, staging),
+        publish=publish_node(staging, config.output_dir),
         outputnode=pe.Node(niu.IdentityInterface(fields=["published"]), name="outputnode"),
     )
 

@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_wmh_uad.cli.parser import parse_args
-from bids_wmh_uad.errors import BAD_FILTER_FILE, BAD_MODEL, NOT_BIDS
+from bids_wmh_uad.errors import BAD_FILTER_FILE, BAD_MODEL, NOT_BIDS, UNREADABLE_SUMMARY
 from bids_wmh_uad.workflows.engine import workflow_name
 from faults.harness import INTACT, REASON_LEFT, REFUSED, UNTOUCHED, Fault, State, Tried, both
 from faults.surroundings import again, dry, session
@@ -263,16 +263,16 @@ FAULTS = (
     Fault("/dev/zero as weights", "security", model(device("/dev/zero")), 65, BAD_MODEL, REFUSED_SMALL),
     Fault("FIFO as weights", "security", model(fifo), 65, BAD_MODEL, REFUSED_SMALL),
     Fault("weights with a header of 2 GB", "security", model(long_header), 65, BAD_MODEL, REFUSED_SMALL),
-    Fault("weights that are NaN", "security", model(tensors(lambda tensor: tensor * float("nan"))), frozenset({1, 65}), BAD_MODEL, REFUSED_SMALL),
-    Fault("weights of another type", "security", model(tensors(lambda tensor: tensor.double())), frozenset({1, 65}), BAD_MODEL, REFUSED_SMALL, full=True),
+    Fault("weights that are NaN", "security", model(tensors(lambda tensor: tensor * float("nan"))), 65, BAD_MODEL, REFUSED_SMALL),
+    Fault("weights of another type", "security", model(tensors(lambda tensor: tensor.double())), 65, BAD_MODEL, REFUSED_SMALL),
     Fault("weights that are a pickle", "security", model(lambda path: path.write_bytes(pickle.dumps({"a": 1}))), 65, BAD_MODEL, REFUSED_SMALL),
     Fault("description nested 100,000 deep", "security", description(DEEP), 16, NOT_BIDS, UNTOUCHED),
     Fault("description that is Infinity", "security", description("Infinity"), 16, NOT_BIDS, UNTOUCHED),
     Fault("filter file nested 100,000 deep", "security", filters(DEEP), 64, BAD_FILTER_FILE, UNTOUCHED),
     Fault("filter file that is a list", "security", filters("[1, 2]"), 64, BAD_FILTER_FILE, UNTOUCHED),
-    Fault("summary nested 100,000 deep", "security", summary(DEEP), frozenset({0, 1}), "", NOTED),
+    Fault("summary nested 100,000 deep", "security", summary(DEEP), frozenset({0, 1}), UNREADABLE_SUMMARY, NOTED),
     Fault("summary with lists where objects belong", "security", summary(json.dumps({"participant_id": "sub-02", "session_id": "n/a", "status": "done", "threshold": [], "warnings": 3, "versions": []})), frozenset({0, 1}), "", NOTED, full=True),
-    Fault("summary with Infinity as volume", "security", summary('{"participant_id": "sub-02", "session_id": "n/a", "status": "done", "wmh_volume_ml": Infinity, "icv_ml": -Infinity}'), frozenset({0, 1}), "", NOTED, full=True),
+    Fault("summary with Infinity as volume", "security", summary('{"participant_id": "sub-02", "session_id": "n/a", "status": "done", "wmh_volume_ml": Infinity, "icv_ml": -Infinity}'), frozenset({0, 1}), UNREADABLE_SUMMARY, NOTED),
     Fault("file name that is no text", "security", beside(_strange_name), frozenset({0, 1}), "", UNTOUCHED),
     Fault("OUT named like markup", "security", again, 0, "", HARMLESS, out_name="<img src=x onerror=alert(20)>"),
     Fault("figure with a script", "security", scripted, 0, "", HARMLESS),

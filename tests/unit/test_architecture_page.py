@@ -85,10 +85,7 @@ def test_the_picture_shows_every_node_of_the_graph(script, tmp_path) -> None:
     nodes = [
         node for node in workflow._get_all_nodes() if type(node.interface).__name__ != "IdentityInterface"
     ]
-    sinks = [node.name for node in nodes if node.name.startswith("ds_")]
-    assert len(sinks) > 10
-    assert {node.name for node in nodes} - set(sinks) <= set(shown)
-    assert f"WmhDataSink ({len(sinks)})" in shown
+    assert {node.name for node in nodes} <= set(shown)
 
 
 def test_the_picture_on_the_page_is_of_this_graph(script, tmp_path) -> None:

@@ -18,6 +18,7 @@ from bids_wmh_uad.errors import (
     HUGE_IMAGE,
     NOT_3D_IMAGE,
     ODD_VOXEL_SIZES,
+    ODD_VOXELS,
     OTHER_UNIT,
     TRUNCATED_IMAGE,
     UNREADABLE_IMAGE,
@@ -161,7 +162,8 @@ def test_a_bomb_before_the_voxels_is_not_unpacked(tmp_path: Path) -> None:
         for value in (np.nan, np.inf, -np.inf, -5, 0, 10, 1e30)
     ]
     + [({"vox_offset": 1e6}, TRUNCATED_IMAGE)]
-    + [({"datatype": code}, UNREADABLE_IMAGE) for code in (0, 1, 32, 128, 1536, 1792, 2048, 2304, 9999, -1)]
+    + [({"datatype": code}, UNREADABLE_IMAGE) for code in (0, 1, 1536, 2048, 9999, -1)]
+    + [({"datatype": code}, ODD_VOXELS) for code in (32, 128, 1792, 2304)]
     + [({"scl_slope": 1, "scl_inter": value}, UNREADABLE_IMAGE) for value in (np.nan, np.inf)]
     + [({"magic": value}, UNREADABLE_IMAGE) for value in (b"ni1", b"", b"n+9", b"n+2")]
     + [({"dim": [3, -20, 18, 7, 1, 1, 1, 1]}, NOT_3D_IMAGE), ({"dim": [0] * 8}, NOT_3D_IMAGE)]

@@ -107,7 +107,8 @@ def anomaly_map(
     True
     """
     if not params.uses_network:
-        return AnomalyMap(brightness_maps(scan, params).score, "cpu", ())
+        score = brightness_maps(scan, params).score
+        return AnomalyMap(score, "cpu", (), brightness=score)
     if model is None:
         raise ValueError(f"the score {params.score!r} needs a model")
     if params.score == "faithful":
@@ -125,9 +126,9 @@ def anomaly_map(
         direction=direction,
     )
     if params.score == "latent":
-        return latent
+        return replace(latent, brightness=brightness.score)
     factor = np.float32(params.floor) + latent.scores / (1.0 + latent.scores)
-    return replace(latent, scores=brightness.score * factor)
+    return replace(latent, scores=brightness.score * factor, brightness=brightness.score)
 
 
 def uncovered_warnings(percent: float, params: DetectionParameters) -> list[SessionWarning]:

@@ -44,6 +44,8 @@ class AnomalyMap:
         The torch device it was computed on in the end.
     warnings : tuple of SessionWarning
         What the user should know: the GPU's memory did not suffice.
+    brightness : (X, Y, Z) float32 array or None
+        The score "brightness" of the same scan; None where the score has no part of it ("faithful").
 
     Examples
     --------
@@ -60,6 +62,7 @@ class AnomalyMap:
     device: str
     warnings: tuple[SessionWarning, ...]
     evidence: NDArray[np.float32] | None = None
+    brightness: NDArray[np.float32] | None = None
 
 
 def latent_excess(  # noqa: PLR0913 (all but the first five are keywords)

@@ -144,6 +144,7 @@ def test_every_output_has_the_flairs_entities_and_its_place() -> None:
         "brain": f"{start}space-FLAIR_desc-brain_mask.nii.gz",
         "anomaly": f"{start}space-FLAIR_desc-anomaly_map.nii.gz",
         "evidence": f"{start}space-FLAIR_desc-evidence_map.nii.gz",
+        "brightness": f"{start}space-FLAIR_desc-brightness_map.nii.gz",
         "probability": f"{start}space-FLAIR_label-WMH_probseg.nii.gz",
         "mask": f"{start}space-FLAIR_label-WMH_mask.nii.gz",
         "lesions": f"{start}space-FLAIR_desc-lesions_dseg.nii.gz",

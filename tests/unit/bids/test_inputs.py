@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from bids_wmh_uad.bids.references import Reference, find_reference
 from bids_wmh_uad.cli.run import main
 from bids_wmh_uad.config import Selection
 from bids_wmh_uad.errors import (
+    BAD_DATABASE,
     EXIT_OK,
     FOREIGN_DATABASE,
     MISNAMED,
@@ -94,6 +96,32 @@ def test_a_database_of_another_dataset_is_refused(tmp_path: Path, make_dataset: 
     with pytest.raises(UsageError) as raised:
         find_sessions(other, selection)
     assert str(raised.value) == FOREIGN_DATABASE.format(path=tmp_path / "db", root=one)
+
+
+@pytest.mark.parametrize("kind", ["cut off", "noise", "empty", "a file"])
+def test_a_database_that_cannot_be_read_is_named(tmp_path: Path, make_dataset: Maker, kind: str) -> None:
+    root, database = make_dataset(tmp_path / "ds", T1W, FLAIR), tmp_path / "db"
+    selection = Selection(bids_database_dir=database)
+    find_sessions(root, selection)
+    index = database / "layout_index.sqlite"
+    content = index.read_bytes()
+    if kind == "a file":
+        rmtree(database)
+        database.write_text("db")
+    else:
+        index.write_bytes({"cut off": content[:5000], "noise": b"x" * 9000, "empty": b""}[kind])
+    with pytest.raises(UsageError) as raised:
+        find_sessions(root, selection)
+    assert str(raised.value).startswith(BAD_DATABASE.partition("(")[0].format(path=database))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("entity", ["acq-1.5mm", "acq-3D.v2", "desc-a.b"])
+def test_a_dot_in_a_name_hides_no_scan(tmp_path: Path, make_dataset: Maker, entity: str) -> None:
+    t1w, flair = anat(f"{entity}_T1w"), anat(f"{entity}_FLAIR").removesuffix(".gz")
+    root = make_dataset(tmp_path / "a.b" / "ds", t1w, flair)
+    (found,), unusable = find_sessions(root, Selection())
+    assert (found.flair, found.t1w, unusable) == (root / flair, root / t1w, [])
 
 
 @pytest.mark.parametrize(

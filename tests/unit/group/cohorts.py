@@ -93,6 +93,7 @@ def write_session(
         "flair": flair.astype(np.float32),
         "t1w": (200 - flair + rng.normal(0, 5, SHAPE)).astype(np.float32),
         "evidence": np.zeros(SHAPE, np.float32),
+        "brightness": rng.random(SHAPE).astype(np.float32),
         "regions": region_map(),
     }  # fmt: skip
     for name, data in images.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import nibabel as nib
@@ -24,8 +23,6 @@ from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.references import Reference, find_reference
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.core.evaluation.overlap import h95_mm
-from bids_wmh_uad.core.parameters import DetectionParameters
-from bids_wmh_uad.core.score.anomaly import anomaly_map
 from bids_wmh_uad.errors import (
     NO_BRIGHTNESS,
     RESAMPLE_HINT,
@@ -35,7 +32,6 @@ from bids_wmh_uad.errors import (
     GridMismatchError,
 )
 from bids_wmh_uad.group.evaluation import EVALUATION_COLUMNS, MAPS, ratio_grid
-from bids_wmh_uad.group.scans import brightness_map, read_scan
 from bids_wmh_uad.group.statistics import PAIRED
 
 # ------------------------------------------------------------------ one session
@@ -73,61 +69,37 @@ def test_the_baseline_is_the_smoothed_flair(tmp_path: Path) -> None:
     assert measures_of(path, save(reference_path(tmp_path, "1"), truth_mask()))["baseline_ap"] > 0.9
 
 
-def make_visible(path: Path) -> None:
-    """Lesions on the session's FLAIR."""
-    flair = np.asanyarray(nib.load(result_path(path, "flair")).dataobj)
-    save(result_path(path, "flair"), (flair + 150 * truth_mask()).astype(np.float32))
-
-
-def test_brightness_is_the_default_scores_without_its_network(tmp_path: Path) -> None:
+def test_brightness_is_judged_beside_the_model_on_the_same_voxels(tmp_path: Path) -> None:
     path = write_session(tmp_path / "out", "1")
-    make_visible(path)
     reference = save(reference_path(tmp_path, "1"), truth_mask())
+    anomaly = np.asanyarray(nib.load(result_path(path, "anomaly")).dataobj)
+    save(result_path(path, "brightness"), anomaly)
     found = evaluate(path, reference)
     assert found.warnings == ()
-    assert found.row["brightness_ap"] > 0.9
-    scan, grid = read_scan(path)
-    params = DetectionParameters(score="brightness")
-    expected = grid.backward(anomaly_map(None, scan, params, np.random.default_rng(0)).scores)
-    np.testing.assert_array_equal(brightness_map(path), expected)
     assert set(found.curves) == set(MAPS)
+    assert all(found.row[f"brightness_{name}"] == found.row[name] for name in PAIRED)
+    save(result_path(path, "brightness"), anomaly.max() - anomaly)
+    row = measures_of(path, reference)
+    assert row["brightness_auroc"] == pytest.approx(1 - row["auroc"])
 
 
-def test_brightness_follows_the_parameters_that_the_session_records(tmp_path: Path) -> None:
-    path = write_session(tmp_path / "out", "1")
-    make_visible(path)
-    plain, sidecar = brightness_map(path), derivatives.sidecar_path(result_path(path, "anomaly"))
-    for recorded, same in (({}, True), ({"tail": 9.0, "unknown": 1}, True), ({"sigma_mm": 3.0}, False)):
-        sidecar.write_text(json.dumps({"Parameters": recorded}))
-        assert np.array_equal(brightness_map(path), plain) is same, recorded
-    sidecar.write_text(json.dumps({"Parameters": {"score": "brightness"}}))
-    np.testing.assert_array_equal(brightness_map(path), nib.load(result_path(path, "anomaly")).dataobj)
-    row = measures_of(path, save(reference_path(tmp_path, "1"), truth_mask()))
-    assert all(row[f"brightness_{name}"] == row[name] for name in PAIRED)  # the map itself
-    for bad in ({"sigma_mm": -1}, {"sigma_mm": "wide"}, {"score": "other"}, [1]):
-        sidecar.write_text(json.dumps({"Parameters": bad}))
-        with pytest.raises(BadDataError, match=r"anomaly_map\.json"):
-            brightness_map(path)
-
-
-@pytest.mark.parametrize("kind", ["no T1w", "no T1w sidecar", "another grid", "no transform"])
+@pytest.mark.parametrize("kind", ["gone", "another grid", "cut off", "0 everywhere"])
 def test_without_brightness_the_other_measures_stay(tmp_path: Path, kind: str) -> None:
     path = write_session(tmp_path / "out", "1")
     reference = save(reference_path(tmp_path, "1"), truth_mask())
     whole = evaluate(path, reference)
-    t1w = result_path(path, "t1w")
-    if kind == "another grid":
-        save(t1w, truth_mask()[:-1].astype(np.float32))
+    image = result_path(path, "brightness")
+    if kind == "gone":
+        image.unlink()
+    elif kind == "cut off":
+        image.write_bytes(image.read_bytes()[:300])
     else:
-        gone = {
-            "no T1w": t1w,
-            "no T1w sidecar": derivatives.sidecar_path(t1w),
-            "no transform": result_path(path, "flair_to_template"),
-        }
-        gone[kind].unlink()
+        shown = truth_mask()[:-1] if kind == "another grid" else np.zeros_like(truth_mask())
+        save(image, shown.astype(np.float32))
     found = evaluate(path, reference)
     (warning,) = found.warnings
     assert warning.startswith(NO_BRIGHTNESS.format(where=path.name, reason="")[:-1])
+    assert "brightness_map" in warning
     missing = {f"brightness_{name}" for name in PAIRED}
     assert whole.row.keys() - found.row.keys() == missing
     assert all(whole.row[name] == value for name, value in found.row.items())
@@ -178,7 +150,7 @@ def test_measures_do_not_depend_on_the_storage_order(tmp_path: Path) -> None:
         nib.apply_orientation(truth_mask(), nib.io_orientation(turn)),
         AFFINE @ back,
     )
-    for name in ("brain", "mask", "anomaly", "flair", "t1w"):
+    for name in ("brain", "mask", "anomaly", "brightness", "flair", "t1w"):
         image = nib.load(result_path(first, name))
         data = nib.apply_orientation(np.asanyarray(image.dataobj), nib.io_orientation(turn))
         save(result_path(second, name), data, AFFINE @ back)

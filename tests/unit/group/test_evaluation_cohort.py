@@ -83,7 +83,7 @@ def test_a_session_without_brightness_is_n_a_and_the_cohort_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out, references = cohort(tmp_path, count=3)
-    for path in sorted(out.rglob("*desc-preproc_T1w.nii.gz"))[:2]:
+    for path in sorted(out.rglob("*desc-brightness_map.nii.gz"))[:2]:
         path.unlink()
     assert group.run_group(config(out, reference=references)) == 0
     said = {
@@ -107,7 +107,7 @@ def test_a_session_without_brightness_is_n_a_and_the_cohort_goes_on(
         assert content["curves"][curve].keys() == MAPS.keys()
     assert content["curves"]["dice"].keys() == {"model"}
     assert "brightness" in (out / "group.html").read_text()
-    for path in out.rglob("*desc-preproc_T1w.nii.gz"):
+    for path in out.rglob("*desc-brightness_map.nii.gz"):
         path.unlink()
     assert group.run_group(config(out, reference=references)) == 0
     content = json.loads((out / "group_summary.json").read_text())

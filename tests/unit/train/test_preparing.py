@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from dataclasses import replace
@@ -87,6 +88,11 @@ def prepare(config: TrainConfig, run: str) -> tuple[dict[str, Path], bool]:
     return {session.subject: path for session, path in controls.items()}, complete
 
 
+def read_status(config: TrainConfig) -> dict[str, dict[str, str]]:
+    with (config.log_dir / "status.tsv").open() as handle:
+        return {row["participant_id"]: row for row in csv.DictReader(handle, delimiter="\t")}
+
+
 def scan(config: TrainConfig, suffix: str, subject: str = "2") -> Path:
     return config.bids_dir / f"sub-{subject}" / "anat" / f"sub-{subject}_{suffix}.nii.gz"
 
@@ -121,6 +127,20 @@ def test_scans_that_broke_are_no_controls_any_more(
     assert (set(second), complete) == (set(SUBJECTS) - set(broken), False)
     assert {NOT_PREPARED.format(where=f"sub-{subject}") for subject in broken} <= set(caplog.messages)
     assert all(path.is_dir() for path in first.values())  # the old copies are there, and of no use
+    table = read_status(replace(cohort, run_uuid="second"))
+    assert {subject: row["status"] for subject, row in table.items()} == {
+        f"sub-{subject}": "failed" if subject in broken else "done" for subject in SUBJECTS
+    }
+    assert all("FLAIR" in row["reason"] for row in table.values() if row["status"] == "failed")
+
+
+def test_a_control_too_large_for_the_memory_is_left_out_before_it_starts(cohort: TrainConfig) -> None:
+    prepare(cohort, "first")
+    small = replace(cohort, performance=replace(cohort.performance, mem_gb=0.01))
+    with pytest.raises(MissingInputError, match=str(NOT_ENOUGH_CONTROLS.format(path=small.bids_dir, n=0))):
+        prepare(small, "second")
+    table = read_status(replace(small, run_uuid="second"))
+    assert all("memory" in row["reason"] for row in table.values())
 
 
 @pytest.mark.parametrize("gone", [["FLAIR"], ["T1w", "FLAIR"]])

@@ -1,4 +1,4 @@
-"""The data sinks put every output where `derivatives` says it is, whatever the scans are called."""
+"""Every output comes where `derivatives` says it is, whatever the scans are called."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import nipype.pipeline.engine as pe
 import numpy as np
 import pytest
 
 from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.dataset import Session
 from bids_wmh_uad.config import Method
-from bids_wmh_uad.workflows.sinks import DESCRIBED, init_sinks_wf
+from bids_wmh_uad.workflows.sinks import publish_node, stage_node
 
 DIGEST = "0" * 64
 FILES = {".gz": ".nii", ".tsv": ".tsv", ".txt": ".txt", ".json": ".json"}
 
 
 def write_outputs(inputs: Any, folder: Path, session: Session) -> None:
-    """Give the graph a file for each output, as the steps before would."""
+    """Give the node a file for each output, as the steps before would."""
     folder.mkdir()
     for name, ending in derivatives.OUTPUTS.items():
         path = folder / f"{name}{FILES[Path(ending).suffix]}"
@@ -31,8 +32,8 @@ def write_outputs(inputs: Any, folder: Path, session: Session) -> None:
         else:
             path.write_text("x")
         setattr(inputs, name, str(path))
-    for name in DESCRIBED:
-        setattr(inputs, f"{name}_meta", {"Sources": [name]})
+    described = (*derivatives.IMAGE_TYPES, *derivatives.TRANSFORMS)
+    inputs.sidecars = {name: {"Sources": [name]} for name in described}
     figure = folder / "a.svg"
     figure.write_text("<svg/>")
     inputs.figures, inputs.figure_names = [str(figure)], ["brain"]
@@ -62,9 +63,10 @@ def test_what_the_sinks_wrote_is_what_is_looked_for(
     scan.write_bytes(b"scan")
     found = Session("x", session, scan, scan)
     assert found.prefix == prefix
-    graph = init_sinks_wf(found, tmp_path / "staging", tmp_path / "out")
-    graph.base_dir = str(tmp_path / "work")
-    write_outputs(graph.get_node("inputnode").inputs, tmp_path / "made", found)
+    stage = stage_node(found, tmp_path / "staging")
+    write_outputs(stage.inputs, tmp_path / "made", found)
+    graph = pe.Workflow(name="end", base_dir=str(tmp_path / "work"))
+    graph.connect(stage, "files", publish_node(tmp_path / "staging", tmp_path / "out"), "files")
     assert not derivatives.is_finished(tmp_path / "out", found, Method(), DIGEST)
     graph.run()
     assert derivatives.is_finished(tmp_path / "out", found, Method(), DIGEST)
@@ -73,3 +75,8 @@ def test_what_the_sinks_wrote_is_what_is_looked_for(
     expected |= {derivatives.sidecar_path(path) for path in expected if path.suffix in (".gz", ".txt")}
     expected.add(derivatives.figure_path(tmp_path / "out", found, "brain"))
     assert {path for path in (tmp_path / "out").rglob("*") if path.is_file()} == expected
+    for name in (*derivatives.IMAGE_TYPES, *derivatives.TRANSFORMS):
+        path = derivatives.output_path(tmp_path / "out", found, name)
+        assert derivatives.read_summary(derivatives.sidecar_path(path)) == {"Sources": [name]}
+        if name in derivatives.IMAGE_TYPES:
+            assert nib.load(path).get_data_dtype() == derivatives.IMAGE_TYPES[name]

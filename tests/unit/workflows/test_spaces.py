@@ -159,8 +159,8 @@ def test_what_was_made_once_belongs_to_every_later_result(
     # a run with other settings does not ask for the space: it makes it anew, or it would be of the old result
     other = replace(config, method=Method(model=str(model_dir)))
     names = init_session_wf(session, other, "0").list_node_names()
-    assert {f"spaces_wf.ds_{name}_T1w" for name in derivatives.IN_SPACES} <= set(names)
-    assert not any("ds_mask_MNI" in name for name in names)
+    assert "spaces_wf.stage_T1w" in names
+    assert not any("stage_MNI" in name for name in names)
     derivatives.output_path(config.output_dir, session, "mask", "T1w").unlink()
     assert not _is_finished(session, config, DIGEST)  # the half that is left is completed
 

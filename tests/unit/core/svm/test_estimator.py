@@ -156,6 +156,25 @@ def test_side_by_side_in_pieces_or_alone_the_dual_is_the_same(kind, nu, n, dtype
         np.testing.assert_allclose(alone.gradient[0], together.gradient[row], atol=same)
 
 
+def test_models_of_all_kinds_in_one_batch_are_solved():
+    n, nu, tol = 75, 0.03, 2e-4
+    rng = np.random.default_rng(5)
+    many = [random(rng, n, 16) @ np.diag(0.75 ** np.arange(16)) for _ in range(300)]
+    many += [
+        kind(rng, n, 16) for kind in KINDS[:-1] for _ in range(40)
+    ]  # of few or of many support vectors
+    samples = torch.from_numpy(np.stack([Standardiser.fit(x)(x) for x in rng.permutation(np.stack(many))]))
+    features = scale_features(samples, 1 / 16)
+    solution = solve_dual(features, nu * n, tol=tol)
+    alpha, exact = solution.alpha.double(), features.double()
+    score = torch.matmul(kernel_block(exact, exact), alpha[..., None])[..., 0]
+    gaining = torch.where(alpha < 1, score, np.inf).amin(1)
+    losing = torch.where(alpha > 0, score, -np.inf).amax(1)
+    assert ((alpha >= 0) & (alpha <= 1)).all()
+    np.testing.assert_allclose(alpha.sum(1), nu * n, rtol=1e-5)
+    assert (losing - gaining <= 1.1 * tol).all()  # what float32 loses in squared distances comes on top
+
+
 def latents(n=600, d=16, seed=0):
     return random(np.random.default_rng(seed), n, d).astype(np.float32)
 

@@ -160,9 +160,7 @@ def test_models_of_all_kinds_in_one_batch_are_solved():
     n, nu, tol = 75, 0.03, 2e-4
     rng = np.random.default_rng(5)
     many = [random(rng, n, 16) @ np.diag(0.75 ** np.arange(16)) for _ in range(300)]
-    many += [
-        kind(rng, n, 16) for kind in KINDS[:-1] for _ in range(40)
-    ]  # of few or of many support vectors
+    many += [kind(rng, n, 16) for kind in KINDS[:-1] for _ in range(40)]  # of few or of many support vectors
     samples = torch.from_numpy(np.stack([Standardiser.fit(x)(x) for x in rng.permutation(np.stack(many))]))
     features = scale_features(samples, 1 / 16)
     solution = solve_dual(features, nu * n, tol=tol)

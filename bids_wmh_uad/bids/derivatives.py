@@ -144,10 +144,11 @@ def write_dataset_files(output_dir: Path, bids_dir: Path | None) -> None:
         description["DatasetLinks"] = {"raw": bids_dir.as_uri()}
         authors = read_summary(bids_dir / "dataset_description.json").get("Authors")
         description |= {"Authors": authors} if isinstance(authors, list) and authors else {}
-    write_atomically(output_dir / "dataset_description.json", dump_json(description))
     write_atomically(output_dir / ".bidsignore", ("\n".join(BIDSIGNORE) + "\n").encode())
     if not any((output_dir / f"README{ending}").exists() for ending in ("", ".rst", ".txt", ".md")):
         write_atomically(output_dir / "README.md", README.encode())
+    # last: where it is, the group level takes it that the others are
+    write_atomically(output_dir / "dataset_description.json", dump_json(description))
 
 
 def raw_uri(path: Path, bids_dir: Path) -> str:

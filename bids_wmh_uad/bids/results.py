@@ -13,6 +13,16 @@ from bids_wmh_uad.files import dump_json, write_atomically
 from bids_wmh_uad.reading import read_object
 
 LOGGER = logging.getLogger("bids_wmh_uad")
+NUMBER = (int, float)
+OF_THRESHOLD: dict[str, Any] = {"name": str, "parameter": NUMBER, "value": NUMBER}
+"""Types of what a summary says of its threshold."""
+KINDS: dict[str, Any] = {
+    "participant_id": str, "session_id": str, "status": str, "reason": str, "score": str, "threshold": dict, "model": dict,
+    "warnings": list, "versions": dict, "checks": dict, "inputs": dict, "wmh_volume_ml": NUMBER, "lesion_count": NUMBER,
+    "largest_lesion_ml": NUMBER, "icv_ml": NUMBER, "wmh_percent_icv": NUMBER, "volume_ml_lower": NUMBER,
+    "volume_ml_upper": NUMBER, "registration_overlap": NUMBER,
+}  # fmt: skip
+"""Types of what tables and pages read of a summary; null, and what is not there, will do."""
 SUPERSEDED = "superseded_by"
 """Key of a summary that is no longer the session's result; its value is the name of the summary that is."""
 
@@ -55,10 +65,8 @@ def current_summaries(output_dir: Path) -> dict[Path, dict[str, Any]]:
     sessions: dict[tuple[str, str], dict[Path, dict[str, Any]]] = {}
     for path in find_summaries(output_dir):
         try:
-            summary = read_object(path)
+            summary = _require_summary(read_object(path))
             sessions.setdefault(identity(summary), {})[path] = summary
-        except KeyError as error:
-            LOGGER.warning("%s", UNREADABLE_SUMMARY.format(path=path, reason=f"no {error}"))
         except (OSError, ValueError) as error:
             LOGGER.warning("%s", UNREADABLE_SUMMARY.format(path=path, reason=error))
     chosen = {}
@@ -68,6 +76,26 @@ def current_summaries(output_dir: Path) -> dict[Path, dict[str, Any]]:
         for path in set(finished(found)) - {current}:
             LOGGER.warning("%s", OLDER_RESULT.format(path=path, kept=current.name))
     return chosen
+
+
+def _require_summary(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a file, if it is what a session's summary holds.
+
+    Raises
+    ------
+    ValueError
+        Naming what is not.
+    """
+    for key in ("participant_id", "session_id"):
+        if key not in content:
+            raise ValueError(f"no {key}")
+    threshold = content.get("threshold")
+    for values, kinds in ((content, KINDS), (threshold if isinstance(threshold, dict) else {}, OF_THRESHOLD)):
+        for key, kind in kinds.items():
+            value = values.get(key)
+            if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+                raise ValueError(f"{key} is {value!r:.40}")
+    return content
 
 
 def _current(found: Mapping[Path, Mapping[str, Any]]) -> Path:

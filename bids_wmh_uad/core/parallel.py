@@ -84,13 +84,12 @@ def process_map(
     """
     if n_jobs in (None, 1):
         return parallel_map(function, items)
-    parent = this_process().pid
-    results = Parallel(n_jobs=n_jobs)(delayed(_on_one_thread)(function, item, parent) for item in items)
-    return list(results)
+    # from their first moment: a parent can die while they still import
+    workers = Parallel(n_jobs=n_jobs, initializer=die_with_parent, initargs=(this_process().pid,))
+    return list(workers(delayed(_on_one_thread)(function, item) for item in items))
 
 
-def _on_one_thread(function: Callable[[Item], Result], item: Item, parent: int) -> Result:
-    die_with_parent(parent)
+def _on_one_thread(function: Callable[[Item], Result], item: Item) -> Result:
     return parallel_map(function, [item], threads=1)[0]
 
 

@@ -31,7 +31,8 @@ PUBLISHING_SECONDS = 0.5
 PATIENCE = 60.0
 """Seconds until a process that does not end is an orphan, or hangs."""
 MARK = "BIDS_WMH_UAD_FAULT"
-TERMINATED = 128 + signal.SIGTERM
+TERMINATED = (128 + signal.SIGTERM, -signal.SIGTERM)
+"""Exit codes of a run that SIGTERM ended: by itself, or before Python had begun, which a shell shows as the same."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _kill_once(level: Level, seconds: float, chance: random.Random, found: Findi
             code = running.wait()
         found.kills += 1
         found.while_publishing += within
-        if sent == signal.SIGTERM and code not in (TERMINATED, 0):
+        if sent == signal.SIGTERM and code not in (*TERMINATED, 0):
             found.codes.append(f"SIGTERM: {code}")
         found.orphans += orphans(mark)
         return False

@@ -27,6 +27,7 @@ from bids_wmh_uad.errors import (
     CHANGE_FAILED,
     ONE_SESSION,
     OTHER_SCANNER,
+    OTHER_SIZE,
     OTHER_VOXELS,
     SESSIONS_APART,
     BusyError,
@@ -50,6 +51,8 @@ PLACES = ("anat", "ses-*/anat", "figures")
 """Where the files of a comparison lie, below the participant."""
 SCANNER = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
 """Settings of a scan that say which scanner it was, of `SCAN_SETTINGS`."""
+MOTIONS = {True: "rigid", False: "affine"}
+"""Names of motions, by whether they are rigid."""
 SAME_SIZE_MM = 0.05
 """Difference of voxel edges that is rounding, mm."""
 LEAST_CORRELATION = 0.8
@@ -198,7 +201,7 @@ def _stage(
         meta = {
             "Type": "linear",
             "Format": "ITK text",
-            "Description": TO_COMMON_TEXT,
+            "Description": TO_COMMON_TEXT.format(kind=MOTIONS[aligned.space.rigid].capitalize()),
             "Sources": _sources([visit], out, "flair"),
         }
         _write(derivatives.sidecar_path(path), dump_json(meta))
@@ -219,7 +222,7 @@ def _stage(
     }
 
 
-TO_COMMON_TEXT = "Rigid motion into the space common to the participant's sessions, halfway between them."
+TO_COMMON_TEXT = "{kind} motion into the space common to the participant's sessions, halfway between them."
 
 
 def _stage_pair(
@@ -342,7 +345,10 @@ def _about(
         name: float(np.corrcoef(*(images[place][aligned.mask] for place in places))[0, 1])
         for name, images in (("flair", aligned.flair), ("t1w", aligned.t1w))
     }
+    size = aligned.space.size_difference(*places)
     warnings = _warnings(before, after, correlation["flair"])
+    if not aligned.space.rigid and size > params.size_limit:
+        warnings.append(OTHER_SIZE.format(before=before.label, after=after.label, percent=100 * size))
     for warning in warnings:
         LOGGER.warning("%s", warning.text)
     return {
@@ -360,6 +366,8 @@ def _about(
         "enlarging_volume_ml": float((found.enlarging > 0).sum()) * voxel,
         "shrinking_volume_ml": float((found.gone > 0).sum()) * voxel,
         **{f"correlation_{name}": value for name, value in correlation.items()},
+        "size_difference_percent": 100 * size,
+        "motion": MOTIONS[aligned.space.rigid],
         "prefix": after.prefix,
         "warnings": [asdict(warning) for warning in warnings],
     }

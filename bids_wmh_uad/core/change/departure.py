@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     Map = NDArray[np.float32]
 
+LEAST_WEIGHT = 1e-3
+"""Least share of the neighbourhood that is known tissue, for a local spread other than 1."""
+
 
 @dataclass(frozen=True, eq=False)
 class Pair:
@@ -58,7 +61,7 @@ class Departure:
     spread: Map
 
 
-def find_departure(pair: Pair, params: ChangeParameters) -> Departure:
+def find_departure(pair: Pair, lesion: NDArray[np.bool_], params: ChangeParameters) -> Departure:
     r"""Compare two sessions voxel by voxel, with a null from the pair itself.
 
     Both differences are smoothed. Voxels are alike when they have the same T1w and lie at equally steep
@@ -68,7 +71,8 @@ def find_departure(pair: Pair, params: ChangeParameters) -> Departure:
 
     .. math:: d_F = G * (F_2 - F_1), \quad d_T = G * (T_2 - T_1), \quad r = d_F - \beta d_T, \quad z = \frac{r - m}{s}
 
-    z is divided by its local spread where that is above 1. Steepness is that of the darker of both FLAIRs and the brighter of
+    z is divided by its local spread where that is above 1: of what is lesion in neither session, so that a large lesion that came is not its
+    own null. Steepness is that of the darker of both FLAIRs and the brighter of
     both T1w: a new lesion, or one that went, makes no edge there, and so cannot hide itself.
 
     Exchanging the sessions changes the sign of score and contrast and nothing else.
@@ -76,6 +80,8 @@ def find_departure(pair: Pair, params: ChangeParameters) -> Departure:
     Parameters
     ----------
     pair : Pair
+    lesion : (X, Y, Z) bool array
+        Lesions of either session.
     params : ChangeParameters
 
     Returns
@@ -94,7 +100,7 @@ def find_departure(pair: Pair, params: ChangeParameters) -> Departure:
     rest, spread = _against_alike(first, second, bins)
     contrast, widths = np.zeros(inside.shape, np.float32), np.ones(inside.shape, np.float32)
     contrast[inside], widths[inside] = rest, spread
-    widths *= _local_spread(contrast / widths, inside, pair.spacing, params)
+    widths *= _local_spread(contrast / widths, inside, lesion, pair.spacing, params)
     return Departure(np.where(inside, contrast / widths, np.float32(0)), contrast, widths)
 
 
@@ -143,12 +149,19 @@ def _slope(first: Map, second: Map) -> np.float32:
     return np.float32(float(x @ y) / power if power > 0 else 0.0)
 
 
-def _local_spread(score: Map, mask: NDArray[np.bool_], spacing: float, params: ChangeParameters) -> Map:
-    """Root of the local mean square of limited scores, in units of a normal variable's; at least 1."""
+def _local_spread(
+    score: Map, mask: NDArray[np.bool_], lesion: NDArray[np.bool_], spacing: float, params: ChangeParameters
+) -> Map:
+    """Root of the local mean square of limited scores beside lesions, in units of a normal variable's; at least 1."""
     step = max(1, round(params.local_mm / (4 * spacing)))
     coarse = (slice(None, None, step),) * 3
-    square = np.minimum(np.abs(score), params.local_limit)[coarse] ** 2
-    local = smooth_inside(square, mask[coarse], (spacing * step,) * 3, params.local_mm)
+    known = (mask & ~lesion)[coarse].astype(np.float32)
+    square = np.minimum(np.abs(score[coarse]), params.local_limit) ** 2
+    sigma = params.local_mm / (spacing * step)
+    total, weight = (
+        ndimage.gaussian_filter(part, sigma, mode="constant") for part in (square * known, known)
+    )
+    local = np.divide(total, weight, out=np.ones_like(total), where=weight > LEAST_WEIGHT)
     fine = ndimage.zoom(
         local, [n / m for n, m in zip(score.shape, local.shape, strict=True)], order=1, grid_mode=False
     )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_wmh_uad.core.change.compare import Marks, compare, where_lesions_may_be
+from bids_wmh_uad.core.change.compare import Comparison, Marks, compare, where_lesions_may_be
 from bids_wmh_uad.core.change.departure import Departure, Pair
 from bids_wmh_uad.core.change.evidence import changed_tissue, false_discovery, learn_null, peaks
 from bids_wmh_uad.core.change.intensity import normal_tissue
@@ -103,7 +103,13 @@ class Outcome:
 
 def by_program(case: Case, params: ChangeParameters) -> Outcome:
     """The program's comparison."""
-    found = compare(case.pair, Marks(*case.lesions, case.fossa.any(axis=0)), case.affine, params)
+    return outcome_of(
+        compare(case.pair, Marks(*case.lesions, case.fossa.any(axis=0)), case.affine, params), case
+    )
+
+
+def outcome_of(found: Comparison, case: Case) -> Outcome:
+    """What a comparison says of a case."""
     sides = [
         index_of(
             {label: n for n, lesion in enumerate(found.lesions, start=1) for label in labels_of(lesion)},

@@ -134,8 +134,15 @@ def compare(pair: Pair, marks: Marks, affine: NDArray[np.float64], params: Chang
     -------
     Comparison
     """
+    departure = find_departure(pair, (marks.before > 0) | (marks.after > 0), params)
+    return follow(pair, departure, marks, affine, params)
+
+
+def follow(
+    pair: Pair, departure: Departure, marks: Marks, affine: NDArray[np.float64], params: ChangeParameters
+) -> Comparison:
+    """What became of each lesion, by a map of change: as `compare`."""
     lesion = (marks.before > 0) | (marks.after > 0)
-    departure = find_departure(pair, lesion, params)
     field = where_lesions_may_be(pair, lesion, marks.fossa, params)
     normal = normal_tissue(pair.mask, lesion)
     scene = _Scene(

@@ -88,20 +88,36 @@ def find_departure(pair: Pair, lesion: NDArray[np.bool_], params: ChangeParamete
     -------
     Departure
     """
-    flair, t1w = (
-        [smooth_inside(image, pair.mask, (pair.spacing,) * 3, params.smooth_mm) for image in images]
-        for images in (pair.flair, pair.t1w)
-    )
+    flair, t1w = (smoothed(images, pair, params) for images in (pair.flair, pair.t1w))
     inside = pair.mask
     first, second = flair[1][inside] - flair[0][inside], t1w[1][inside] - t1w[0][inside]
-    dark, bright = np.minimum(*flair), np.maximum(*t1w)
-    edges = [_steepness(image, pair)[inside] for image in (dark, bright)]
-    bins = _alike(bright[inside], edges, params)
-    rest, spread = _against_alike(first, second, bins)
+    rest, spread = against_alike(first, second, alike(flair, t1w, pair, params))
     contrast, widths = np.zeros(inside.shape, np.float32), np.ones(inside.shape, np.float32)
     contrast[inside], widths[inside] = rest, spread
     widths *= _local_spread(contrast / widths, inside, lesion, pair.spacing, params)
     return Departure(np.where(inside, contrast / widths, np.float32(0)), contrast, widths)
+
+
+def smoothed(images: Map, pair: Pair, params: ChangeParameters) -> list[Map]:
+    """One contrast of both sessions, smoothed in the brain."""
+    return [smooth_inside(image, pair.mask, (pair.spacing,) * 3, params.smooth_mm) for image in images]
+
+
+def alike(
+    flair: list[Map], t1w: list[Map], pair: Pair, params: ChangeParameters
+) -> list[NDArray[np.intp]]:
+    """Groups of the mask's voxels that have the same T1w and lie at equally steep edges: the bins of the null.
+
+    Parameters
+    ----------
+    flair, t1w : two (X, Y, Z) float32 arrays each
+        From `smoothed`.
+    pair : Pair
+    params : ChangeParameters
+    """
+    dark, bright = np.minimum(*flair), np.maximum(*t1w)
+    edges = [_steepness(image, pair)[pair.mask] for image in (dark, bright)]
+    return _in_bins(bright[pair.mask], edges, params)
 
 
 def _steepness(image: Map, pair: Pair) -> Map:
@@ -113,7 +129,7 @@ def _steepness(image: Map, pair: Pair) -> Map:
     return np.where(weight, np.sqrt(total), np.float32(total.max() ** 0.5))
 
 
-def _alike(level: Map, edges: list[Map], params: ChangeParameters) -> list[NDArray[np.intp]]:
+def _in_bins(level: Map, edges: list[Map], params: ChangeParameters) -> list[NDArray[np.intp]]:
     """Groups of voxels: of the same level first, then of the same steepness of the first image, then of the second."""
     groups = np.array_split(np.argsort(level, kind="stable"), params.tissue_bins)
     for edge in edges:
@@ -128,8 +144,16 @@ def _alike(level: Map, edges: list[Map], params: ChangeParameters) -> list[NDArr
     return [group for group in groups if group.size]
 
 
-def _against_alike(first: Map, second: Map, bins: list[NDArray[np.intp]]) -> tuple[Map, Map]:
-    """What is left of FLAIR's difference in each bin, centred, and its spread."""
+def against_alike(first: Map, second: Map, bins: list[NDArray[np.intp]]) -> tuple[Map, Map]:
+    """What is left of a difference in each bin when another is taken out of it, centred, and its spread.
+
+    Parameters
+    ----------
+    first, second : (n,) float32 arrays
+        Of the mask's voxels: FLAIR's difference, and T1w's.
+    bins : list of integer arrays
+        From `alike`.
+    """
     rest, spread = np.zeros_like(first), np.ones_like(first)
     floor = MAD_TO_SD * float(np.median(np.abs(first))) * 0.1 or 1.0
     for group in bins:

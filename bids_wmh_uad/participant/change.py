@@ -214,7 +214,7 @@ def _stage(
     written = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
     return {
         "participant_id": f"sub-{subject}",
-        "sessions": [_about_visit(visit) for visit in visits],
+        "sessions": [_about_visit(visit, visits[0]) for visit in visits],
         "pairs": pairs,
         "parameters": asdict(params),
         "versions": {"bids-wmh-uad": __version__},
@@ -318,12 +318,13 @@ def _row(
     }
 
 
-def _about_visit(visit: Visit) -> dict[str, Any]:
+def _about_visit(visit: Visit, first: Visit) -> dict[str, Any]:
     known = ("wmh_volume_ml", "volume_ml_lower", "volume_ml_upper", "lesion_count")
     return {
         "session_id": visit.label,
         "prefix": visit.prefix,
         "acq_time": visit.time.isoformat() if visit.time else None,
+        "years": comparison.years_between(first, visit),
         **{name: visit.content.get(name) for name in known},
     }
 

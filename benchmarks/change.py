@@ -280,9 +280,13 @@ def main() -> None:
     )
     parser.add_argument("--people", type=int, default=10, help="phantoms")
     parser.add_argument("--seed", type=int, default=23)
-    parser.add_argument("--variant", choices=[*VARIANTS, RESCANS], default="same", help="of the second session")
+    parser.add_argument(
+        "--variant", choices=[*VARIANTS, RESCANS], default="same", help="of the second session"
+    )
     parser.add_argument("--latents", action="store_true", help="with latents as well")
-    parser.add_argument("--sessions", type=int, metavar="N", help="what comparing so many of one person costs")
+    parser.add_argument(
+        "--sessions", type=int, metavar="N", help="what comparing so many of one person costs"
+    )
     parser.add_argument("--real", type=Path, metavar="DIR", help="a dataset with masks in derivatives/manual")
     parser.add_argument("--participant", default="P14", help="of that dataset")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where phantoms and results are kept")

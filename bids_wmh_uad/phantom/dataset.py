@@ -264,9 +264,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _read_change(options: argparse.Namespace) -> Change:
     if options.unchanged:
-        return Change(
-            other_scanner=options.other_scanner, scale=tuple(options.scale), years=options.years
-        )
+        return Change(other_scanner=options.other_scanner, scale=tuple(options.scale), years=options.years)
     values = {x.name: getattr(options, x.name) for x in fields(Change) if hasattr(options, x.name)}
     return Change(**values | {"scale": tuple(options.scale)})
 

@@ -59,9 +59,7 @@ def _prescribe(
     grid[:3, 3] = low
     to_index = np.eye(4)
     to_index[:3, 3] = -anatomy.origin
-    return _Acquisition(
-        shape, zooms, to_world @ tilt @ grid, to_index @ np.linalg.inv(scale) @ tilt @ grid
-    )
+    return _Acquisition(shape, zooms, to_world @ tilt @ grid, to_index @ np.linalg.inv(scale) @ tilt @ grid)
 
 
 def _sample(data: Array, scan: _Acquisition) -> Array:

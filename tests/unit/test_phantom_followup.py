@@ -187,9 +187,7 @@ def test_a_scaled_session(first: PhantomSubject, scale: tuple[float, float, floa
     ]
     assert volumes[1] / volumes[0] == pytest.approx(np.prod(scale), rel=0.003)
     assert np.linalg.det(other.first_to_flair) == pytest.approx(np.prod(scale))
-    moved = nib.Nifti1Image(
-        _array(first.brain).astype(np.float32), other.first_to_flair @ first.brain.affine
-    )
+    moved = nib.Nifti1Image(_array(first.brain).astype(np.float32), other.first_to_flair @ first.brain.affine)
     here, truth = resample_from_to(moved, other.flair, order=1).get_fdata() > 0.5, _array(other.brain) > 0
     assert 2 * (here & truth).sum() / (here.sum() + truth.sum()) > 0.985
     assert [x.volume_mm3 for x in other.course] == [x.volume_mm3 for x in first.course]

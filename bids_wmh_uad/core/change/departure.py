@@ -103,9 +103,7 @@ def smoothed(images: Map, pair: Pair, params: ChangeParameters) -> list[Map]:
     return [smooth_inside(image, pair.mask, (pair.spacing,) * 3, params.smooth_mm) for image in images]
 
 
-def alike(
-    flair: list[Map], t1w: list[Map], pair: Pair, params: ChangeParameters
-) -> list[NDArray[np.intp]]:
+def alike(flair: list[Map], t1w: list[Map], pair: Pair, params: ChangeParameters) -> list[NDArray[np.intp]]:
     """Groups of the mask's voxels that have the same T1w and lie at equally steep edges: the bins of the null.
 
     Parameters

@@ -60,7 +60,7 @@ def mean_motion(motions: Sequence[NDArray[Any]], centre: NDArray[Any], *, rigid:
     centre : (3,) array
         The point, mm.
     rigid : bool
-        They are; if not, the mean has the geometric mean of their stretches as well (log-Euclidean: Arsigny et al., Magn Reson Med 2006).
+        They are; if not, the mean has the geometric mean of their stretches as well (log-Euclidean: Arsigny et al., Magnetic Resonance in Medicine 2006).
 
     Returns
     -------

@@ -20,7 +20,9 @@ def _inside(places, centre, radii):
     return (((places - centre) / radii) ** 2).sum(axis=-1) <= 1
 
 
-def write_session(root, subject, session, lesions, *, seed=0, shift=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0), acq_time=None):
+def write_session(
+    root, subject, session, lesions, *, seed=0, shift=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0), acq_time=None
+):
     """Write one session whose head is shifted by so many mm, and larger by a scale, with lesions of 6 mm radius; its summary's path."""
     rng = np.random.default_rng(seed)
     affine = np.diag([*ZOOMS, 1.0])

@@ -177,7 +177,11 @@ def test_heads_of_other_sizes_meet_halfway_and_it_is_said(tmp_path, scale):
         assert pair["motion"] == "affine"
         assert pair["size_difference_percent"] == pytest.approx(3, abs=1)
         assert [warning["code"] for warning in pair["warnings"]] == [OTHER_SIZE.code]
-        found[name] = pair, {row["status"] for row in rows(config.output_dir, 2)}, motions(config.output_dir, order)
+        found[name] = (
+            pair,
+            {row["status"] for row in rows(config.output_dir, 2)},
+            motions(config.output_dir, order),
+        )
     assert found["out"][1] == {"new", "stable"}
     assert found["mirrored"][1] == {"resolved", "stable"}
     assert found["out"][0]["change_ml"] == pytest.approx(-found["mirrored"][0]["change_ml"], abs=1e-6)

@@ -46,7 +46,10 @@ def test_the_mean_motion_is_halfway_and_in_any_order_the_same():
 
 
 def test_the_mean_of_stretched_motions_has_the_geometric_mean_of_the_sizes():
-    centre, (first, second) = np.array([10.0, -5.0, 3.0]), (np.diag([1.0, 1.0, 1.0, 1.0]), np.diag([1.04, 1.0, 0.98, 1.0]))
+    centre, (first, second) = (
+        np.array([10.0, -5.0, 3.0]),
+        (np.diag([1.0, 1.0, 1.0, 1.0]), np.diag([1.04, 1.0, 0.98, 1.0])),
+    )
     second[:3, 3] = (4.0, 0.0, -2.0)
     mean = mean_motion([first, second], centre, rigid=False)
     assert np.array_equal(mean, mean_motion([second, first], centre, rigid=False))

@@ -127,6 +127,7 @@ def test_the_summary_knows_the_years_and_all_its_files(compared):
     assert [session["session_id"] for session in content["sessions"]] == ["ses-1", "ses-2"]
     (pair,) = content["pairs"]
     assert pair["years"] == pytest.approx(2.0, abs=0.01)
+    assert [session["years"] for session in content["sessions"]] == [0.0, pair["years"]]
     assert (pair["new_count"], pair["stable_count"], pair["kind"]) == (1, 1, "consecutive")
     assert pair["change_ml_lower"] < pair["change_ml"] < pair["change_ml_upper"]
     assert all((compared.output_dir / name).is_file() for name in content["files"])

@@ -17,8 +17,15 @@ rule. In both, pieces that touch a lesion of the earlier session are growth, not
 ``--real`` does the same on a patient with the masks of an expert (voxels that only the later one has are new, those that only the
 earlier one has are gone): development data, from which nothing was cut into the repository.
 
+``--variant`` makes the second session another scanner's, of other voxels, or of a head that seems larger (gradients calibrated otherwise), all else alike; or
+makes pairs in which nothing changed (``rescans``). ``--latents`` adds two methods: the program's, with how far latents depart as a second witness, by the
+packaged encoder (``latents``) and by one with random weights (``random``). ``--sessions`` says what comparing so many sessions of one person costs.
+
     python benchmarks/change.py --people 10
-    python benchmarks/change.py --real ../shared/data/ms-mni --participant P14
+    python benchmarks/change.py --people 4 --variant scaled
+    python benchmarks/change.py --people 10 --variant rescans
+    python benchmarks/change.py --sessions 10
+    python benchmarks/change.py --real ../shared/data/ms-mni --participant P14 --latents
 """
 
 from __future__ import annotations
@@ -26,8 +33,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
@@ -35,6 +40,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from change_latents import WithLatents
 from change_methods import (
     TOUCHING,
     Bools,
@@ -47,6 +53,7 @@ from change_methods import (
     by_program,
     by_subtraction,
 )
+from change_phantoms import CHANGE, RESCANS, VARIANTS, make_people, run_program, time_sessions
 from scipy import ndimage
 
 from bids_wmh_uad.bids import derivatives
@@ -56,27 +63,10 @@ from bids_wmh_uad.core.change.departure import Pair
 from bids_wmh_uad.core.change.parameters import ChangeParameters
 from bids_wmh_uad.imaging.longitudinal import on_grid
 from bids_wmh_uad.participant.comparison import Visit, realign
-from bids_wmh_uad.phantom import Change, make_specs, write_dataset
 
 CACHE = Path(__file__).resolve().parents[1] / "build" / "change"
-CHANGE = Change(new=6, grown=6, growth=0.2, shrunk=3, shrinkage=0.3, resolved=4, atrophy=0.03)
-"""Between the first two sessions; lesions that grow have 30 to 3000 mm3."""
 LEAST_MM3 = 15.0
 """Smallest new lesion that counts."""
-
-
-def make_people(directory: Path, n_people: int, seed: int) -> None:
-    """Write the phantoms' dataset, with FLAIR slices of 4 and of 3 mm in turn."""
-    if not directory.exists():
-        first = make_specs(n_people, 0, seed=seed, slice_thickness=(4.0, 3.0))
-        sessions = {
-            f"{person}_ses-{len(changes) + 1}": replace(spec, changes=changes)
-            for person, spec in first.items()
-            for changes in ((), (CHANGE,), (CHANGE, Change()))
-        }
-        unfinished = directory.with_name(f"{directory.name}.part")
-        write_dataset(unfinished, sessions)
-        unfinished.rename(directory)
 
 
 @dataclass(frozen=True)
@@ -134,14 +124,6 @@ def auc(changed: list[float], same: list[float]) -> float | None:
         return None
     more = np.subtract.outer(np.array(changed), np.array(same))
     return round(float(np.mean((more > 0) + 0.5 * (more == 0))), 3)
-
-
-def run_program(bids_dir: Path, out: Path, participant: str | None) -> None:
-    """The participant level with its comparison of sessions; what is there already is not made again."""
-    level = ["participant", "-w", f"{out}-work", "--longitudinal", "--skip-bids-validation"]
-    level += ["--participant-label", participant] if participant else []
-    command = [sys.executable, "-m", "bids_wmh_uad", str(bids_dir), str(out), *level]
-    subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
 
 
 def read_people(out: Path, truth: Path) -> Iterator[Case]:
@@ -264,27 +246,28 @@ class Score:
         }
 
 
-METHODS: dict[str, Callable[[Case, ChangeParameters], Outcome]] = {
+Methods = dict[str, Callable[[Case, ChangeParameters], Outcome]]
+METHODS: Methods = {
     "ours": by_program,
     "masks": by_masks,
     "subtraction": by_subtraction,
 }
 
 
-def on_phantoms(cases: Iterator[Case]) -> dict[str, Any]:
+def on_phantoms(cases: Iterator[Case], methods: Methods) -> dict[str, Any]:
     """All measures of all methods."""
-    scores = {name: Score() for name in METHODS}
+    scores = {name: Score() for name in methods}
     for case in cases:
-        for name, method in METHODS.items():
+        for name, method in methods.items():
             scores[name].add(case, method(case, ChangeParameters()))
     return {name: score.measures for name, score in scores.items()}
 
 
-def on_patient(cases: Iterator[Case]) -> dict[str, Any]:
+def on_patient(cases: Iterator[Case], methods: Methods) -> dict[str, Any]:
     """Recall and precision of all methods, each pair by itself."""
     return {
         case.name: {
-            name: score_patient(case, method(case, ChangeParameters())) for name, method in METHODS.items()
+            name: score_patient(case, method(case, ChangeParameters())) for name, method in methods.items()
         }
         for case in cases
     }
@@ -297,22 +280,37 @@ def main() -> None:
     )
     parser.add_argument("--people", type=int, default=10, help="phantoms")
     parser.add_argument("--seed", type=int, default=23)
+    parser.add_argument(
+        "--variant", choices=[*VARIANTS, RESCANS], default="same", help="of the second session"
+    )
+    parser.add_argument("--latents", action="store_true", help="with latents as well")
+    parser.add_argument(
+        "--sessions", type=int, metavar="N", help="what comparing so many of one person costs"
+    )
     parser.add_argument("--real", type=Path, metavar="DIR", help="a dataset with masks in derivatives/manual")
     parser.add_argument("--participant", default="P14", help="of that dataset")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where phantoms and results are kept")
     parser.add_argument("--results", type=Path, metavar="DIR", help="finished derivatives: nothing is run")
     options = parser.parse_args()
-    bids_dir = options.real or options.cache / "people"
+    if options.sessions:
+        print(json.dumps(time_sessions(options.cache, options.sessions, options.seed)))
+        return
+    name = "people" if options.variant == "same" else f"people-{options.variant}"
+    bids_dir = options.real or options.cache / name
     out = options.results or options.cache / f"out-{bids_dir.name}"
     if options.real is None:
-        make_people(bids_dir, options.people, options.seed)
+        make_people(bids_dir, options.people, options.seed, options.variant)
     if options.results is None:
-        run_program(bids_dir, out, options.participant if options.real else None)
+        one = ["--participant-label", options.participant] if options.real else []
+        run_program(bids_dir, out, "--longitudinal", *one)
+    methods = METHODS
+    if options.latents:
+        methods = METHODS | {"latents": WithLatents(trained=True), "random": WithLatents(trained=False)}
     if options.real:
         masks = bids_dir / "derivatives" / "manual"
-        found = on_patient(read_patient(out, masks, f"sub-{options.participant}"))
+        found = on_patient(read_patient(out, masks, f"sub-{options.participant}"), methods)
     else:
-        found = on_phantoms(read_people(out, bids_dir / "derivatives" / "truth"))
+        found = on_phantoms(read_people(out, bids_dir / "derivatives" / "truth"), methods)
     print(json.dumps(found))
 
 

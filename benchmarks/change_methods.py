@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_wmh_uad.core.change.compare import Marks, compare
+from bids_wmh_uad.core.change.compare import Comparison, Marks, compare, where_lesions_may_be
 from bids_wmh_uad.core.change.departure import Departure, Pair
 from bids_wmh_uad.core.change.evidence import changed_tissue, false_discovery, learn_null, peaks
+from bids_wmh_uad.core.change.intensity import normal_tissue
 from bids_wmh_uad.core.change.parameters import ChangeParameters
 from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
@@ -102,7 +103,13 @@ class Outcome:
 
 def by_program(case: Case, params: ChangeParameters) -> Outcome:
     """The program's comparison."""
-    found = compare(case.pair, Marks(*case.lesions, case.fossa.any(axis=0)), case.affine, params)
+    return outcome_of(
+        compare(case.pair, Marks(*case.lesions, case.fossa.any(axis=0)), case.affine, params), case
+    )
+
+
+def outcome_of(found: Comparison, case: Case) -> Outcome:
+    """What a comparison says of a case."""
     sides = [
         index_of(
             {label: n for n, lesion in enumerate(found.lesions, start=1) for label in labels_of(lesion)},
@@ -151,11 +158,13 @@ def by_subtraction(case: Case, params: ChangeParameters) -> Outcome:
     contrast = np.where(pair.mask, contrast - centre, np.float32(0))
     spread = np.full(contrast.shape, MAD_TO_SD * float(deviation), np.float32)
     departure = Departure(contrast / spread, contrast, spread)
-    null = learn_null(departure, pair.mask, params)
+    lesion = (case.lesions > 0).any(axis=0)
+    field = where_lesions_may_be(pair, lesion, case.fossa.any(axis=0), params)
+    null = learn_null(departure, field & normal_tissue(pair.mask, lesion), params)
     found = []
     for sign in (1, -1):
         score = sign * departure.score
-        seeds = peaks(score, pair.mask)
+        seeds = peaks(score, field)
         p_values = null.p_values(score[seeds])
         seeds[seeds] = p_values <= false_discovery(p_values, params.fdr / 2)
         seeds &= sign * contrast >= params.least_contrast

@@ -253,6 +253,10 @@ SESSIONS_APART = WarningText(
     "SESSIONS_APART",
     "{before} and {after} agree poorly after registration (correlation of FLAIR {value:.2f}, usual above {limit:.2f}): check that they are of the same head, and do not use what changed before you have looked.",
 )
+OTHER_SIZE = WarningText(
+    "OTHER_SIZE",
+    "{before} and {after} show the head in sizes that differ by {percent:.1f} % (scanners calibrated otherwise, or scans that were brought to a template): the sessions were aligned with affine motions, which take out true growth or atrophy of the whole brain as well. Volumes are those of a head of mean size.",
+)
 HIGH_LOAD = WarningText(
     "HIGH_LOAD",
     "{percent:.1f} % of the brain was marked as lesion: at such loads lesions can be taken for normal tissue. Look at the anomaly map before using the volume.",

@@ -37,7 +37,7 @@ def write_followed(root: Path, sessions: int = 2, subject: str = "01") -> None:
     content = {
         "participant_id": f"sub-{subject}",
         "sessions": [
-            {"session_id": label, "acq_time": f"202{k}-01-01T12:00:00", "wmh_volume_ml": 4.0 + k, "volume_ml_lower": 3.0, "volume_ml_upper": 9.0}
+            {"session_id": label, "acq_time": f"202{k}-01-01T12:00:00", "years": float(k), "wmh_volume_ml": 4.0 + k, "volume_ml_lower": 3.0, "volume_ml_upper": 9.0}
             for k, label in enumerate(labels)
         ],
         "pairs": [write_pair(root, subject, *pair) for pair in pairs],

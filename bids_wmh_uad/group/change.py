@@ -61,6 +61,14 @@ CHANGE_TABLE_COLUMNS: dict[str, dict[str, Any]] = {
     },
     "correlation_flair": {"Description": "Correlation of both FLAIR in the brain, aligned and matched."},
     "correlation_t1w": {"Description": "Likewise of both T1w."},
+    "size_difference_percent": {
+        "Description": "Largest stretch, along any direction, of one session's head against the other's, by an affine registration.",
+        "Units": "percent",
+    },
+    "motion": {
+        "Description": "How the participant's sessions were aligned.",
+        "Levels": {"rigid": "sizes agree", "affine": "two sessions' sizes differ"},
+    },
     "warnings": {
         "Description": "Number of warnings about the pair; their texts are on the participant's page."
     },

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import nibabel as nib
@@ -12,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_wmh_uad.core.change.parameters import ChangeParameters
-from bids_wmh_uad.core.change.space import DECIMALS, common_grid, in_any_order, mean_motion, rigid_part
+from bids_wmh_uad.core.change.space import (
+    DECIMALS,
+    common_grid,
+    in_any_order,
+    mean_motion,
+    rigid_part,
+    size_difference,
+)
 from bids_wmh_uad.core.image.volume import bounding_box
 from bids_wmh_uad.core.parallel import process_map
 from bids_wmh_uad.imaging.registration import register
@@ -32,11 +40,22 @@ class CommonSpace:
     grid : Nifti1Image
         The grid, empty.
     motions : tuple of (4, 4) array
-        Each session's rigid motion, which takes its images (FLAIR's world, RAS mm) there.
+        Each session's motion, which takes its images (FLAIR's world, RAS mm) there.
+    affines : tuple of (4, 4) array
+        Each session's affine motion there, by which sizes are compared; where `rigid` is False they are the motions. Empty where motions
+        were known before.
+    rigid : bool
+        The motions are; if not, sizes differ by more than `ChangeParameters.size_limit`.
     """
 
     grid: nib.Nifti1Image
     motions: tuple[Array, ...]
+    affines: tuple[Array, ...] = ()
+    rigid: bool = True
+
+    def size_difference(self, first: int, second: int) -> float:
+        """How far the sizes of two sessions' heads differ, as a share."""
+        return size_difference(self.affines[first], self.affines[second])
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +63,15 @@ class _Registration:
     """One session to the mean: what a worker needs."""
 
     mean: nib.Nifti1Image
+    transform: str
     seed: int
 
     def __call__(self, session: tuple[nib.Nifti1Image, Array]) -> Array:
         """Motion of a session, from where it starts."""
         flair, start = session
         moved = as_image(np.asanyarray(flair.dataobj, dtype=np.float32), start @ flair.affine)
-        return register(self.mean, moved, transform="Rigid", seed=self.seed) @ start
+        motion = register(self.mean, moved, transform=self.transform, seed=self.seed, same_head=True)
+        return np.asarray(motion @ start)
 
 
 def find_common_space(
@@ -64,6 +85,10 @@ def find_common_space(
 
     Every session starts at the rigid part of its affine to the template; all are registered to their mean, which
     is made anew between rounds; in the end the mean of the motions since the start is taken back. The same in any order of the sessions.
+
+    Motions are rigid. Then sizes are compared: by an affine registration of each session to the same mean. Where two sessions' differ by more than
+    `ChangeParameters.size_limit`, which no head does but scans do whose gradients were calibrated otherwise, or that others have
+    brought to a template, the motions of all sessions are affine, by one more round, and the mean has the mean size.
 
     Parameters
     ----------
@@ -87,22 +112,38 @@ def find_common_space(
     """
     centres = [_centre(flair) for flair in flairs]
     starts = [rigid_part(matrix, point) for matrix, point in zip(to_template, centres, strict=True)]
-    motions = starts
+    motions: Sequence[Array] = starts
     for spacing in params.rounds_mm:
-        grid = _grid(flairs, motions, spacing, params.margin_mm)
-        mean = as_image(in_any_order(on_grid(flairs, motions, grid)).astype(np.float32), grid.affine)
-        registration, sessions = _Registration(mean, seed), zip(flairs, motions, strict=True)
-        # in processes: ITK's seed is the process's, so threads would not give the same motions
-        motions = (
-            process_map(registration, sessions, n_jobs) if n_jobs > 1 else [*map(registration, sessions)]
-        )
+        motions = _to_mean(flairs, motions, "Rigid", spacing, seed, params, n_jobs)
+    finest = params.rounds_mm[-1]
+    affines = _to_mean(flairs, motions, "Affine", finest, seed, params, n_jobs)
+    rigid = max(size_difference(*two) for two in combinations(affines, 2)) <= params.size_limit
+    if not rigid:
+        motions = affines = _to_mean(flairs, affines, "Affine", finest, seed, params, n_jobs)
     since = [motion @ np.linalg.inv(start) for motion, start in zip(motions, starts, strict=True)]
     middle = in_any_order(
         np.stack([start[:3, :3] @ point + start[:3, 3] for start, point in zip(starts, centres, strict=True)])
     )
-    back = np.linalg.inv(mean_motion(since, middle))
-    settled = tuple((back @ motion).round(DECIMALS) for motion in motions)
-    return space_of(flairs, settled, params)
+    back = np.linalg.inv(mean_motion(since, middle, rigid=rigid))
+    settled, sizes = ([(back @ motion).round(DECIMALS) for motion in kind] for kind in (motions, affines))
+    return replace(space_of(flairs, settled, params), affines=tuple(sizes), rigid=rigid)
+
+
+def _to_mean(
+    flairs: Sequence[nib.Nifti1Image],
+    motions: Sequence[Array],
+    transform: str,
+    spacing: float,
+    seed: int,
+    params: ChangeParameters,
+    n_jobs: int,
+) -> Sequence[Array]:
+    """Each session's motion, from where it is, to the mean of all where they are."""
+    grid = _grid(flairs, motions, spacing, params.margin_mm)
+    mean = as_image(in_any_order(on_grid(flairs, motions, grid)).astype(np.float32), grid.affine)
+    registration, sessions = _Registration(mean, transform, seed), zip(flairs, motions, strict=True)
+    # in processes: ITK's seed is the process's, so threads would not give the same motions
+    return process_map(registration, sessions, n_jobs) if n_jobs > 1 else [*map(registration, sessions)]
 
 
 def space_of(

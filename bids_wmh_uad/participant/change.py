@@ -27,6 +27,7 @@ from bids_wmh_uad.errors import (
     CHANGE_FAILED,
     ONE_SESSION,
     OTHER_SCANNER,
+    OTHER_SIZE,
     OTHER_VOXELS,
     SESSIONS_APART,
     BusyError,
@@ -50,6 +51,8 @@ PLACES = ("anat", "ses-*/anat", "figures")
 """Where the files of a comparison lie, below the participant."""
 SCANNER = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
 """Settings of a scan that say which scanner it was, of `SCAN_SETTINGS`."""
+MOTIONS = {True: "rigid", False: "affine"}
+"""Names of motions, by whether they are rigid."""
 SAME_SIZE_MM = 0.05
 """Difference of voxel edges that is rounding, mm."""
 LEAST_CORRELATION = 0.8
@@ -198,7 +201,7 @@ def _stage(
         meta = {
             "Type": "linear",
             "Format": "ITK text",
-            "Description": TO_COMMON_TEXT,
+            "Description": TO_COMMON_TEXT.format(kind=MOTIONS[aligned.space.rigid].capitalize()),
             "Sources": _sources([visit], out, "flair"),
         }
         _write(derivatives.sidecar_path(path), dump_json(meta))
@@ -211,7 +214,7 @@ def _stage(
     written = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
     return {
         "participant_id": f"sub-{subject}",
-        "sessions": [_about_visit(visit) for visit in visits],
+        "sessions": [_about_visit(visit, visits[0]) for visit in visits],
         "pairs": pairs,
         "parameters": asdict(params),
         "versions": {"bids-wmh-uad": __version__},
@@ -219,7 +222,7 @@ def _stage(
     }
 
 
-TO_COMMON_TEXT = "Rigid motion into the space common to the participant's sessions, halfway between them."
+TO_COMMON_TEXT = "{kind} motion into the space common to the participant's sessions, halfway between them."
 
 
 def _stage_pair(
@@ -315,12 +318,13 @@ def _row(
     }
 
 
-def _about_visit(visit: Visit) -> dict[str, Any]:
+def _about_visit(visit: Visit, first: Visit) -> dict[str, Any]:
     known = ("wmh_volume_ml", "volume_ml_lower", "volume_ml_upper", "lesion_count")
     return {
         "session_id": visit.label,
         "prefix": visit.prefix,
         "acq_time": visit.time.isoformat() if visit.time else None,
+        "years": comparison.years_between(first, visit),
         **{name: visit.content.get(name) for name in known},
     }
 
@@ -342,7 +346,10 @@ def _about(
         name: float(np.corrcoef(*(images[place][aligned.mask] for place in places))[0, 1])
         for name, images in (("flair", aligned.flair), ("t1w", aligned.t1w))
     }
+    size = aligned.space.size_difference(*places)
     warnings = _warnings(before, after, correlation["flair"])
+    if not aligned.space.rigid and size > params.size_limit:
+        warnings.append(OTHER_SIZE.format(before=before.label, after=after.label, percent=100 * size))
     for warning in warnings:
         LOGGER.warning("%s", warning.text)
     return {
@@ -360,6 +367,8 @@ def _about(
         "enlarging_volume_ml": float((found.enlarging > 0).sum()) * voxel,
         "shrinking_volume_ml": float((found.gone > 0).sum()) * voxel,
         **{f"correlation_{name}": value for name, value in correlation.items()},
+        "size_difference_percent": 100 * size,
+        "motion": MOTIONS[aligned.space.rigid],
         "prefix": after.prefix,
         "warnings": [asdict(warning) for warning in warnings],
     }

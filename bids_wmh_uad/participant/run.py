@@ -80,11 +80,11 @@ def run_participant(config: RunConfig) -> int:
     table = StatusTable(config.log_dir / "status.tsv", sessions, failed)
     try:
         failed = [*failed, *_run_unfinished(sessions, config, digest, table)]
+        record_failures(config.output_dir, sessions, failed)
+        not_compared = _compare(config, [*sessions, *failed], table)
     finally:  # Ctrl-C, a full disk: what has not ended never will
         table.interrupt()
         LOGGER.info("Sessions (%s):\n%s", table.path, "\n".join(table.summary()))
-    record_failures(config.output_dir, sessions, failed)
-    not_compared = _compare(config, [*sessions, *failed], table)
     busy = {entry.label for entry in failed if isinstance(entry.error, BusyError)}
     known: list[Session | FailedSession] = [*sessions, *failed]
     subjects = {item.subject for item in known if item.label not in busy}

@@ -254,14 +254,19 @@ def build_parser() -> argparse.ArgumentParser:
         "--atrophy", type=float, default=0.0, metavar="SHARE", help="by which the ventricles grow"
     )
     later.add_argument("--other-scanner", action="store_true", help="tissues have other contrasts")
+    later.add_argument(
+        "--scale", type=float, nargs=3, default=Change.scale, metavar="FACTOR",
+        help="by which the later sessions' heads are larger: right-left, posterior-anterior, inferior-superior",
+    )  # fmt: skip
     later.add_argument("--years", type=float, default=Change.years, help="(default: %(default)s)")
     return parser
 
 
 def _read_change(options: argparse.Namespace) -> Change:
     if options.unchanged:
-        return Change(other_scanner=options.other_scanner, years=options.years)
-    return Change(**{x.name: getattr(options, x.name) for x in fields(Change) if hasattr(options, x.name)})
+        return Change(other_scanner=options.other_scanner, scale=tuple(options.scale), years=options.years)
+    values = {x.name: getattr(options, x.name) for x in fields(Change) if hasattr(options, x.name)}
+    return Change(**values | {"scale": tuple(options.scale)})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

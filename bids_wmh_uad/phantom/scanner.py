@@ -48,8 +48,10 @@ class _Acquisition(NamedTuple):
     to_anatomy: Matrix
 
 
-def _prescribe(anatomy: Anatomy, zooms: tuple[float, ...], to_world: Matrix, tilt: Matrix) -> _Acquisition:
-    """Lay a grid around the brain, or the head from the chin up, tilted against the anatomy."""
+def _prescribe(
+    anatomy: Anatomy, zooms: tuple[float, ...], to_world: Matrix, tilt: Matrix, scale: Matrix
+) -> _Acquisition:
+    """Lay a grid around the brain, or the head from the chin up, tilted against the anatomy, which seems larger by a scale."""
     margin = SCAN_MARGIN + (HEAD_SCAN_MARGIN if "skull" in anatomy.tissues else 0)
     low, high = BRAIN_BOX[0] - margin[0], BRAIN_BOX[1] + margin[1]
     shape = tuple(int(np.ceil(n)) for n in (high - low) / zooms)
@@ -57,7 +59,7 @@ def _prescribe(anatomy: Anatomy, zooms: tuple[float, ...], to_world: Matrix, til
     grid[:3, 3] = low
     to_index = np.eye(4)
     to_index[:3, 3] = -anatomy.origin
-    return _Acquisition(shape, zooms, to_world @ tilt @ grid, to_index @ tilt @ grid)
+    return _Acquisition(shape, zooms, to_world @ tilt @ grid, to_index @ np.linalg.inv(scale) @ tilt @ grid)
 
 
 def _sample(data: Array, scan: _Acquisition) -> Array:
@@ -229,14 +231,16 @@ def make_subject(spec: PhantomSpec) -> PhantomSubject:
         x._replace(fraction=x.fraction * np.float32(spec.mimics)) for x in anatomy.mimics if spec.mimics
     ]
     first = position = _place(pose.subject, spec)
-    flair_scan = _prescribe(anatomy, spec.flair_zooms, first.flair, first.tilts[0])
+    scale = np.eye(4)
+    flair_scan = _prescribe(anatomy, spec.flair_zooms, first.flair, first.tilts[0], scale)
     threshold = _find_threshold(anatomy.lesions.score, flair_scan, spec.lesion_volume_ml)
     if spec.changes:
         position = _place_again(pose.session, first, spec, spec.changes[-1].position)
         zooms = spec.changes[-1].flair_zooms or spec.flair_zooms
-        flair_scan = _prescribe(anatomy, zooms, position.flair, position.tilts[0])
+        scale = np.diag([*spec.changes[-1].scale, 1.0])
+        flair_scan = _prescribe(anatomy, zooms, position.flair, position.tilts[0], scale)
     t1w_pose = np.linalg.inv(position.motion) @ position.flair
-    t1w_scan = _prescribe(anatomy, spec.t1w_zooms, t1w_pose, position.tilts[1])
+    t1w_scan = _prescribe(anatomy, spec.t1w_zooms, t1w_pose, position.tilts[1], scale)
     history = (
         None if spec.changes is None else follow(spec.seed, anatomy.lesions.score, threshold, spec.changes)
     )
@@ -253,7 +257,7 @@ def make_subject(spec: PhantomSpec) -> PhantomSubject:
     subject = PhantomSubject(
         *(spec, t1w, flair, lesions, brain_mask, labels),
         t1w_to_flair=position.motion,
-        first_to_flair=position.flair @ np.linalg.inv(first.flair),
+        first_to_flair=position.flair @ scale @ np.linalg.inv(first.flair),
     )
     return subject if history is None else _number_lesions(subject, history, threshold, body, flair_scan)
 

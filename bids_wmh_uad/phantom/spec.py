@@ -44,6 +44,9 @@ class Change:
         Largest turn (degrees about) and shift (mm along each axis) of the head and of the slices against the first session.
     other_scanner : bool
         Draw the tissues' contrasts anew.
+    scale : three floats
+        By which factors the head is larger in this session's scans than in the first one's, along its right-left, posterior-anterior and inferior-superior axes,
+        0.9 to 1.1: gradients calibrated otherwise. The lesions' volumes in `PhantomSubject.course` are without it.
     flair_zooms : tuple of float, optional
         Voxel sizes of the FLAIR; those of the first session if not given.
     years : float
@@ -65,6 +68,7 @@ class Change:
     atrophy: float = 0.0
     position: float = 3.0
     other_scanner: bool = False
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
     flair_zooms: tuple[float, float, float] | None = None
     years: float = 1.0
 
@@ -77,6 +81,8 @@ class Change:
         _need(self, "shrinkage", 0 < self.shrinkage < 1, "between 0 and 1")
         for name, limit in (("atrophy", 0.5), ("position", 20), ("years", 50)):
             _need(self, name, 0 <= getattr(self, name) <= limit, f"0 to {limit}")
+        sizes = len(self.scale) == 3 and all(0.9 <= factor <= 1.1 for factor in self.scale)
+        _need(self, "scale", sizes, "3 factors, 0.9 to 1.1")
         if self.flair_zooms is not None:
             _need_zooms(self, "flair_zooms")
 
@@ -200,7 +206,7 @@ class PhantomSubject:
     t1w_to_flair : ndarray of shape (4, 4)
         Rigid motion that takes a point of the T1w's world (RAS+, mm) to the FLAIR's.
     first_to_flair : ndarray of shape (4, 4)
-        Rigid motion that takes a point of the first session's FLAIR's world to this FLAIR's, but for the atrophy.
+        Motion that takes a point of the first session's FLAIR's world to this FLAIR's, but for the atrophy: rigid unless `Change.scale` says otherwise.
     followed : nibabel.Nifti1Image or None
         uint16 on the FLAIR grid: the voxels of `lesions`, each with its lesion's number, the same in every session
         of the person. None where the spec's `changes` is None.

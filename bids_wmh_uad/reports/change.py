@@ -6,7 +6,6 @@ Read from what ``--longitudinal`` wrote; without that there is no such section.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -180,25 +179,14 @@ def _read_figure(path: Path) -> tuple[str, str]:
 
 def _draw_volumes(sessions: Sequence[Mapping[str, Any]]) -> str:
     """The volumes of all sessions over time, as an SVG element; empty if there are not two."""
-    times = [_time(session.get("acq_time")) for session in sessions]
-    first = times[0] if times else None
     points = []
-    for session, time in zip(sessions, times, strict=True):
+    for session in sessions:
         volume = as_number(session.get("wmh_volume_ml"))
         if volume is not None:
-            years = (
-                None if time is None or first is None else (time - first).total_seconds() / (365.25 * 86400)
-            )
+            years = as_number(session.get("years"))
             ends = (as_number(session.get(f"volume_ml_{end}")) for end in ("lower", "upper"))
             points.append(Timepoint(str(session.get("session_id")).replace("$", ""), years, volume, *ends))
     if len(points) < 2:
         return ""
     with TemporaryDirectory(prefix="wmhvolumes") as directory:
         return drawing_of(read_text(plot_volumes(points, Path(directory) / "volumes.svg"), MAX_FIGURE_BYTES))
-
-
-def _time(text: object) -> datetime | None:
-    try:
-        return datetime.fromisoformat(str(text)).replace(tzinfo=None)
-    except ValueError:
-        return None

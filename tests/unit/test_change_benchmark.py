@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from bids_wmh_uad.core.change.departure import Pair
 from bids_wmh_uad.core.change.parameters import ChangeParameters
+from bids_wmh_uad.phantom import Change
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,9 +83,11 @@ def test_auc(script: ModuleType) -> None:
     assert script.auc([], [1.0]) is None
 
 
-@pytest.mark.parametrize("name", ["by_program", "by_masks", "by_subtraction"])
+@pytest.mark.parametrize("name", ["by_program", "by_masks", "by_subtraction", "latents", "random"])
 def test_methods_see_what_came(script: ModuleType, case: Any, name: str) -> None:
-    outcome = getattr(script, name)(case, ChangeParameters())
+    witness = {"latents": True, "random": False}
+    method = script.WithLatents(witness[name]) if name in witness else getattr(script, name)
+    outcome = method(case, ChangeParameters())
     assert outcome.new[NEW].mean() > 0.5
     assert not outcome.new[GROWN | STAYS].any()
     assert not outcome.new[~ndimage.binary_dilation(NEW, iterations=3)].any()
@@ -96,7 +99,7 @@ def test_methods_see_what_came(script: ModuleType, case: Any, name: str) -> None
         pair=script.replace(case.pair, flair=case.pair.flair[::-1].copy(), t1w=case.pair.t1w[::-1].copy()),
         lesions=case.lesions[::-1].copy(), truth=case.truth[::-1].copy(),
     )  # fmt: skip
-    back = getattr(script, name)(turned, ChangeParameters())
+    back = method(turned, ChangeParameters())
     assert back.went[NEW].mean() > 0.5
     assert not back.new.any()
 
@@ -112,6 +115,20 @@ def test_score_of_a_pair_in_which_nothing_changed(script: ModuleType, case: Any)
     score.add(case, script.Outcome(NEW, NEW, nothing, lambda place: float(place[GROWN].sum())))
     assert score.measures["recall"] == score.measures["precision"] == 1
     assert score.measures["growth_auc"] == 1
+
+
+@pytest.mark.parametrize("variant", ["same", "scanner", "voxels", "scaled", "stretched", "rescans"])
+def test_variants_of_the_second_session(script: ModuleType, variant: str) -> None:
+    made = sys.modules["change_phantoms"].make_courses(2, 1, variant)
+    assert len(made) == (4 if variant == "rescans" else 6)
+    assert made["sub-01_ses-1"].changes == ()
+    (change,) = made["sub-01_ses-2"].changes
+    if variant == "rescans":
+        assert change == Change()
+    else:
+        assert change.new == script.CHANGE.new
+        assert (change != script.CHANGE) == (variant != "same")
+        assert made["sub-02_ses-3"].changes == (change, Change())
 
 
 def test_patient(script: ModuleType, case: Any) -> None:

@@ -73,6 +73,8 @@ def rescan() -> PhantomSubject:
         ("position", 21),
         ("years", -1),
         ("flair_zooms", (1, 1, 9)),
+        ("scale", (1.0, 1.2, 1.0)),
+        ("scale", (1.02, 1.02)),
     ],
 )
 def test_change_refuses(option: str, value: Any) -> None:
@@ -174,6 +176,20 @@ def test_another_scanner(first: PhantomSubject) -> None:
     brain = _array(first.brain) > 0
     ratio = _array(other.flair)[brain] / _array(first.flair)[brain]
     assert np.percentile(ratio, 95) / np.percentile(ratio, 5) > 1.1
+    assert [x.volume_mm3 for x in other.course] == [x.volume_mm3 for x in first.course]
+
+
+@pytest.mark.parametrize("scale", [(1.02, 1.02, 1.02), (1.03, 1.0, 0.98)])
+def test_a_scaled_session(first: PhantomSubject, scale: tuple[float, float, float]) -> None:
+    other = make_subject(replace(SPEC, changes=(Change(position=0, scale=scale),)))
+    volumes = [
+        float(_array(x.brain).sum()) * abs(np.linalg.det(x.flair.affine[:3, :3])) for x in (first, other)
+    ]
+    assert volumes[1] / volumes[0] == pytest.approx(np.prod(scale), rel=0.003)
+    assert np.linalg.det(other.first_to_flair) == pytest.approx(np.prod(scale))
+    moved = nib.Nifti1Image(_array(first.brain).astype(np.float32), other.first_to_flair @ first.brain.affine)
+    here, truth = resample_from_to(moved, other.flair, order=1).get_fdata() > 0.5, _array(other.brain) > 0
+    assert 2 * (here & truth).sum() / (here.sum() + truth.sum()) > 0.985
     assert [x.volume_mm3 for x in other.course] == [x.volume_mm3 for x in first.course]
 
 

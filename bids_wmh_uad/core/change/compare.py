@@ -14,6 +14,7 @@ from bids_wmh_uad.core.change.evidence import Null, changed_tissue, false_discov
 from bids_wmh_uad.core.change.intensity import normal_tissue
 from bids_wmh_uad.core.change.tracking import Match, and_what_touches, match_lesions, name_status
 from bids_wmh_uad.core.change.volume import SumNoise, VolumeChange, measure_sums, volume_change
+from bids_wmh_uad.core.image.intensity import smooth_inside
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,7 +117,8 @@ def compare(pair: Pair, marks: Marks, affine: NDArray[np.float64], params: Chang
     like a lesion in the brighter session (`_like_lesions`). Two families of tests, each at half of the false-discovery rate `fdr`:
 
     - of every lesion, that it grew and that it shrank (`_p_values`);
-    - of every peak in the brain, that it is none of noise.
+    - of every peak where lesions may be (`where_lesions_may_be`), that it is none of noise. The null is of the same places
+      but for the lesions: tissue that changes cannot say what no change is.
 
     Exchanging the sessions exchanges new and resolved, enlarging and shrinking, merged and split.
 
@@ -132,12 +134,20 @@ def compare(pair: Pair, marks: Marks, affine: NDArray[np.float64], params: Chang
     -------
     Comparison
     """
-    departure = find_departure(pair, params)
+    departure = find_departure(pair, (marks.before > 0) | (marks.after > 0), params)
+    return follow(pair, departure, marks, affine, params)
+
+
+def follow(
+    pair: Pair, departure: Departure, marks: Marks, affine: NDArray[np.float64], params: ChangeParameters
+) -> Comparison:
+    """What became of each lesion, by a map of change: as `compare`."""
     lesion = (marks.before > 0) | (marks.after > 0)
+    field = where_lesions_may_be(pair, lesion, marks.fossa, params)
     normal = normal_tissue(pair.mask, lesion)
     scene = _Scene(
-        pair, departure, learn_null(departure, pair.mask, params), measure_sums(departure, normal, params),
-        marks, lesion, (ndimage.find_objects(marks.before), ndimage.find_objects(marks.after)), affine, params,
+        pair, departure, learn_null(departure, field & normal, params), measure_sums(departure, normal, params),
+        marks, lesion, field, (ndimage.find_objects(marks.before), ndimage.find_objects(marks.after)), affine, params,
     )  # fmt: skip
     pieces = {sign: _changed(scene, sign) for sign in (1, -1)}
     matches = match_lesions(marks.before, marks.after)
@@ -150,6 +160,17 @@ def compare(pair: Pair, marks: Marks, affine: NDArray[np.float64], params: Chang
     return _paint(scene, followed, pieces, beside)
 
 
+def where_lesions_may_be(pair: Pair, lesion: Bools, fossa: Bools, params: ChangeParameters) -> Bools:
+    """White matter by T1w in both sessions, away from the posterior fossa; and lesions of the masks.
+
+    Peaks elsewhere can be no lesions: they are not tested, and those of fluid's edges and cortex are not the null.
+    """
+    zooms = (pair.spacing,) * 3
+    dark = np.minimum(*(smooth_inside(image, pair.mask, zooms, params.smooth_mm) for image in pair.t1w))
+    white = (dark >= params.least_t1w) & ~_within(fossa, params.fossa_mm / pair.spacing)
+    return np.asarray(pair.mask & (white | and_what_touches(lesion)))
+
+
 @dataclass(frozen=True, eq=False)
 class _Scene:
     """What every step of a comparison looks at."""
@@ -160,6 +181,7 @@ class _Scene:
     noise: SumNoise
     marks: Marks
     lesion: Bools
+    field: Bools
     boxes: tuple[list[Any], list[Any]]
     affine: NDArray[np.float64]
     params: ChangeParameters
@@ -195,6 +217,7 @@ class _Scene:
             departure=Departure(departure.score[box], departure.contrast[box], departure.spread[box]),
             marks=Marks(marks.before[box], marks.after[box], marks.fossa[box]),
             lesion=self.lesion[box],
+            field=self.field[box],
             affine=self.affine @ corner,
         )
 
@@ -266,7 +289,7 @@ def _judge(examined: list[_Examined], scene: _Scene) -> list[Followed]:
 def _changed(scene: _Scene, sign: int) -> Labels:
     """Tissue around all peaks of one sign that are change, at half of the false-discovery rate."""
     score = sign * scene.departure.score
-    seeds = peaks(score, scene.pair.mask)
+    seeds = peaks(score, scene.field)
     p_values = scene.null.p_values(score[seeds])
     limit = false_discovery(p_values, scene.params.fdr / 2)
     seeds[seeds] = p_values <= limit
@@ -281,8 +304,9 @@ def _like_lesions(scene: _Scene, pieces: Labels, sign: int) -> Labels:
     masks tell lesions.
     """
     params, there = scene.params, 1 if sign > 0 else 0
-    fossa = _within(scene.marks.fossa, params.fossa_mm / scene.pair.spacing)
-    excluded = and_what_touches(scene.lesion) | fossa
+    excluded = and_what_touches(scene.lesion) | _within(
+        scene.marks.fossa, params.fossa_mm / scene.pair.spacing
+    )
     out = np.zeros_like(pieces)
     for number, box in enumerate(ndimage.find_objects(pieces), start=1):
         piece = pieces[box] == number

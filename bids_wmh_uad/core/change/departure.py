@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     Map = NDArray[np.float32]
 
+LEAST_WEIGHT = 1e-3
+"""Least share of the neighbourhood that is known tissue, for a local spread other than 1."""
+
 
 @dataclass(frozen=True, eq=False)
 class Pair:
@@ -58,7 +61,7 @@ class Departure:
     spread: Map
 
 
-def find_departure(pair: Pair, params: ChangeParameters) -> Departure:
+def find_departure(pair: Pair, lesion: NDArray[np.bool_], params: ChangeParameters) -> Departure:
     r"""Compare two sessions voxel by voxel, with a null from the pair itself.
 
     Both differences are smoothed. Voxels are alike when they have the same T1w and lie at equally steep
@@ -68,7 +71,8 @@ def find_departure(pair: Pair, params: ChangeParameters) -> Departure:
 
     .. math:: d_F = G * (F_2 - F_1), \quad d_T = G * (T_2 - T_1), \quad r = d_F - \beta d_T, \quad z = \frac{r - m}{s}
 
-    z is divided by its local spread where that is above 1. Steepness is that of the darker of both FLAIRs and the brighter of
+    z is divided by its local spread where that is above 1: of what is lesion in neither session, so that a large lesion that came is not its
+    own null. Steepness is that of the darker of both FLAIRs and the brighter of
     both T1w: a new lesion, or one that went, makes no edge there, and so cannot hide itself.
 
     Exchanging the sessions changes the sign of score and contrast and nothing else.
@@ -76,26 +80,42 @@ def find_departure(pair: Pair, params: ChangeParameters) -> Departure:
     Parameters
     ----------
     pair : Pair
+    lesion : (X, Y, Z) bool array
+        Lesions of either session.
     params : ChangeParameters
 
     Returns
     -------
     Departure
     """
-    flair, t1w = (
-        [smooth_inside(image, pair.mask, (pair.spacing,) * 3, params.smooth_mm) for image in images]
-        for images in (pair.flair, pair.t1w)
-    )
+    flair, t1w = (smoothed(images, pair, params) for images in (pair.flair, pair.t1w))
     inside = pair.mask
     first, second = flair[1][inside] - flair[0][inside], t1w[1][inside] - t1w[0][inside]
-    dark, bright = np.minimum(*flair), np.maximum(*t1w)
-    edges = [_steepness(image, pair)[inside] for image in (dark, bright)]
-    bins = _alike(bright[inside], edges, params)
-    rest, spread = _against_alike(first, second, bins)
+    rest, spread = against_alike(first, second, alike(flair, t1w, pair, params))
     contrast, widths = np.zeros(inside.shape, np.float32), np.ones(inside.shape, np.float32)
     contrast[inside], widths[inside] = rest, spread
-    widths *= _local_spread(contrast / widths, inside, pair.spacing, params)
+    widths *= _local_spread(contrast / widths, inside, lesion, pair.spacing, params)
     return Departure(np.where(inside, contrast / widths, np.float32(0)), contrast, widths)
+
+
+def smoothed(images: Map, pair: Pair, params: ChangeParameters) -> list[Map]:
+    """One contrast of both sessions, smoothed in the brain."""
+    return [smooth_inside(image, pair.mask, (pair.spacing,) * 3, params.smooth_mm) for image in images]
+
+
+def alike(flair: list[Map], t1w: list[Map], pair: Pair, params: ChangeParameters) -> list[NDArray[np.intp]]:
+    """Groups of the mask's voxels that have the same T1w and lie at equally steep edges: the bins of the null.
+
+    Parameters
+    ----------
+    flair, t1w : two (X, Y, Z) float32 arrays each
+        From `smoothed`.
+    pair : Pair
+    params : ChangeParameters
+    """
+    dark, bright = np.minimum(*flair), np.maximum(*t1w)
+    edges = [_steepness(image, pair)[pair.mask] for image in (dark, bright)]
+    return _in_bins(bright[pair.mask], edges, params)
 
 
 def _steepness(image: Map, pair: Pair) -> Map:
@@ -107,7 +127,7 @@ def _steepness(image: Map, pair: Pair) -> Map:
     return np.where(weight, np.sqrt(total), np.float32(total.max() ** 0.5))
 
 
-def _alike(level: Map, edges: list[Map], params: ChangeParameters) -> list[NDArray[np.intp]]:
+def _in_bins(level: Map, edges: list[Map], params: ChangeParameters) -> list[NDArray[np.intp]]:
     """Groups of voxels: of the same level first, then of the same steepness of the first image, then of the second."""
     groups = np.array_split(np.argsort(level, kind="stable"), params.tissue_bins)
     for edge in edges:
@@ -122,8 +142,16 @@ def _alike(level: Map, edges: list[Map], params: ChangeParameters) -> list[NDArr
     return [group for group in groups if group.size]
 
 
-def _against_alike(first: Map, second: Map, bins: list[NDArray[np.intp]]) -> tuple[Map, Map]:
-    """What is left of FLAIR's difference in each bin, centred, and its spread."""
+def against_alike(first: Map, second: Map, bins: list[NDArray[np.intp]]) -> tuple[Map, Map]:
+    """What is left of a difference in each bin when another is taken out of it, centred, and its spread.
+
+    Parameters
+    ----------
+    first, second : (n,) float32 arrays
+        Of the mask's voxels: FLAIR's difference, and T1w's.
+    bins : list of integer arrays
+        From `alike`.
+    """
     rest, spread = np.zeros_like(first), np.ones_like(first)
     floor = MAD_TO_SD * float(np.median(np.abs(first))) * 0.1 or 1.0
     for group in bins:
@@ -143,12 +171,19 @@ def _slope(first: Map, second: Map) -> np.float32:
     return np.float32(float(x @ y) / power if power > 0 else 0.0)
 
 
-def _local_spread(score: Map, mask: NDArray[np.bool_], spacing: float, params: ChangeParameters) -> Map:
-    """Root of the local mean square of limited scores, in units of a normal variable's; at least 1."""
+def _local_spread(
+    score: Map, mask: NDArray[np.bool_], lesion: NDArray[np.bool_], spacing: float, params: ChangeParameters
+) -> Map:
+    """Root of the local mean square of limited scores beside lesions, in units of a normal variable's; at least 1."""
     step = max(1, round(params.local_mm / (4 * spacing)))
     coarse = (slice(None, None, step),) * 3
-    square = np.minimum(np.abs(score), params.local_limit)[coarse] ** 2
-    local = smooth_inside(square, mask[coarse], (spacing * step,) * 3, params.local_mm)
+    known = (mask & ~lesion)[coarse].astype(np.float32)
+    square = np.minimum(np.abs(score[coarse]), params.local_limit) ** 2
+    sigma = params.local_mm / (spacing * step)
+    total, weight = (
+        ndimage.gaussian_filter(part, sigma, mode="constant") for part in (square * known, known)
+    )
+    local = np.divide(total, weight, out=np.ones_like(total), where=weight > LEAST_WEIGHT)
     fine = ndimage.zoom(
         local, [n / m for n, m in zip(score.shape, local.shape, strict=True)], order=1, grid_mode=False
     )

@@ -1,4 +1,4 @@
-"""A common space of several sessions that favours none: rigid motions, their mean, and the grid."""
+"""A common space of several sessions that favours none: motions, their mean, how far sizes differ, and the grid."""
 
 from __future__ import annotations
 
@@ -51,14 +51,16 @@ def rigid_part(affine: NDArray[Any], centre: NDArray[Any]) -> Matrix:
     return _motion(rotation_part(affine[:3, :3]), centre, affine[:3, :3] @ centre + affine[:3, 3])
 
 
-def mean_motion(motions: Sequence[NDArray[Any]], centre: NDArray[Any]) -> Matrix:
-    """The mean of rigid motions, whatever their order: the projected mean of the rotations, the mean way of one point.
+def mean_motion(motions: Sequence[NDArray[Any]], centre: NDArray[Any], *, rigid: bool = True) -> Matrix:
+    """The mean of motions, whatever their order: the projected mean of the rotations, the mean way of one point.
 
     Parameters
     ----------
     motions : sequence of (4, 4) array
     centre : (3,) array
         The point, mm.
+    rigid : bool
+        They are; if not, the mean has the geometric mean of their stretches as well (log-Euclidean: Arsigny et al., Magnetic Resonance in Medicine 2006).
 
     Returns
     -------
@@ -72,7 +74,33 @@ def mean_motion(motions: Sequence[NDArray[Any]], centre: NDArray[Any]) -> Matrix
     total = in_any_order(stack)
     rotation = rotation_part(total[:3, :3])
     moved = in_any_order(np.stack([motion[:3, :3] @ centre + motion[:3, 3] for motion in stack]))
-    return _motion(rotation, centre, moved).round(DECIMALS)
+    linear = rotation if rigid else rotation @ _mean_stretch(stack[:, :3, :3])
+    return _motion(linear, centre, moved).round(DECIMALS)
+
+
+def _mean_stretch(linear: Matrix) -> Matrix:
+    """The geometric mean of the stretches that linear maps (n, 3, 3) do before they turn."""
+    values, axes = np.linalg.eigh(np.swapaxes(linear, 1, 2) @ linear)
+    logs = (axes * (np.log(values) / 2)[:, None, :]) @ np.swapaxes(axes, 1, 2)
+    mean, directions = np.linalg.eigh(in_any_order(logs))
+    return np.asarray((directions * np.exp(mean)) @ directions.T)
+
+
+def size_difference(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """How far the sizes of two heads differ: the largest stretch, along any direction, of one against the other.
+
+    Parameters
+    ----------
+    first, second : (4, 4) array
+        Affine motions that take both to the same place.
+
+    Returns
+    -------
+    float
+        As a share, 0 for the same size; the same for exchanged heads.
+    """
+    stretch = np.linalg.svd(np.linalg.solve(first[:3, :3], second[:3, :3]), compute_uv=False)
+    return float(np.expm1(np.abs(np.log(stretch)).max()))
 
 
 def in_any_order(stack: NDArray[Any]) -> NDArray[np.float64]:
@@ -89,11 +117,11 @@ def in_any_order(stack: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(np.sort(stack, axis=0).mean(axis=0, dtype=np.float64))
 
 
-def _motion(rotation: NDArray[Any], centre: NDArray[Any], target: NDArray[Any]) -> Matrix:
-    """The rigid motion with a rotation that takes a point to another."""
+def _motion(linear: NDArray[Any], centre: NDArray[Any], target: NDArray[Any]) -> Matrix:
+    """The motion with a linear part that takes a point to another."""
     motion = np.eye(4)
-    motion[:3, :3] = rotation
-    motion[:3, 3] = np.asarray(target) - rotation @ np.asarray(centre)
+    motion[:3, :3] = linear
+    motion[:3, 3] = np.asarray(target) - linear @ np.asarray(centre)
     return motion
 
 

@@ -20,12 +20,15 @@ def _inside(places, centre, radii):
     return (((places - centre) / radii) ** 2).sum(axis=-1) <= 1
 
 
-def write_session(root, subject, session, lesions, *, seed=0, shift=(0.0, 0.0, 0.0), acq_time=None):
-    """Write one session whose head is shifted by so many mm, with lesions of 6 mm radius; its summary's path."""
+def write_session(
+    root, subject, session, lesions, *, seed=0, shift=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0), acq_time=None
+):
+    """Write one session whose head is shifted by so many mm, and larger by a scale, with lesions of 6 mm radius; its summary's path."""
     rng = np.random.default_rng(seed)
     affine = np.diag([*ZOOMS, 1.0])
     affine[:3, 3] = (-64, -72, -70)
-    places = np.indices(SHAPE).transpose(1, 2, 3, 0) * ZOOMS - np.array(shift)
+    centre = np.array((64, 72, 70))
+    places = (np.indices(SHAPE).transpose(1, 2, 3, 0) * ZOOMS - np.array(shift) - centre) / scale + centre
     brain = _inside(places, (64, 72, 70), (48, 58, 52))
     white = _inside(places, (64, 72, 70), (38, 46, 42)) & ~_inside(places, (64, 72, 70), (8, 16, 9))
     folds = 0.15 * np.sin(places / 5.0).prod(axis=-1)  # something for the registration to hold on to

@@ -14,7 +14,8 @@ from bids_wmh_uad.bids import derivatives
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.bids.status import StatusTable
 from bids_wmh_uad.config import Performance, RunConfig, Running
-from bids_wmh_uad.errors import BadDataError, StorageError
+from bids_wmh_uad.errors import OTHER_SIZE, BadDataError, StorageError
+from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.participant import comparison
 from bids_wmh_uad.participant.change import natural, run_change
 
@@ -113,11 +114,20 @@ def test_masks_and_map_lie_on_the_later_flair(compared):
     assert 2 * (new & truth).sum() / (new.sum() + truth.sum()) > 0.8
 
 
+def test_heads_of_one_size_move_rigidly(compared):
+    (pair,) = read(compared.output_dir)["pairs"]
+    assert (pair["motion"], pair["warnings"]) == ("rigid", [])
+    assert 0 <= pair["size_difference_percent"] < 1
+    for motion in motions(compared.output_dir, (1, 2)):
+        assert np.allclose(motion[:3, :3] @ motion[:3, :3].T, np.eye(3), atol=1e-5)
+
+
 def test_the_summary_knows_the_years_and_all_its_files(compared):
     content = read(compared.output_dir)
     assert [session["session_id"] for session in content["sessions"]] == ["ses-1", "ses-2"]
     (pair,) = content["pairs"]
     assert pair["years"] == pytest.approx(2.0, abs=0.01)
+    assert [session["years"] for session in content["sessions"]] == [0.0, pair["years"]]
     assert (pair["new_count"], pair["stable_count"], pair["kind"]) == (1, 1, "consecutive")
     assert pair["change_ml_lower"] < pair["change_ml"] < pair["change_ml_upper"]
     assert all((compared.output_dir / name).is_file() for name in content["files"])
@@ -154,6 +164,38 @@ def test_exchanged_sessions_on_two_processes_give_the_mirrored_result(compared, 
         next((root / f"sub-1/ses-{name}").rglob("*to-longitudinal*.txt")).read_text() for root, name in moves
     ]
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("scale", [(1.03, 1.03, 1.03), (1.0, 1.03, 0.99)])
+def test_heads_of_other_sizes_meet_halfway_and_it_is_said(tmp_path, scale):
+    found = {}
+    for name, order in (("out", (1, 2)), ("mirrored", (2, 1))):
+        config = configure(tmp_path, name)
+        write_session(config.output_dir, "1", str(order[0]), [OLD], seed=1)
+        write_session(config.output_dir, "1", str(order[1]), [OLD, NEW], seed=2, shift=SHIFT, scale=scale)
+        assert not run(config, "1")[0]
+        (pair,) = read(config.output_dir)["pairs"]
+        assert pair["motion"] == "affine"
+        assert pair["size_difference_percent"] == pytest.approx(3, abs=1)
+        assert [warning["code"] for warning in pair["warnings"]] == [OTHER_SIZE.code]
+        found[name] = (
+            pair,
+            {row["status"] for row in rows(config.output_dir, 2)},
+            motions(config.output_dir, order),
+        )
+    assert found["out"][1] == {"new", "stable"}
+    assert found["mirrored"][1] == {"resolved", "stable"}
+    assert found["out"][0]["change_ml"] == pytest.approx(-found["mirrored"][0]["change_ml"], abs=1e-6)
+    first, second = found["out"][2]
+    assert np.array_equal([first, second], found["mirrored"][2])
+    assert np.linalg.det(first) * np.linalg.det(second) == pytest.approx(1, abs=1e-4)  # halfway in size
+    assert np.linalg.det(first) / np.linalg.det(second) == pytest.approx(np.prod(scale), rel=0.01)
+
+
+def motions(out, sessions):
+    return [
+        read_transform(next((out / f"sub-1/ses-{name}").rglob("*to-longitudinal*.txt"))) for name in sessions
+    ]
 
 
 def test_a_broken_participant_leaves_the_others(tmp_path):

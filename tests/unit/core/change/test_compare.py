@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_wmh_uad.core.change.compare import Marks, compare
+from bids_wmh_uad.core.change.compare import Marks, compare, where_lesions_may_be
 from bids_wmh_uad.core.change.departure import Pair, find_departure
 from bids_wmh_uad.core.change.evidence import false_discovery, learn_null, peaks
+from bids_wmh_uad.core.change.intensity import normal_tissue
 from bids_wmh_uad.core.change.parameters import ChangeParameters
 
 SHAPE = (72, 72, 64)
 AFFINE = np.diag([1.0, 1.0, 1.0, 1.0])
+NOWHERE = np.zeros(SHAPE, bool)
 PARAMETERS = ChangeParameters()
 NOISE, STEP = 0.03, 0.4
 MERGING = [((47, 22, 24), 3.2), ((47, 30, 24), 3.2)]
@@ -164,8 +166,49 @@ def test_nothing_is_new_where_the_masks_differ_and_the_images_do_not(seed):
     assert not (found.new.any() or found.enlarging.any() or found.gone.any())
 
 
+@pytest.mark.parametrize(("place", "radius"), [((46, 46, 41), 2.2), ((46, 46, 41), 4), ((38, 34, 34), 9)])
+def test_a_whole_lesion_that_one_mask_has_is_new_or_resolved_where_the_images_changed(place, radius):
+    pair, marks = scene([BEFORE["stable"]], [BEFORE["stable"], (place, radius)], seed=7)
+    for status, both, tissue in (("new", (pair, marks), "new"), ("resolved", exchanged(pair, marks), "gone")):
+        found = compare(*both, AFFINE, PARAMETERS)
+        lesion = nearest(found, place)
+        assert lesion.status == status
+        assert bool(lesion.match.before) == (status == "resolved")
+        assert bool(lesion.match.after) == (status == "new")
+        here = getattr(found, tissue) == 1 + found.lesions.index(lesion)
+        assert np.array_equal(here, ball(place, radius))  # all of it, and nothing else
+        assert [other.status for other in found.lesions if other is not lesion] == ["stable"]
+
+
+def test_what_changed_is_not_its_own_null():
+    """Half of the white matter's lesions came; the height that change must have is that of a pair without any."""
+    many = [((22 + 9 * i, 22 + 9 * j, 32), 3) for i in range(4) for j in range(4)]
+    limits = []
+    for after in ([], many):
+        pair, marks = scene([], after, seed=8)
+        lesion = marks.after > 0
+        field = where_lesions_may_be(pair, lesion, NOWHERE, PARAMETERS)
+        departure = find_departure(pair, lesion, PARAMETERS)
+        limits.append(
+            learn_null(departure, field & normal_tissue(pair.mask, lesion), PARAMETERS).height(1e-4)
+        )
+    assert limits[1] < 1.1 * limits[0]
+    found = compare(pair, marks, AFFINE, PARAMETERS)
+    assert [lesion.status for lesion in found.lesions] == ["new"] * len(many)
+
+
+def test_lesions_may_be_in_white_matter_and_where_masks_have_them():
+    pair, marks = scene([], [((36, 36, 9), 3)])  # in the dark rim
+    lesion, fossa = marks.after > 0, ball((36, 50, 20), 4)
+    field = where_lesions_may_be(pair, lesion, fossa, PARAMETERS)
+    assert field[36, 36, 32]
+    assert field[lesion & pair.mask].all()
+    assert not field[36, 36, 58]
+    assert not field[ball((36, 50, 20), 4 + PARAMETERS.fossa_mm - 1)].any()
+
+
 def test_the_score_of_what_did_not_change_is_a_standard_normal_in_the_middle():
-    departure = find_departure(scene([], [], seed=5)[0], PARAMETERS)
+    departure = find_departure(scene([], [], seed=5)[0], NOWHERE, PARAMETERS)
     pair = scene([], [], seed=5)[0]
     inside = departure.score[pair.mask]
     quartiles = np.quantile(inside, [0.25, 0.5, 0.75])
@@ -186,9 +229,9 @@ def test_p_values_of_unchanged_peaks_are_not_too_small():
     small = []
     for seed in range(3):
         pair, _ = scene([], [], seed=10 + seed)
-        departure = find_departure(pair, PARAMETERS)
+        departure = find_departure(pair, NOWHERE, PARAMETERS)
         null = learn_null(departure, pair.mask, PARAMETERS)
-        fresh = find_departure(scene([], [], seed=20 + seed)[0], PARAMETERS)
+        fresh = find_departure(scene([], [], seed=20 + seed)[0], NOWHERE, PARAMETERS)
         p = null.p_values(fresh.score[peaks(fresh.score, pair.mask)])
         small.append([(p < level).mean() / level for level in (0.05, 0.01)])
     assert np.mean(small, axis=0).max() < 1.5

@@ -6,7 +6,13 @@ from scipy import ndimage
 
 from bids_wmh_uad.core.change.intensity import match_all
 from bids_wmh_uad.core.change.parameters import ChangeParameters
-from bids_wmh_uad.core.change.space import common_grid, in_any_order, mean_motion, rigid_part
+from bids_wmh_uad.core.change.space import (
+    common_grid,
+    in_any_order,
+    mean_motion,
+    rigid_part,
+    size_difference,
+)
 from bids_wmh_uad.errors import BadDataError
 
 PARAMETERS = ChangeParameters()
@@ -37,6 +43,21 @@ def test_the_mean_motion_is_halfway_and_in_any_order_the_same():
     np.testing.assert_array_equal(
         mean_motion([one, other, third], np.ones(3)), mean_motion([third, one, other], np.ones(3))
     )
+
+
+def test_the_mean_of_stretched_motions_has_the_geometric_mean_of_the_sizes():
+    centre, (first, second) = (
+        np.array([10.0, -5.0, 3.0]),
+        (np.diag([1.0, 1.0, 1.0, 1.0]), np.diag([1.04, 1.0, 0.98, 1.0])),
+    )
+    second[:3, 3] = (4.0, 0.0, -2.0)
+    mean = mean_motion([first, second], centre, rigid=False)
+    assert np.array_equal(mean, mean_motion([second, first], centre, rigid=False))
+    assert np.diag(mean) == pytest.approx([np.sqrt(1.04), 1.0, np.sqrt(0.98), 1.0], abs=1e-6)
+    assert size_difference(first, second) == pytest.approx(0.04)
+    assert size_difference(second, first) == pytest.approx(0.04)
+    halfway = [np.linalg.inv(mean) @ motion for motion in (first, second)]
+    assert np.prod([np.linalg.det(motion) for motion in halfway]) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_mean_in_any_order_is_the_same_bit_for_bit():

@@ -17,7 +17,7 @@ SCORES = ("directed", "brightness", "latent", "faithful")
 
 MASK_FIELDS = (
     "threshold", "tail", "edge", "gm_kappa", "gm_quantile", "quantile",
-    "accept", "min_lesion_volume", "steepness", "high_load_percent", "unstable_ratio",
+    "accept", "prior_candidates", "min_lesion_volume", "steepness", "high_load_percent", "unstable_ratio",
 )  # fmt: skip
 """Names of the fields of `DetectionParameters` that only the step from anomaly map to lesions reads."""
 
@@ -125,6 +125,9 @@ class DetectionParameters:
         *Lesions*
     accept : float
         Least probability of an accepted candidate (``tail``), in [0, 1]; 0 accepts all but those in the ventricles.
+    prior_candidates : float
+        The share of lesions among a scan's candidates is estimated with so many more, half of them lesions (``tail``):
+        a few candidates say little of a share.
     min_lesion_volume : float
         Smaller lesions are dropped, mm3: a few voxels cannot be told from noise.
     steepness : float
@@ -189,6 +192,7 @@ class DetectionParameters:
     quantile: float = 0.99
 
     accept: float = 0.5
+    prior_candidates: float = 10.0
     min_lesion_volume: float = 5.0
     steepness: float = 6.0
     high_load_percent: float = 4.0
@@ -204,7 +208,7 @@ class DetectionParameters:
             self._require(getattr(self, name) >= 1, name, "expected at least 1")
         self._require(self.local_bins >= 2, "local_bins", "expected at least 2")
         positive = (
-            "tolerance", "noise", "local_mm", "local_step_mm", "local_truncate", "rim_mm",
+            "prior_candidates", "tolerance", "noise", "local_mm", "local_step_mm", "local_truncate", "rim_mm",
             "first_tail", "tail", "gm_kappa", "steepness", "unstable_ratio",
         )  # fmt: skip
         for name in positive:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -28,6 +28,8 @@ REASONS = {
 """What a user reads of the evidence that speaks most against a candidate."""
 LARGEST_WEIGHT = 1e6
 """Largest weight, log-odds: sums of several stay far from infinity."""
+EM_STEPS, EM_TOLERANCE = 100, 1e-4
+"""Steps of the prevalence's estimation at most, and log-odds below which it moves no more."""
 HIGHEST_PEAK = 20.0
 """Peak beyond which more says nothing more, thresholds; it also stands for any at a threshold of 0."""
 
@@ -108,10 +110,38 @@ class LesionDecision:
         }
         return cls(**values)
 
+    def for_scan(self, candidates: Sequence[Candidate], half: float) -> LesionDecision:
+        """The decision with the prevalence of a scan's own candidates: only its intercept changes.
+
+        The weights were learnt from as many lesions as others. In a scan without lesions nearly all candidates are
+        normal, and those that look like lesions as well as not are, too; in one with many it is the other way round. The
+        share of lesions is estimated from the candidates themselves, by expectation maximisation (Saerens, Latinne and
+        Decaestecker, Neural Comput 2002, doi:10.1162/089976602753284446).
+
+        Parameters
+        ----------
+        candidates : sequence of Candidate
+        half : float
+            So many further candidates, half of them lesions, are thought to be there: a few real ones say little of a
+            share. Of very many the share is a half, as it was where the weights were learnt.
+        """
+        odds = np.array([self.log_odds(candidate) for candidate in candidates])
+        shift = 0.0
+        for _ in range(EM_STEPS):
+            lesions = half / 2 + float((1 / (1 + np.exp(-np.clip(odds + shift, -30.0, 30.0)))).sum())
+            before, shift = shift, math.log(lesions / (half + len(odds) - lesions))
+            if abs(shift - before) < EM_TOLERANCE:
+                break
+        return replace(self, intercept=max(-LARGEST_WEIGHT, min(LARGEST_WEIGHT, self.intercept + shift)))
+
+    def log_odds(self, candidate: Candidate) -> float:
+        """Log-odds that a candidate is a lesion."""
+        return self.intercept + sum(self._parts(evidence(candidate), candidate.latent).values())
+
     def probability(self, candidate: Candidate) -> float:
         """Probability that a candidate is a lesion, in (0, 1)."""
-        odds = self.intercept + sum(self._parts(evidence(candidate), candidate.latent).values())
-        return 1 / (1 + math.exp(-max(-30.0, min(30.0, odds))))  # beyond, 1 itself would come out
+        odds = max(-30.0, min(30.0, self.log_odds(candidate)))  # beyond, 1 itself would come out
+        return 1 / (1 + math.exp(-odds))
 
     def probability_of_peak(self, peak: NDArray[Any]) -> NDArray[np.float64]:
         """Probability of candidates of which only the peak is known, in thresholds; else they are typical lesions.

@@ -95,6 +95,7 @@ class _Judged(NamedTuple):
     candidates: list[Candidate]
     probabilities: NDArray[np.float64]
     reasons: list[str]
+    decision: LesionDecision
 
     def accepted(self, least: float) -> NDArray[np.bool_]:
         """Which are lesions: those of at least a probability, and none inside the ventricles (whose is 0)."""
@@ -126,7 +127,7 @@ class _Scene:
         above, smallest = point.apply(self.anomaly, self.tissue.mask), self.parameters.min_lesion_volume
         if self.around is None:
             labels = label_lesions(above, self.affine, smallest)
-            return _Judged(labels, [], np.ones(labels.max(initial=0)), [])
+            return _Judged(labels, [], np.ones(labels.max(initial=0)), [], self.decision)
         # tissue beside a ventricle is judged without what lies in it
         inside = above & self.around.filled
         labels = label_lesions(above & ~inside, self.affine, smallest)
@@ -136,12 +137,12 @@ class _Scene:
         candidates = describe_candidates(
             labels, self.anomaly, point.value, self.around, voxel_sizes(self.affine), self.evidence
         )
-        probabilities = np.array([self.decision.probability(candidate) for candidate in candidates])
+        decision = self.decision.for_scan(candidates[:free], self.parameters.prior_candidates)
+        probabilities = np.array([decision.probability(candidate) for candidate in candidates])
         probabilities[free:] = 0.0
         reasons = [self.decision.reason(candidate) for candidate in candidates[:free]]
-        return _Judged(
-            labels, candidates, probabilities, reasons + [IN_VENTRICLES] * (len(candidates) - free)
-        )
+        reasons += [IN_VENTRICLES] * (len(candidates) - free)
+        return _Judged(labels, candidates, probabilities, reasons, decision)
 
     def volume_ml(self, point: OperatingPoint) -> float:
         """Volume of all lesions at an operating point, mL."""
@@ -158,7 +159,7 @@ class _Scene:
         inside = judged.labels > 0
         of_candidate = np.append(0.0, judged.probabilities)[judged.labels]
         # the fainter voxels around candidates share the fate of the likeliest; further away each is its own
-        alone = self.decision.probability_of_peak(np.maximum(self.anomaly, 1e-30) / max(point.value, 1e-30))
+        alone = judged.decision.probability_of_peak(np.maximum(self.anomaly, 1e-30) / max(point.value, 1e-30))
         near = np.where(ndimage.maximum_filter(inside, 3), ndimage.maximum_filter(of_candidate, 3), alone)
         chance = np.where(inside, of_candidate, near)
         # what reaches the threshold and belongs to none is a speck below the smallest lesion

@@ -47,8 +47,9 @@ class Scene:
         return segment(self.anomaly, self.tissue, self.landmarks, self.affine, parameters=parameters, **given)
 
     def judged(self, smallest: float = 0.0, threshold: str = "tail=1", **options: Any) -> Segmentation:
-        """By `WEIGHTS`, with the network's evidence."""
-        return self.segment(threshold, smallest, decision=WEIGHTS, evidence=self.evidence, **options)
+        """By `WEIGHTS`, with the network's evidence; half of the candidates may be lesions."""
+        given = {"prior_candidates": 1e9, **options}
+        return self.segment(threshold, smallest, decision=WEIGHTS, evidence=self.evidence, **given)
 
 
 def scene(seed: int, ventricles: bool = True) -> Scene:

@@ -37,6 +37,7 @@ from sklearn.svm import OneClassSVM
 from bids_wmh_uad.core.svm.paradigms import Standardiser
 from bids_wmh_uad.core.svm.voxelwise import VoxelwiseOneClassSVM
 from bids_wmh_uad.core.svm.voxelwise_fit import fit_voxelwise
+from bids_wmh_uad.processes import die_with_parent, this_process
 
 MODELS, SAMPLES, WIDTH = 100_000, 75, 16
 NU = 0.03
@@ -82,7 +83,10 @@ def compare(mixing: NDArray[np.float32], folder: str) -> dict[str, float]:
     latents = np.load(file, mmap_mode="r")
     new = rng.standard_normal((MODELS, WIDTH), dtype=np.float32) @ mixing
     some = np.ascontiguousarray(latents[:, :TIMED].transpose(1, 0, 2), dtype=np.float64)
-    jobs = Parallel(n_jobs=torch.get_num_threads())
+    # the processes that ours uses: others would replace them, and be replaced, at every turn
+    jobs = Parallel(
+        n_jobs=torch.get_num_threads(), initializer=die_with_parent, initargs=(this_process().pid,)
+    )
     jobs(delayed(peer)(some[k], new[k]) for k in range(100))  # the processes start once
     ours(latents[:, : len(new) // 10], new[: len(new) // 10])
     times: dict[str, list[float]] = {"peer": [], "ours": []}

@@ -209,7 +209,7 @@ def _run_graphs(
 ) -> list[FailedSession]:
     from bids_wmh_uad.workflows.session import init_participant_wf
 
-    start = time()
+    start, stages = time(), config.log_dir / "stages.tsv"
     directories = [engine.session_directory(session, config) for session in sessions]
     graphs = _session_graphs(sessions, config, digest)
     write_citation(graphs[0], config)
@@ -225,9 +225,11 @@ def _run_graphs(
             raise  # not even the crash could be written
         LOGGER.debug("", exc_info=True)
         error = raised
-    finally:  # also of a run that is stopped
-        with suppress(OSError):  # a full disk is said of what matters more
-            engine.append_stages(config.log_dir / "stages.tsv", directories, start)
+    except BaseException:  # stopped: the table has what was done all the same
+        with suppress(OSError):
+            engine.append_stages(stages, directories, start)
+        raise
+    engine.append_stages(stages, directories, start)
     failed = _failed(sessions, config, digest, error)
     if config.running.clean_workdir:
         broken = {entry.label for entry in failed}

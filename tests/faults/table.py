@@ -47,6 +47,8 @@ def documented() -> dict[tuple[str, str], str]:
     for line in PAGE.read_text(encoding="utf-8").splitlines() if PAGE.is_file() else ():
         if line.startswith("### "):
             family = families.get(line[4:].strip(), "")
+        elif line == KILLS_BEGIN.strip():  # campaigns are no faults
+            break
         elif family and line.startswith("| ") and not line.startswith("| fault"):
             rows[family, line.split("|")[1].strip()] = line
     return rows

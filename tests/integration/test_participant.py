@@ -279,7 +279,8 @@ def test_further_spaces_are_added_and_nothing_else_is_done(first: Run, model_dir
     assert "the T1w image and the template" in (first.output_dir / "CITATION.md").read_text()
     (log,) = set((first.output_dir / "logs").iterdir()) - logs
     stages = pd.read_csv(log / "stages.tsv", sep="\t")
-    assert set(stages["stage"]) == {*(f"to_{space}" for space in SPACES[1:]), "publish"}
+    steps = {f"{step}_{space}" for step in ("to", "stage") for space in SPACES[1:]}
+    assert set(stages["stage"]) == {*steps, "publish"}
     assert validator_issues(first.output_dir) == []
     layout = BIDSLayout(first.output_dir, validate=False, is_derivative=True)
     for space, suffix in product(SPACES[1:], ("mask", "probseg")):

@@ -36,8 +36,8 @@ from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.imaging.scans import read_volume
 
 LOGGER = logging.getLogger("bids_wmh_uad")
-SECONDS = 10.0
-"""Of work on one session, roughly."""
+SECONDS = 1.0
+"""Of work on one session, roughly (`benchmarks/group_reference.py`)."""
 MAPS = {"model": "", "brightness": "brightness_", "baseline": "baseline_"}
 """The maps that are judged over all thresholds, and what their columns begin with: the anomaly map, brightness, FLAIR."""
 OUTSIDE_LIMIT = 0.01

@@ -62,7 +62,7 @@ class _StageOutput(TraitedSpec):
 class StageOutputs(Stage):
     """Give each output its name in the staging tree, and its sidecar beside it.
 
-    One node for all of a session's, and in a worker: a sink each cost the scheduler more than all else it does.
+    One node for all of a session's, and in a worker: sinks by themselves run in the process that schedules everything.
 
     Parameters
     ----------

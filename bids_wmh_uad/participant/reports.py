@@ -19,7 +19,7 @@ LOGGER = logging.getLogger("bids_wmh_uad")
 PAGE_WAIT = 60.0
 """Seconds to wait for another process that writes the same page."""
 PAGES_PER_PROCESS = 20
-"""Pages that make a further process worth its start: half a second each."""
+"""Pages that make a further process worth its start."""
 PAGE_FAILED = "sub-%s: the page could not be written (%s); the results are not affected."
 
 

@@ -112,6 +112,7 @@ def test_a_signal_stops_all_processes_with_one_line(
     assert said.splitlines()[-1].endswith(line)
     (log,) = (out / "logs").glob("*/bids-wmh-uad.log")
     assert line in log.read_text()
+    assert log.with_name("stages.tsv").is_file()
     assert all(ended(pid) for pid in started(tmp_path))
     assert left_over(out) == []
     (tmp_path / "go").touch()

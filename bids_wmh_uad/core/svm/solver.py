@@ -124,9 +124,9 @@ def kernel_product(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
     models, count = left.shape[:2]
     result = torch.empty(models, count, dtype=left.dtype, device=left.device)
     rows = max(1, PRODUCT_ELEMENTS // right.shape[1])
-    models_at_once = max(1, rows // count)
-    for model in range(0, models, models_at_once):
-        batch = slice(model, model + models_at_once)
+    at_once = max(1, rows // count)
+    for model in range(0, models, at_once):
+        batch = slice(model, model + at_once)
         for start in range(0, count, rows):
             part = left[batch, start : start + rows]
             block = kernel_block(part, right[batch])
@@ -304,9 +304,9 @@ def _kernel_matrices(features: Tensor, squares: Tensor, buffer: Tensor | None = 
     """Kernel matrices, (m, n, d) and `_squares` -> (m, n, n), a cache's worth of models at a time."""
     models, count, _ = features.shape
     kernel = features.new_empty(models, count, count) if buffer is None else buffer[:models]
-    models_at_once = max(1, PRODUCT_ELEMENTS // count**2)
-    for start in range(0, models, models_at_once):
-        batch = slice(start, start + models_at_once)
+    at_once = max(1, PRODUCT_ELEMENTS // count**2)
+    for start in range(0, models, at_once):
+        batch = slice(start, start + at_once)
         block = kernel[batch]
         torch.add(squares[batch, :, None], squares[batch, None, :], out=block)
         block.baddbmm_(features[batch], features[batch].transpose(-1, -2), beta=-1, alpha=2)

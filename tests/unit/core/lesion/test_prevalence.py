@@ -54,7 +54,7 @@ def test_few_candidates_say_little_and_none_say_nothing() -> None:
     assert PLAIN.for_scan(unlikely * 90, half=1e12).intercept == pytest.approx(0.0, abs=1e-6)
 
 
-def test_neither_order_nor_scale_of_the_start_matters() -> None:
+def test_the_order_of_the_candidates_does_not_matter() -> None:
     made = draw(0.3, 60, seed=3)
     once, reversed_ = (PLAIN.for_scan(items, half=10.0).intercept for items in (made, made[::-1]))
     assert once == pytest.approx(reversed_, abs=1e-3)

@@ -18,13 +18,15 @@ rule. In both, pieces that touch a lesion of the earlier session are growth, not
 earlier one has are gone): development data, from which nothing was cut into the repository.
 
 ``--variant`` makes the second session another scanner's, of other voxels, or of a head that seems larger (gradients calibrated otherwise), all else alike; or
-makes pairs in which nothing changed (``rescans``). ``--latents`` adds two methods: the program's, with how far latents depart as a second witness, by the
+makes pairs in which nothing changed (``rescans``). ``--implants`` puts other patients' lesions into the later raw scan of patients who have two (`change_implants`); what these
+people have themselves that is new counts as wrong. ``--latents`` adds two methods: the program's, with how far latents depart as a second witness, by the
 packaged encoder (``latents``) and by one with random weights (``random``). ``--sessions`` says what comparing so many sessions of one person costs.
 
     python benchmarks/change.py --people 10
     python benchmarks/change.py --people 4 --variant scaled
     python benchmarks/change.py --people 10 --variant rescans
     python benchmarks/change.py --sessions 10
+    python benchmarks/change.py --implants ../shared/data/ms-raw --masks ../shared/data/ms-masks-mni
     python benchmarks/change.py --real ../shared/data/ms-mni --participant P14 --latents
 """
 
@@ -40,6 +42,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from change_implants import make_patients
 from change_latents import WithLatents
 from change_methods import (
     TOUCHING,
@@ -289,6 +292,12 @@ def main() -> None:
     )
     parser.add_argument("--real", type=Path, metavar="DIR", help="a dataset with masks in derivatives/manual")
     parser.add_argument("--participant", default="P14", help="of that dataset")
+    parser.add_argument(
+        "--implants", type=Path, metavar="DIR", help="real patients with two sessions, who get known lesions"
+    )
+    parser.add_argument(
+        "--masks", type=Path, metavar="DIR", help="others' lesions, in the template, for --implants"
+    )
     parser.add_argument("--cache", type=Path, default=CACHE, help="where phantoms and results are kept")
     parser.add_argument("--results", type=Path, metavar="DIR", help="finished derivatives: nothing is run")
     options = parser.parse_args()
@@ -296,9 +305,13 @@ def main() -> None:
         print(json.dumps(time_sessions(options.cache, options.sessions, options.seed)))
         return
     name = "people" if options.variant == "same" else f"people-{options.variant}"
-    bids_dir = options.real or options.cache / name
+    bids_dir = options.real or options.cache / ("implants" if options.implants else name)
     out = options.results or options.cache / f"out-{bids_dir.name}"
-    if options.real is None:
+    if options.implants:
+        hosts = options.cache / f"out-{options.implants.name}"
+        run_program(options.implants, hosts)
+        make_patients(bids_dir, options.implants, hosts, options.masks, options.seed)
+    elif options.real is None:
         make_people(bids_dir, options.people, options.seed, options.variant)
     if options.results is None:
         one = ["--participant-label", options.participant] if options.real else []

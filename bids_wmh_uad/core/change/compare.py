@@ -144,9 +144,9 @@ def follow(
     """What became of each lesion, by a map of change: as `compare`."""
     lesion = (marks.before > 0) | (marks.after > 0)
     field = where_lesions_may_be(pair, lesion, marks.fossa, params)
-    normal = normal_tissue(pair.mask, lesion)
+    quiet = field & normal_tissue(pair.mask, lesion)
     scene = _Scene(
-        pair, departure, learn_null(departure, field & normal, params), measure_sums(departure, normal, params),
+        pair, departure, learn_null(departure, quiet, params), measure_sums(departure, quiet, params),
         marks, lesion, field, (ndimage.find_objects(marks.before), ndimage.find_objects(marks.after)), affine, params,
     )  # fmt: skip
     pieces = {sign: _changed(scene, sign) for sign in (1, -1)}
@@ -247,7 +247,7 @@ def _examine(scene: _Scene, match: Match) -> _Examined:
     sides = here.marks.sides(match)
     mask = sides[0] | sides[1]
     change = here.change(mask)
-    up, down = (_p_value(here, match, mask, sign * change.mm3 / change.sd, sign) for sign in (1, -1))
+    up, down = (_p_value(here, match, mask, change, sign) for sign in (1, -1))
     score = here.departure.score[mask]
     volumes = [float(side.sum()) * scene.voxel for side in sides]
     peak = float(score[np.argmax(np.abs(score))])
@@ -257,21 +257,21 @@ def _examine(scene: _Scene, match: Match) -> _Examined:
     return _Examined(followed, up, down)
 
 
-def _p_value(scene: _Scene, match: Match, mask: Bools, growth: float, sign: int) -> float:
+def _p_value(scene: _Scene, match: Match, mask: Bools, change: VolumeChange, sign: int) -> float:
     """Probability of so much growth (`sign` 1), or loss (-1), where nothing changed.
 
-    Of a lesion that both masks have, its volume says it; where only one has it, a peak must say so as well (the larger p):
-    a lesion that was not there before must be brighter as well as larger.
+    Of a lesion that both masks have, its volume says it. Where only one has it, the images must say so that it was not there before: its mean
+    score, as that of so many voxels elsewhere, and its highest peak (the larger p). What a volume's change has of the noise at its rim
+    does not matter then.
     """
-    by_volume = float(ndtr(-growth))
     if match.before and match.after:
-        return by_volume
+        return float(ndtr(-sign * change.mm3 / change.sd))
     score = sign * scene.departure.score
     heights = score[peaks(score, and_what_touches(mask) & scene.pair.mask)]
     if not heights.size:
         return 1.0
     p = float(scene.null.p_values(heights.max()[None])[0])
-    return max(by_volume, 1 - (1 - p) ** heights.size)
+    return max(scene.noise.p_value(score[mask]), 1 - (1 - p) ** heights.size)
 
 
 def _judge(examined: list[_Examined], scene: _Scene) -> list[Followed]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from bids_wmh_uad.core.image.robust import MAD_TO_SD
 
@@ -65,6 +65,11 @@ class SumNoise:
         """The factor for a sum over so many voxels."""
         return float(np.interp(np.log(max(size, 1.0)), np.log(self.sizes), self.factors))
 
+    def p_value(self, scores: NDArray[np.float32]) -> float:
+        """Probability that so many scores (n,) have at least this sum where nothing changed."""
+        spread = np.sqrt(scores.size * self.factor(scores.size))
+        return float(ndtr(-scores.sum(dtype=np.float64) / spread))
+
 
 def measure_sums(departure: Departure, normal: Bools, params: ChangeParameters) -> SumNoise:
     """Measure the noise of sums: the robust spread of the score's means over boxes of normal tissue.
@@ -73,7 +78,7 @@ def measure_sums(departure: Departure, normal: Bools, params: ChangeParameters) 
     ----------
     departure : Departure
     normal : (X, Y, Z) bool array
-        Brain that is no lesion.
+        Where lesions may be and are in neither session.
     params : ChangeParameters
     """
     limited = np.clip(np.where(normal, departure.score, 0), -params.local_limit, params.local_limit)

@@ -8,6 +8,7 @@ level runs on them with ``--longitudinal``, once, into a folder that is kept. Fo
   that is called new is right where it touches a new lesion;
 - ``growth_auc``: lesions of 30 mm3 and more that grew by a fifth told from those that stayed, by the change that the method states; only
   of lesions that the program's masks have in either session, and that are not parts of others there (``grown`` and ``same`` of them): all methods measure at the same places;
+- ``enlarging_called_enlarging`` and ``stable_called_enlarging``: share of both kinds at which tissue is said to have come, as much as the program's smallest volume;
 - ``quiet``: share of the pairs in which nothing changed that have nothing called new.
 
 ``ours`` is the program. ``masks`` takes what the later session's lesion mask has and the earlier one's has not, in the common space;
@@ -220,6 +221,7 @@ class Score:
     count: Count = Count()
     grown: list[float] = field(default_factory=list)
     same: list[float] = field(default_factory=list)
+    called: dict[str, list[bool]] = field(default_factory=lambda: {"enlarging": [], "stable": []})
     quiet: list[bool] = field(default_factory=list)
 
     def add(self, case: Case, outcome: Outcome) -> None:
@@ -235,6 +237,8 @@ class Score:
                 place = case.place(number)
                 if place is not None:
                     (self.grown if fate.name == "enlarging" else self.same).append(outcome.growth(place))
+                    came = np.count_nonzero(outcome.came & ndimage.binary_dilation(place, TOUCHING))
+                    self.called[fate.name].append(came * case.pair.spacing**3 >= ChangeParameters().least_mm3)
 
     @property
     def measures(self) -> dict[str, Any]:
@@ -244,6 +248,10 @@ class Score:
             "growth_auc": auc(self.grown, self.same),
             "grown": len(self.grown),
             "same": len(self.same),
+            **{
+                f"{name}_called_enlarging": round(float(np.mean(called)), 3) if called else None
+                for name, called in self.called.items()
+            },
             "quiet": round(float(np.mean(self.quiet)), 3) if self.quiet else None,
             "still_pairs": len(self.quiet),
         }

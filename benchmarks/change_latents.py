@@ -9,9 +9,10 @@ import numpy as np
 from change_methods import Bools, Case, Outcome, outcome_of
 from numpy.typing import NDArray
 
-from bids_wmh_uad.core.change.compare import Marks, follow, where_lesions_may_be
+from bids_wmh_uad.core.change.compare import Marks, follow
 from bids_wmh_uad.core.change.departure import Departure, Pair, against_alike, alike, find_departure, smoothed
 from bids_wmh_uad.core.change.parameters import ChangeParameters
+from bids_wmh_uad.core.change.tissue import where_lesions_may_be
 from bids_wmh_uad.core.change.tracking import and_what_touches
 from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
 from bids_wmh_uad.core.network.autoencoder import SiameseAutoencoder, build_autoencoder

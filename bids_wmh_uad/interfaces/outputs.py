@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,12 @@ class _DescribeInput(BaseInterfaceInputSpec):
     flair_shift = traits.Float(mandatory=True)
     t1w_shift = traits.Float(mandatory=True)
     overlap = traits.Float(mandatory=True)
-    warnings = traits.List(traits.Any, mandatory=True, desc="SessionWarning, of every step that has any")
+    checks_warnings = traits.List(
+        traits.Any, mandatory=True, desc="SessionWarning, as of the next three steps"
+    )
+    regions_warnings = traits.List(traits.Any, mandatory=True)
+    score_warnings = traits.List(traits.Any, mandatory=True)
+    segment_warnings = traits.List(traits.Any, mandatory=True)
     checks = traits.Dict(mandatory=True)
     score_device = traits.Str(mandatory=True)
     uncovered = traits.Float(mandatory=True)
@@ -192,6 +198,12 @@ class Describe(Stage):
         )
         model = {"name": Path(inputs.method.model).name, "digest": inputs.model_digest}
         learnt = inputs.method.parameters.uses_network
+        steps = (
+            inputs.checks_warnings,
+            inputs.regions_warnings,
+            inputs.score_warnings,
+            inputs.segment_warnings,
+        )
         summary = {
             "participant_id": f"sub-{inputs.session.subject}",
             "session_id": f"ses-{inputs.session.session}" if inputs.session.session else "n/a",
@@ -203,7 +215,7 @@ class Describe(Stage):
             "model": model if learnt else None,
             "registration_overlap": round(inputs.overlap, 4),
             "checks": inputs.checks,
-            "warnings": [asdict(warning) for warning in (*inputs.session.warnings, *inputs.warnings)],
+            "warnings": [asdict(warning) for warning in chain(inputs.session.warnings, *steps)],
             "Sources": [
                 derivatives.raw_uri(path, Path(inputs.bids_dir))
                 for path in (inputs.session.flair, inputs.session.t1w)

@@ -151,10 +151,13 @@ class _AlignOutput(TraitedSpec):
     gm = File(desc="grey-matter prior on the FLAIR grid, [0, 1]")
     template = File(desc="the T1w template on the FLAIR grid")
     overlap = traits.Float(desc="Dice of the two brain masks after registration")
+    flair_z = File(desc="robust z, whole field of view")
+    t1w_z = File(desc="robust z, whole field of view")
+    scaling = traits.Dict(desc="mode and scale of each contrast, in scanner units")
 
 
 class AlignToFLAIR(Stage):
-    """Bring T1w, masks and tissue priors to the FLAIR's grid."""
+    """Bring T1w, masks and tissue priors to the FLAIR's grid; both contrasts as robust z-scores against white matter."""
 
     input_spec = _AlignInput
     output_spec = _AlignOutput
@@ -169,6 +172,9 @@ class AlignToFLAIR(Stage):
         self._check_overlap(dice(t1w_mask, flair_mask))
         mask = flair_mask if self.inputs.flair_stripped else flair_mask | t1w_mask
         outputs = {"t1w": t1w, "brain_mask": mask.astype(np.uint8), **priors_on(flair, from_template)}
+        outputs |= self._z_scores(
+            {"flair": load_data(self.inputs.flair), "t1w": t1w}, mask & (outputs["wm"] > WM_CERTAIN)
+        )
         for name, data in outputs.items():
             self._save(name, directory, scans.as_image(data, flair.affine))
 
@@ -179,35 +185,9 @@ class AlignToFLAIR(Stage):
             raise BadImageError(NO_OVERLAP.format(path=self.inputs.t1w_scan, dice=overlap))
         self._results["overlap"] = round(overlap, 4)
 
-
-class _NormaliseInput(BaseInterfaceInputSpec):
-    flair = File(exists=True, mandatory=True)
-    t1w = File(exists=True, mandatory=True)
-    brain_mask = File(exists=True, mandatory=True)
-    wm = File(exists=True, mandatory=True)
-
-
-class _NormaliseOutput(TraitedSpec):
-    flair = File(desc="robust z, whole field of view")
-    t1w = File(desc="robust z, whole field of view")
-    scaling = traits.Dict(desc="mode and scale of each contrast, in scanner units")
-
-
-class NormaliseIntensity(Stage):
-    """Robust z-scores of both contrasts against the white-matter mode and MAD."""
-
-    input_spec = _NormaliseInput
-    output_spec = _NormaliseOutput
-
-    def _compute(self, directory: Path) -> None:
+    def _z_scores(self, contrasts: dict[str, Array], reference: Array) -> dict[str, Array]:
         from bids_wmh_uad.core.image.intensity import fit_scaling
 
-        mask = load_data(self.inputs.brain_mask) > 0
-        reference = mask & (load_data(self.inputs.wm) > WM_CERTAIN)
-        self._results["scaling"] = {}
-        for name in ("flair", "t1w"):
-            image = load(getattr(self.inputs, name))
-            data = np.asanyarray(image.dataobj)
-            scaling = fit_scaling(data, reference, name=name)
-            self._results["scaling"][name] = asdict(scaling)
-            self._save(name, directory, scans.as_image(scaling.apply(data), image.affine))
+        scalings = {name: fit_scaling(data, reference, name=name) for name, data in contrasts.items()}
+        self._results["scaling"] = {name: asdict(scaling) for name, scaling in scalings.items()}
+        return {f"{name}_z": scaling.apply(contrasts[name]) for name, scaling in scalings.items()}

@@ -256,7 +256,7 @@ def _read_plugin_file(path: Path) -> dict[str, Any]:
 
 STAGE_SECONDS = {
     "read_flair": 0.1, "read_t1w": 0.1, "brain_flair": 6, "brain_t1w": 6, "n4_flair": 6, "n4_t1w": 4, "coregister": 13,
-    "normalise": 5, "align": 3, "zscore": 0.2, "score": 3, "regions": 2, "segment": 1, "checks": 2, "explain": 1,
+    "normalise": 5, "align": 3, "score": 3, "regions": 2, "segment": 1, "checks": 2, "explain": 1,
     "finish": 0.5, "draw": 3, "stage": 1, "publish": 2,
 }  # fmt: skip
 """The steps people hear of, and how long each takes on one session, roughly: only their ratios matter."""

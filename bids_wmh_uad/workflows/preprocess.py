@@ -4,7 +4,7 @@
 
     T1w   -> read -> brain -> N4 -+-> affine to the template -+
                                   |                           |
-                                  +-> rigid T1w <- FLAIR -----+-> align to FLAIR -> z-scores
+                                  +-> rigid T1w <- FLAIR -----+-> align to FLAIR, z-scores
     FLAIR -> read -> brain -> N4 -+
 """
 
@@ -21,7 +21,6 @@ from bids_wmh_uad.interfaces.preprocess import (
     AlignToFLAIR,
     CorrectBias,
     ExtractBrain,
-    NormaliseIntensity,
     ReadScan,
     Register,
 )
@@ -55,8 +54,7 @@ def init_preprocess_wf(config: RunConfig) -> Workflow:
     2. *brain_flair*, *brain_t1w*: its brain mask
     3. *n4_flair*, *n4_t1w*: its bias field
     4. *coregister*: FLAIR to T1w, rigid; *normalise*: T1w to the template, affine
-    5. *align*: T1w, mask and tissue priors on the FLAIR's grid
-    6. *zscore*: both contrasts against white matter
+    5. *align*: T1w, mask and tissue priors on the FLAIR's grid, both contrasts as z-scores against white matter
 
     Parameters
     ----------
@@ -77,7 +75,6 @@ def init_preprocess_wf(config: RunConfig) -> Workflow:
         _register_node("normalise", "Affine", config),
     )
     align = pe.Node(AlignToFLAIR(), name="align")
-    zscore = pe.Node(NormaliseIntensity(), name="zscore")
     workflow.connect([
         (inputnode, read_flair, [("flair", "in_file")]),
         (inputnode, read_t1w, [("t1w", "in_file")]),
@@ -102,8 +99,6 @@ def init_preprocess_wf(config: RunConfig) -> Workflow:
         (brain_t1w, align, [("out_mask", "t1w_mask")]),
         (coregister, align, [("matrix", "flair_to_t1w")]),
         (normalise, align, [("matrix", "t1w_to_template")]),
-        (n4_flair, zscore, [("out_file", "flair")]),
-        (align, zscore, [("t1w", "t1w"), ("brain_mask", "brain_mask"), ("wm", "wm")]),
         (n4_flair, outputnode, [("out_file", "flair")]),
         (brain_flair, outputnode, [("stripped", "flair_stripped")]),
         (brain_t1w, outputnode, [("stripped", "t1w_stripped")]),
@@ -112,8 +107,7 @@ def init_preprocess_wf(config: RunConfig) -> Workflow:
         (coregister, outputnode, [("matrix", "flair_to_t1w")]),
         (normalise, outputnode, [("matrix", "t1w_to_template")]),
         (align, outputnode, [(name, name) for name in
-                             ("t1w", "brain_mask", "wm", "gm", "template", "overlap")]),
-        (zscore, outputnode, [("flair", "flair_z"), ("t1w", "t1w_z"), ("scaling", "scaling")]),
+                             ("t1w", "brain_mask", "wm", "gm", "template", "overlap", "flair_z", "t1w_z", "scaling")]),
     ])  # fmt: skip
     return workflow
 

@@ -109,14 +109,10 @@ def init_session_wf(
         # sidecars and the summary
         (n.preprocess, n.describe, _from("outputnode", "scaling", "overlap", "brain_mask", "flair_stripped", "t1w_stripped",
                                             "flair_shift", "t1w_shift")),
-        (n.checks, n.warnings, [("warnings", "in1")]),
-        (n.regions, n.warnings, [("warnings", "in2")]),
-        (n.score, n.warnings, [("warnings", "in3")]),
-        (n.segment, n.warnings, [("warnings", "in4")]),
-        (n.warnings, n.describe, [("out", "warnings")]),
-        (n.checks, n.describe, [("numbers", "checks")]),
-        (n.score, n.describe, [("device", "score_device"), ("uncovered", "uncovered")]),
-        (n.segment, n.describe, [("measures", "measures")]),
+        (n.checks, n.describe, [("numbers", "checks"), ("warnings", "checks_warnings")]),
+        (n.regions, n.describe, [("warnings", "regions_warnings")]),
+        (n.score, n.describe, [("device", "score_device"), ("uncovered", "uncovered"), ("warnings", "score_warnings")]),
+        (n.segment, n.describe, [("measures", "measures"), ("warnings", "segment_warnings")]),
         # figures of the page
         (n.preprocess, n.draw, _from("outputnode", "flair", "t1w", "template", brain_mask="brain")),
         (n.score, n.draw, [("anomaly", "anomaly")]),
@@ -210,7 +206,6 @@ class _Nodes:
     segment: pe.Node
     explain: pe.Node | None
     finish: pe.Node
-    warnings: pe.Node
     describe: pe.Node
     draw: pe.Node
     spaces: Workflow | None
@@ -234,7 +229,6 @@ def _make_nodes(session: Session, config: RunConfig, digest: str, earlier: Prepr
         segment=_segment_node(config),
         explain=_explain_node(config, digest),
         finish=pe.Node(FinishImages(), name="finish"),
-        warnings=pe.Node(niu.Merge(4), name="warnings", run_without_submitting=True),
         describe=_describe_node(session, config, digest),
         draw=pe.Node(DrawFigures(label=session.label, prefix=session.prefix), name="draw"),
         spaces=init_spaces_wf(session, spaces, config.bids_dir, staging) if spaces else None,

@@ -4,7 +4,7 @@ nipype keeps the result of every step as a pickle, and reading a pickle runs wha
 from a directory that others own or may write to, or that was unpacked or copied here: a directory made by this
 program, here, carries a *seal*, two files of which the second says inode and change time of the first. Nobody can
 choose these, so no archive brings a seal that fits; a tree without one is made anew. The second file also holds a
-key, with which `pickles` signs.
+key, with which `cache` signs.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _make_sealed(path: Path) -> None:
 
 
 def read_key(path: Path) -> str:
-    """The key of a directory that `open_private` opened: for this user alone, and only here (see `pickles`).
+    """The key of a directory that `open_private` opened: for this user alone, and only here (see `cache`).
 
     Raises
     ------

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -164,21 +165,27 @@ def node(name: str, session: str = "sub_01_wf") -> SimpleNamespace:
     return SimpleNamespace(fullname=fullname, name=name.rpartition(".")[2], base_dir="/work")
 
 
-def part(number: int, session: str) -> SimpleNamespace:
-    """One element of a MapNode: its name does not say whose it is."""
-    return SimpleNamespace(
-        fullname=f"_ds_figures{number}", name=f"_ds_figures{number}", base_dir=f"/work/a_wf/{session}/ds"
-    )
-
-
-def test_an_earlier_session_goes_first() -> None:
+def test_each_step_has_its_sessions_place() -> None:
     progress = engine.Progress({"sub_01_wf": "sub-01", "sub_02_wf": "sub-02"}, "publish")
     plugin = engine.plugin_settings(run_config(), progress, [])["plugin"]
-    plugin.procs = [
-        node("b", "sub_02_wf"), node("a", "sub_02_wf"), node("y"), node("x"), node("x", "other"),
-        part(0, "sub_02_wf"), part(1, "sub_01_wf"),
-    ]  # fmt: skip
-    assert plugin._sort_jobs([6, 5, 4, 0, 1, 2, 3]) == [2, 3, 6, 0, 1, 5, 4]
+    steps = [node("x", "other"), node("b", "sub_02_wf"), node("preprocess_wf.y")]
+    assert [plugin._session(step) for step in steps] == [2, 1, 0]
+
+
+def test_steps_run_side_by_side_as_threads_and_memory_allow() -> None:
+    performance = Performance(nprocs=3, mem_gb=5.0)
+    progress = engine.Progress({}, "publish")
+    plugin = engine.plugin_settings(run_config(performance=performance), progress, [])["plugin"]
+
+    def fitting(ready: Sequence[tuple[int, float]], *running: tuple[int, float]) -> list[tuple[int, float]]:
+        steps = [[SimpleNamespace(n_procs=n, mem_gb=gb) for n, gb in group] for group in (ready, running)]
+        return [(step.n_procs, step.mem_gb) for step in plugin._fitting(*steps)]
+
+    assert fitting([(1, 2.0), (1, 2.0), (1, 2.0)]) == [(1, 2.0), (1, 2.0)]
+    assert fitting([(2, 1.0), (1, 3.0)], (2, 1.0)) == [(1, 3.0)]  # a later one in a gap
+    assert fitting([(4, 9.0), (1, 1.0)]) == [(4, 9.0)]  # too large: alone
+    assert fitting([(4, 9.0)], (1, 1.0)) == []
+    assert fitting([(1, 0.1)], (3, 1.0)) == []
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 100])

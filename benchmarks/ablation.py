@@ -21,18 +21,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from detection import MEMORY, Detection, collect, group_of, measure, version
+from detection import NEVER, Detection, collect, group_of, measure, program_map
 from joblib import Parallel, delayed
 from scans import Case
 
 from bids_wmh_uad.core.lesion.decision import LesionDecision
 from bids_wmh_uad.core.parameters import DetectionParameters
-from bids_wmh_uad.core.score.anomaly import anomaly_map
-from bids_wmh_uad.core.score.scan import Scan
-from bids_wmh_uad.models import load_decision, load_model
+from bids_wmh_uad.models import load_decision
 
-NEVER = 1e6
-"""A level that nothing reaches."""
 BRIGHTNESS: dict[str, dict[str, float]] = {
     "rim": {"rim_weight": 1.0},
     "grey": {"grey_weight": 1.0},
@@ -62,29 +58,8 @@ KEYS = ("ap", "dice", "lesion_f1", "false_ml")
 def detect(case: Case, params: DetectionParameters, seed: int) -> Detection:
     """The program's mask and map with these parameters, remembered until the code, the weights or the scan change."""
     decision = load_decision("default") if params.uses_network else LesionDecision()
-    anomaly, evidence = MEMORY.cache(score)(
-        case.scan, params.of_score(), decision.latent, seed, version(random=False)
-    )
+    anomaly, evidence = program_map(case, params, seed)
     return Detection(anomaly, params, decision, evidence)
-
-
-def score(
-    scan: Scan,
-    params: dict[str, Any],
-    latent: tuple[float, ...],
-    seed: int,
-    version: str,  # noqa: ARG001
-) -> tuple[Any, Any]:
-    """Anomaly map and evidence; `version` only names what is remembered."""
-    direction = np.array(latent, dtype=np.float32) if latent else None
-    found = anomaly_map(
-        load_model("default")[0],
-        scan,
-        DetectionParameters(**params),
-        np.random.default_rng(seed),
-        direction=direction,
-    )
-    return found.scores, found.evidence
 
 
 def run(case: Case, term: str, seeds: Sequence[int]) -> dict[str, Any]:

@@ -23,14 +23,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from detection import DATA, collect_phantoms, collect_real, program_map
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from numpy.typing import NDArray
 from scans import Case, imprinted_cases
 from sklearn.linear_model import LogisticRegression
@@ -142,7 +141,7 @@ def gather() -> Candidates:
     if real:
         cases += real
         cases += list(imprinted_cases(real, DATA / "ms-masks-mni", IMPRINTS_PER_BAND, seed=IMPRINT_SEED))
-    return Candidates.joined(Parallel(n_jobs=os.cpu_count())(delayed(candidates_of)(case) for case in cases))
+    return Candidates.joined(Parallel(n_jobs=cpu_count())(delayed(candidates_of)(case) for case in cases))
 
 
 def features(found: Candidates, names: tuple[str, ...], encoder: str | None) -> NDArray[np.float64]:

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -39,7 +38,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Memory, Parallel, delayed
+from joblib import Memory, Parallel, cpu_count, delayed
 from joblib import hash as hash_of
 from numpy.typing import NDArray
 from scans import BANDS_ML, Case, imprinted_cases, preprocess, read_cases
@@ -48,10 +47,8 @@ from scipy import ndimage
 from bids_wmh_uad.core.evaluation.overlap import dice, lesion_detection
 from bids_wmh_uad.core.evaluation.ranking import Ranking
 from bids_wmh_uad.core.image.intensity import smooth_inside
-from bids_wmh_uad.core.image.volume import WorkingGrid
 from bids_wmh_uad.core.lesion.components import total_volume_ml
 from bids_wmh_uad.core.lesion.decision import LesionDecision
-from bids_wmh_uad.core.lesion.landmarks import Tissue
 from bids_wmh_uad.core.lesion.segmentation import Segmentation, segment
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.core.parameters import DetectionParameters
@@ -138,27 +135,27 @@ def program_map(
 ) -> tuple[Map, Map | None]:
     """Anomaly map and the network's evidence, remembered until the code, the weights or the scan change."""
     latent = () if random else load_decision("default").latent
-    known = case.tissue, case.affine, params.of_score(), latent, seed, random, version(random)
-    return MEMORY.cache(compute_map)(*known)
+    found = MEMORY.cache(compute_map)(case.scan, params.of_score(), latent, seed, random, version(random))
+    own = case.own(found)
+    return own.scores, own.evidence
 
 
 def compute_map(
-    tissue: Tissue,
-    affine: NDArray[np.float64],
+    scan: Scan,
     params: dict[str, Any],
     latent: tuple[float, ...],
     seed: int,
     random: bool,
     version: str,  # noqa: ARG001
-) -> tuple[Map, Map | None]:
+) -> AnomalyMap:
     """Score a scan as the program does; `version` only names what is remembered."""
-    model = build_autoencoder(seed).eval() if random else load_model("default")[0]
-    grid = WorkingGrid.from_affine(tissue.mask.shape, affine)
-    found = anomaly_map(
-        model, Scan.on_grid(grid, tissue), DetectionParameters(**params), np.random.default_rng(seed),
+    return anomaly_map(
+        build_autoencoder(seed).eval() if random else load_model("default")[0],
+        scan,
+        DetectionParameters(**params),
+        np.random.default_rng(seed),
         direction=np.array(latent, dtype=np.float32) if latent else None,
-    ).from_grid(grid, tissue.mask)  # fmt: skip
-    return found.scores, found.evidence
+    )
 
 
 def version(random: bool) -> str:
@@ -372,7 +369,7 @@ def main() -> None:
     ]
     work = [(case, name) for case in cases for name in names]
     seeds = range(options.seeds)
-    rows = Parallel(n_jobs=os.cpu_count())(delayed(run)(case, name, seeds) for case, name in work)
+    rows = Parallel(n_jobs=cpu_count())(delayed(run)(case, name, seeds) for case, name in work)
     groups = aggregate(rows)
     if options.table:
         show(rows, groups)

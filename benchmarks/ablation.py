@@ -90,7 +90,7 @@ def hand_set() -> dict[str, float]:
     for module in MODULES:
         known |= {name: value for name, value in vars(module).items() if name.isupper()}
     return {
-        name: value for name, value in known.items() if name not in others and isinstance(value, int | float)
+        name: value for name, value in known.items() if name not in others and type(value) in (int, float)
     }
 
 

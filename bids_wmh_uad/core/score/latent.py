@@ -66,7 +66,11 @@ class AnomalyMap:
     brightness: NDArray[np.float32] | None = None
 
     def from_grid(self, grid: WorkingGrid, mask: NDArray[np.bool_]) -> AnomalyMap:
-        """Bring the maps from the working grid to the FLAIR's own, linearly: lesions are found there, in what users see.
+        """Bring the maps from the working grid to the FLAIR's own: lesions are found there, in what users see.
+
+        Linearly, but for what is nearest to a voxel without a score: it has none either. Else the faint rims that
+        interpolation puts around everything would count as scores, of which thresholds are made (`threshold.tail_point`),
+        and these would depend on the FLAIR's voxels.
 
         Parameters
         ----------
@@ -82,7 +86,8 @@ class AnomalyMap:
         """
 
         def back(volume: NDArray[np.float32]) -> NDArray[np.float32]:
-            return np.where(mask, grid.backward(volume), np.float32(0))
+            known = mask & (grid.backward(volume, order=0) != 0)
+            return np.where(known, grid.backward(volume), np.float32(0))
 
         return replace(
             self,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from bids_wmh_uad.core.image.volume import WorkingGrid
 from bids_wmh_uad.core.lesion.landmarks import Tissue
+from bids_wmh_uad.core.lesion.threshold import tail_point
 from bids_wmh_uad.core.score.latent import AnomalyMap
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.errors import GridMismatchError
@@ -55,6 +57,17 @@ def test_what_stands_out_comes_back_to_its_place(zooms):
     assert own.scores[16, 10, 4] > 4
     assert not own.scores[~tissue.mask].any()
     np.testing.assert_array_equal(own.brightness, own.scores)
+
+
+@pytest.mark.parametrize("zooms", [(0.9, 0.9, 1.0), (0.7, 0.7, 3.0)])
+def test_the_threshold_does_not_depend_on_the_flairs_voxels(zooms):
+    tissue, grid = session(zooms)
+    tissue.mask[...] = True
+    noise = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=grid.shape), (0.7, 0.7, 0.3))
+    scores = np.where(noise > 0.3 * noise.std(), noise / noise.std() + 0.5, 0).astype(np.float32)
+    there = tail_point(scores, grid.forward(tissue.mask, order=0), None, 3.5, edge=0.7).value
+    own = AnomalyMap(scores, "cpu", ()).from_grid(grid, tissue.mask)
+    assert tail_point(own.scores, tissue.mask, None, 3.5, edge=0.7).value == pytest.approx(there, rel=0.05)
 
 
 def test_maps_of_another_grid_are_refused():

@@ -133,11 +133,18 @@ def program(
 def program_map(
     case: Case, params: DetectionParameters, seed: int, random: bool = False
 ) -> tuple[Map, Map | None]:
-    """Anomaly map and the network's evidence, remembered until the code, the weights or the scan change."""
-    latent = () if random else load_decision("default").latent
-    found = MEMORY.cache(compute_map)(case.scan, params.of_score(), latent, seed, random, version(random))
-    own = case.own(found)
+    """Anomaly map and the network's evidence, on the FLAIR's own grid."""
+    own = case.own(remembered_map(case, params, seed, random))
     return own.scores, own.evidence
+
+
+def remembered_map(case: Case, params: DetectionParameters, seed: int, random: bool = False) -> AnomalyMap:
+    """What the score gives on the working grid, remembered until the code, the weights or the scan change."""
+    latent = () if random else load_decision("default").latent
+    found: AnomalyMap = MEMORY.cache(compute_map)(
+        case.scan, params.of_score(), latent, seed, random, version(random)
+    )
+    return found
 
 
 def compute_map(

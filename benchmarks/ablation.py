@@ -35,11 +35,13 @@ from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score import expected
 from bids_wmh_uad.models import load_decision
 
+WHOLE_BRAIN = 500
+"""Voxels: what is left out when usual FLAIR is learnt again is then all there is, and the first pass stands."""
 BRIGHTNESS: dict[str, dict[str, float]] = {
     "rim": {"rim_weight": 1.0},
     "grey": {"grey_weight": 1.0},
     "local departure": {"local_limit": 0.0},
-    "second pass": {"first_tail": NEVER},
+    "second pass": {"first_margin": WHOLE_BRAIN},
     "noise": {"noise": NEVER},
     "40 bins (10)": {"t1w_bins": 10},
 }

@@ -6,6 +6,8 @@ of scans without a lesion (`detection.py` says which scans these are). Terms of 
 needs no network; those of the latent score, and the network as a whole, from ``directed``, over ``--seeds`` seeds; those of the mask from ``brightness``, too. A term whose
 removal costs less than 0.005 everywhere has not earned its place.
 
+``--numbers`` prints instead how many numbers the default's map and mask depend on that somebody set by hand, and which.
+
     python benchmarks/ablation.py --table
     python benchmarks/ablation.py --table --terms rim grey --cases imprinted
 """
@@ -14,30 +16,32 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
-from detection import MEMORY, Detection, collect, group_of, measure, version
-from joblib import Parallel, delayed
+from detection import NEVER, Detection, collect, group_of, measure, program_map
+from joblib import Parallel, cpu_count, delayed
 from scans import Case
 
+from bids_wmh_uad.core.image import template
+from bids_wmh_uad.core.lesion import candidates, decision, landmarks, segmentation
 from bids_wmh_uad.core.lesion.decision import LesionDecision
+from bids_wmh_uad.core.network import patches
 from bids_wmh_uad.core.parameters import DetectionParameters
-from bids_wmh_uad.core.score.anomaly import anomaly_map
-from bids_wmh_uad.core.score.scan import Scan
-from bids_wmh_uad.models import load_decision, load_model
+from bids_wmh_uad.core.score import expected
+from bids_wmh_uad.models import load_decision
 
-NEVER = 1e6
-"""A level that nothing reaches."""
+WHOLE_BRAIN = 500
+"""Voxels: what is left out when usual FLAIR is learnt again is then all there is, and the first pass stands."""
 BRIGHTNESS: dict[str, dict[str, float]] = {
     "rim": {"rim_weight": 1.0},
     "grey": {"grey_weight": 1.0},
     "local departure": {"local_limit": 0.0},
-    "second pass": {"first_tail": NEVER},
+    "second pass": {"first_margin": WHOLE_BRAIN},
     "noise": {"noise": NEVER},
     "40 bins (10)": {"t1w_bins": 10},
 }
@@ -47,11 +51,13 @@ LATENT: dict[str, dict[str, Any]] = {
     "trim": {"trim": 0.0},
     "several One-Class SVMs": {"n_models": 1},
     "floor": {"floor": 0.0},
+    "latent factor": {"floor": NEVER},
 }
 """Terms of the latent score."""
 MASK: dict[str, dict[str, float]] = {
     "edge": {"edge": 0.0},
     "decision": {"accept": 0.0},
+    "share of lesions": {"prior_candidates": NEVER},
     "smallest lesion": {"min_lesion_volume": 0.0},
 }
 """Terms of the mask."""
@@ -59,32 +65,42 @@ TERMS = {**BRIGHTNESS, **LATENT, **MASK}
 KEYS = ("ap", "dice", "lesion_f1", "false_ml")
 
 
+MODULES: tuple[ModuleType, ...] = (template, patches, expected, landmarks, candidates, decision, segmentation)
+"""Where numbers stand that are no `DetectionParameters`."""
+OF_OTHERS = {
+    "other rules": ("gm_kappa", "gm_quantile", "quantile"),
+    "what users are told": ("uncovered_percent", "high_load_percent", "unstable_ratio", "INTERVAL"),
+    "names of regions": ("VENTRICLE_RIM_MM", "CORTEX_PRIOR", "SMALLEST_CORTEX_MM3"),
+    "other steps": ("TRAINING_LEVEL", "CHECK_LEVEL", "ATLAS_LEVEL", "OUTLINE_LEVEL"),
+    "arithmetic": (
+        "NOTHING",
+        "LARGEST_WEIGHT",
+        "EM_STEPS",
+        "EM_TOLERANCE",
+        "RIM_VOXELS",
+        "BACKGROUND",
+        "MAD_TO_SD",
+    ),
+}
+"""Numbers that the default's map and mask do not depend on, by what does."""
+
+
+def hand_set() -> dict[str, float]:
+    """The numbers that the default's map and mask depend on, by name."""
+    others = {name for names in OF_OTHERS.values() for name in names}
+    known = asdict(DetectionParameters())
+    for module in MODULES:
+        known |= {name: value for name, value in vars(module).items() if name.isupper()}
+    return {
+        name: value for name, value in known.items() if name not in others and type(value) in (int, float)
+    }
+
+
 def detect(case: Case, params: DetectionParameters, seed: int) -> Detection:
     """The program's mask and map with these parameters, remembered until the code, the weights or the scan change."""
-    decision = load_decision("default") if params.uses_network else LesionDecision()
-    anomaly, evidence = MEMORY.cache(score)(
-        case.scan, params.of_score(), decision.latent, seed, version(random=False)
-    )
-    return Detection(anomaly, params, decision, evidence)
-
-
-def score(
-    scan: Scan,
-    params: dict[str, Any],
-    latent: tuple[float, ...],
-    seed: int,
-    version: str,  # noqa: ARG001
-) -> tuple[Any, Any]:
-    """Anomaly map and evidence; `version` only names what is remembered."""
-    direction = np.array(latent, dtype=np.float32) if latent else None
-    found = anomaly_map(
-        load_model("default")[0],
-        scan,
-        DetectionParameters(**params),
-        np.random.default_rng(seed),
-        direction=direction,
-    )
-    return found.scores, found.evidence
+    own = load_decision("default") if params.uses_network else LesionDecision()
+    anomaly, evidence = program_map(case, params, seed)
+    return Detection(anomaly, params, own, evidence)
 
 
 def run(case: Case, term: str, seeds: Sequence[int]) -> dict[str, Any]:
@@ -139,12 +155,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--per-band", type=int, default=4, help="imprinted scans in each band of load")
     parser.add_argument("--table", action="store_true", help="print a table, too")
+    parser.add_argument(
+        "--numbers", action="store_true", help="print the default's hand-set numbers, and stop"
+    )
     options = parser.parse_args()
+    if options.numbers:
+        numbers = hand_set()
+        print(json.dumps({"name": "numbers", "count": len(numbers), "numbers": numbers}))
+        return
     cases = [case for case in collect(options.per_band, None) if options.cases in f"{case.name} {case.kind}"]
     work = [(case, term) for case in cases for term in options.terms]
-    rows = Parallel(n_jobs=os.cpu_count())(
-        delayed(run)(case, term, range(options.seeds)) for case, term in work
-    )
+    rows = Parallel(n_jobs=cpu_count())(delayed(run)(case, term, range(options.seeds)) for case, term in work)
     table = aggregate(rows)
     if options.table:
         show(table)

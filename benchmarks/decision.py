@@ -23,14 +23,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from detection import DATA, collect_phantoms, collect_real, program_map
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from numpy.typing import NDArray
 from scans import Case, imprinted_cases
 from sklearn.linear_model import LogisticRegression
@@ -102,8 +101,9 @@ def encoders() -> dict[str, Any]:
 def candidates_of(case: Case) -> Candidates:
     """The candidates of a scan by the default score, outside the ventricles."""
     torch.set_num_threads(1)
-    anomaly, _ = program_map(case, 0, "directed")
-    params, tissue, spacing = DetectionParameters(), case.tissue, voxel_sizes(case.affine)
+    params = DetectionParameters()
+    anomaly, _ = program_map(case, params, seed=0)
+    tissue, spacing = case.tissue, voxel_sizes(case.affine)
     point = operating_point(params, anomaly, tissue.mask, tissue.likely_grey)
     around = Surroundings.of(tissue, case.landmarks, case.affine)
     above = point.apply(anomaly, tissue.mask) & ~around.filled
@@ -115,8 +115,7 @@ def candidates_of(case: Case) -> Candidates:
     kept = np.flatnonzero(counted & ((share == 0) | (share >= LESION_SHARE)))
     top = [voxels[k][np.argsort(-anomaly.flat[voxels[k]], kind="stable")[:TOP_VOXELS]] for k in kept]
     rows = np.concatenate([np.resize(own, TOP_VOXELS) for own in top]) if top else np.zeros(0, int)
-    coords = np.stack(np.unravel_index(rows, labels.shape), axis=1)
-    patches = extract_patches(case.scan.network_input(), coords)
+    patches = extract_patches(case.scan.network_input(), on_working_grid(case, rows))
     latents = {
         name: embed_patches(model, patches).reshape(kept.size, TOP_VOXELS, -1)
         for name, model in encoders().items()
@@ -127,6 +126,14 @@ def candidates_of(case: Case) -> Candidates:
     return Candidates(*of_all, values, share[kept] > 0, latents)
 
 
+def on_working_grid(case: Case, voxels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The working grid's voxels nearest to those of the FLAIR, by their flat numbers."""
+    own = np.stack(np.unravel_index(voxels, case.lesion.shape), axis=1)
+    there = np.linalg.inv(case.grid.affine) @ case.affine
+    nearest = np.rint(own @ there[:3, :3].T + there[:3, 3]).astype(np.int64)
+    return np.clip(nearest, 0, np.array(case.grid.shape) - 1)
+
+
 def gather() -> Candidates:
     """Candidates of phantoms, and of real and imprinted scans where there are any."""
     cases = collect_phantoms(PHANTOMS)
@@ -134,7 +141,7 @@ def gather() -> Candidates:
     if real:
         cases += real
         cases += list(imprinted_cases(real, DATA / "ms-masks-mni", IMPRINTS_PER_BAND, seed=IMPRINT_SEED))
-    return Candidates.joined(Parallel(n_jobs=os.cpu_count())(delayed(candidates_of)(case) for case in cases))
+    return Candidates.joined(Parallel(n_jobs=cpu_count())(delayed(candidates_of)(case) for case in cases))
 
 
 def features(found: Candidates, names: tuple[str, ...], encoder: str | None) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """Named detectors on real patients, imprinted lesions and phantoms, with the plain FLAIR z-score beside them.
 
+Maps and masks are made and judged on the FLAIR's own grid, by the program's own steps: what users get.
 One JSON line, and with ``--table`` a readable table first. For every scan and detector: average precision
 (AP), AU ROC, best Dice, and Dice and lesion F1 at the label-free threshold (``tail``), means over the
 seeds; the worst seed's AP as well. Then means by load band and kind, the false-positive volume on
@@ -11,7 +12,8 @@ and are always there:
   same at sigma 3).
 
 The others are the program's own (``--score``): ``directed`` (the default), ``brightness`` (the same without its latent
-factor), ``latent`` (that factor by itself), ``faithful`` (the paper's); ``directed_no_latents`` (candidates judged without latents); ``directed_random`` and ``latent_random`` with
+factor), ``latent`` (that factor by itself), ``faithful`` (the paper's); ``directed_no_latents`` (candidates judged without latents); ``directed_half`` (the share of lesions among
+a scan's candidates fixed at a half); ``directed_random`` and ``latent_random`` with
 weights that nobody trained: training must help.
 
 The first run preprocesses the scans (about twenty minutes on two cores) into ``build/detection``; later
@@ -28,7 +30,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +38,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Memory, Parallel, delayed
+from joblib import Memory, Parallel, cpu_count, delayed
 from joblib import hash as hash_of
 from numpy.typing import NDArray
 from scans import BANDS_ML, Case, imprinted_cases, preprocess, read_cases
@@ -52,6 +53,7 @@ from bids_wmh_uad.core.lesion.segmentation import Segmentation, segment
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.anomaly import anomaly_map
+from bids_wmh_uad.core.score.latent import AnomalyMap
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.models import load_decision, load_model, model_digest
 from bids_wmh_uad.phantom.dataset import main as write_phantoms
@@ -64,6 +66,8 @@ HOSTS = ("sub-P18_ses-T1", "sub-cs26_ses-T1")
 """Development patients with few lesions of their own; those, with a margin, do not count."""
 PROBABILITIES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 """Edges of the bins of the reliability curve."""
+NEVER = 1e6
+"""What nothing reaches, and what outweighs everything."""
 Map = NDArray[np.float32]
 
 
@@ -88,7 +92,7 @@ class Detection:
     evidence: Map | None = None
 
     def segment(self, case: Case) -> Segmentation:
-        """The program's own last step."""
+        """The program's own last step, which makes its masks."""
         return segment(
             self.score, case.tissue, case.landmarks, case.affine,
             parameters=self.parameters, decision=self.decision, evidence=self.evidence,
@@ -101,8 +105,8 @@ UNJUDGED = DetectionParameters(score="latent", threshold="tail")
 
 def flair_z(case: Case, _seed: int) -> Detection:
     """FLAIR alone."""
-    sigma = DetectionParameters.sigma_mm
-    smooth = smooth_inside(case.scan.flair_z, case.scan.mask, case.scan.zooms, sigma)
+    tissue, sigma = case.tissue, DetectionParameters.sigma_mm
+    smooth = smooth_inside(tissue.flair_z, tissue.mask, case.zooms, sigma)
     return Detection(np.maximum(smooth, 0), UNJUDGED)
 
 
@@ -112,30 +116,53 @@ def excess_context(case: Case, _seed: int) -> Detection:
     level = np.percentile(scan.flair_z[scan.grey_matter & scan.mask], 90)
     excess = np.maximum(scan.flair_z - level, 0) * scan.mask
     near, around = (ndimage.gaussian_filter(excess, sigma) for sigma in (0.7, 3.0))
-    return Detection(np.asarray(np.sqrt(near * around) * scan.mask, dtype=np.float32), UNJUDGED)
+    found = AnomalyMap(np.asarray(np.sqrt(near * around) * scan.mask, dtype=np.float32), "cpu", ())
+    return Detection(case.own(found).scores, UNJUDGED)
 
 
-def program(case: Case, seed: int, score: str, random: bool = False, latents: bool = True) -> Detection:
+def program(
+    case: Case, seed: int, score: str, random: bool = False, latents: bool = True, **options: Any
+) -> Detection:
     """One of the program's own scores; with the lesion decision that belongs to it, or the one without latents."""
-    anomaly, evidence = program_map(case, seed, score, random)
+    params = DetectionParameters(score=score, **options)
+    anomaly, evidence = program_map(case, params, seed, random)
     own = load_decision("default") if latents and evidence is not None else LesionDecision()
-    gm = {"threshold": "gm"} if score == "faithful" else {}  # its scores may be negative
-    return Detection(anomaly, DetectionParameters(score=score, **gm), own, evidence)
+    return Detection(anomaly, params, own, evidence)
 
 
-def program_map(case: Case, seed: int, score: str, random: bool = False) -> tuple[Map, Map | None]:
-    """Anomaly map and the network's evidence, remembered until the code, the weights or the scan change."""
-    return MEMORY.cache(compute_map)(case.scan, seed, score, random, version(random))
+def program_map(
+    case: Case, params: DetectionParameters, seed: int, random: bool = False
+) -> tuple[Map, Map | None]:
+    """Anomaly map and the network's evidence, on the FLAIR's own grid."""
+    own = case.own(remembered_map(case, params, seed, random))
+    return own.scores, own.evidence
 
 
-def compute_map(scan: Scan, seed: int, score: str, random: bool, version: str) -> tuple[Map, Map | None]:  # noqa: ARG001
-    """Score a scan; `version` only names what is remembered."""
-    model = build_autoencoder(seed).eval() if random else load_model("default")[0]
-    direction = None if random else np.array(load_decision("default").latent, dtype=np.float32)
-    used = direction if direction is not None and direction.size else None
-    params = DetectionParameters(score=score)
-    found = anomaly_map(model, scan, params, np.random.default_rng(seed), direction=used)
-    return found.scores, found.evidence
+def remembered_map(case: Case, params: DetectionParameters, seed: int, random: bool = False) -> AnomalyMap:
+    """What the score gives on the working grid, remembered until the code, the weights or the scan change."""
+    latent = () if random else load_decision("default").latent
+    found: AnomalyMap = MEMORY.cache(compute_map)(
+        case.scan, params.of_score(), latent, seed, random, version(random)
+    )
+    return found
+
+
+def compute_map(
+    scan: Scan,
+    params: dict[str, Any],
+    latent: tuple[float, ...],
+    seed: int,
+    random: bool,
+    version: str,  # noqa: ARG001
+) -> AnomalyMap:
+    """Score a scan as the program does; `version` only names what is remembered."""
+    return anomaly_map(
+        build_autoencoder(seed).eval() if random else load_model("default")[0],
+        scan,
+        DetectionParameters(**params),
+        np.random.default_rng(seed),
+        direction=np.array(latent, dtype=np.float32) if latent else None,
+    )
 
 
 def version(random: bool) -> str:
@@ -155,10 +182,11 @@ DETECTORS: dict[str, Callable[[Case, int], Detection]] = {
     "brightness": partial(program, score="brightness"),
     "directed": partial(program, score="directed"),
     "directed_no_latents": partial(program, score="directed", latents=False),
+    "directed_half": partial(program, score="directed", prior_candidates=NEVER),
     "directed_random": partial(program, score="directed", random=True),
     "latent": partial(program, score="latent"),
     "latent_random": partial(program, score="latent", random=True),
-    "faithful": partial(program, score="faithful"),
+    "faithful": partial(program, score="faithful", threshold="gm"),  # its scores may be negative
 }
 SEEDLESS = ("flair_z", "excess_context", "brightness")
 BASELINES = ("flair_z", "excess_context")
@@ -348,7 +376,7 @@ def main() -> None:
     ]
     work = [(case, name) for case in cases for name in names]
     seeds = range(options.seeds)
-    rows = Parallel(n_jobs=os.cpu_count())(delayed(run)(case, name, seeds) for case, name in work)
+    rows = Parallel(n_jobs=cpu_count())(delayed(run)(case, name, seeds) for case, name in work)
     groups = aggregate(rows)
     if options.table:
         show(rows, groups)

@@ -78,10 +78,11 @@ def score(
             start = process_time()
             for case in cases:
                 (summary,) = (CACHE / "phantom-out" / case.name).glob("anat/*_desc-wmh_summary.json")
-                to_template = read_transform(result_path(summary, "flair_to_template")) @ case.affine
-                scan = replace(case.scan, voxels=model_numbers(one_class, case.scan.mask, to_template))
+                to_template = read_transform(result_path(summary, "flair_to_template")) @ case.grid.affine
+                scan = case.scan
+                scan = replace(scan, voxels=model_numbers(one_class, scan.mask, to_template))
                 params, rng = DetectionParameters(score=name), np.random.default_rng(seed)
-                result = anomaly_map(encoder, scan, params, rng, one_class=one_class).scores
+                result = case.own(anomaly_map(encoder, scan, params, rng, one_class=one_class)).scores
                 ap = average_precision(result[case.inside], case.lesion[case.inside])
                 found.setdefault(f"{name}/{paradigm}", []).append(float(ap))
             if name == "directed":

@@ -19,10 +19,10 @@ from scipy import ndimage
 
 from bids_wmh_uad.bids.references import find_reference
 from bids_wmh_uad.bids.results import finished, read_summaries, result_path
-from bids_wmh_uad.core.image.template import GM_LIKELY
-from bids_wmh_uad.core.image.volume import Volume, WorkingGrid
+from bids_wmh_uad.core.image.volume import Volume, WorkingGrid, voxel_sizes
 from bids_wmh_uad.core.lesion.components import label_lesions
 from bids_wmh_uad.core.lesion.landmarks import Tissue
+from bids_wmh_uad.core.score.latent import AnomalyMap
 from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.group.evaluation import LESION, OTHER_PATHOLOGY
 from bids_wmh_uad.group.scans import read_tissue
@@ -41,13 +41,14 @@ HOST_MARGIN = 3
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One scan with its truth, on the working grid.
+    """One scan with its truth, on the FLAIR's own grid, where users get their masks.
 
     Attributes
     ----------
     name, kind : str
         `kind`: ``real``, ``imprinted``, ``phantom`` or ``control`` (no lesion at all).
-    scan : Scan
+    tissue : Tissue
+        What is scored, and what candidates are judged by.
     lesion, inside : (X, Y, Z) bool arrays
         Truth, and the voxels that count.
     landmarks : (X, Y, Z) integer array
@@ -57,7 +58,7 @@ class Case:
 
     name: str
     kind: str
-    scan: Scan
+    tissue: Tissue
     lesion: NDArray[np.bool_]
     inside: NDArray[np.bool_]
     landmarks: NDArray[np.integer]
@@ -69,10 +70,25 @@ class Case:
         return float(self.lesion.sum() * abs(np.linalg.det(self.affine[:3, :3])) / 1000)
 
     @property
-    def tissue(self) -> Tissue:
-        """What candidates are judged by."""
-        scan = self.scan
-        return Tissue(scan.flair_z, scan.t1w_z, scan.mask, np.asarray(scan.grey_matter, dtype=np.float32))
+    def zooms(self) -> tuple[float, float, float]:
+        """Voxel sizes, mm."""
+        x, y, z = voxel_sizes(self.affine).tolist()
+        return x, y, z
+
+    @property
+    def grid(self) -> WorkingGrid:
+        """What it is scored on."""
+        x, y, z = self.lesion.shape
+        return WorkingGrid.from_affine((x, y, z), self.affine)
+
+    @property
+    def scan(self) -> Scan:
+        """The session as the scoring step has it, on the working grid."""
+        return Scan.on_grid(self.grid, self.tissue)
+
+    def own(self, found: AnomalyMap) -> AnomalyMap:
+        """What the scoring step makes of maps on the working grid."""
+        return found.from_grid(self.grid, self.tissue.mask)
 
 
 def preprocess(bids_dir: Path, out: Path) -> None:
@@ -112,37 +128,15 @@ def read_cases(out: Path, reference: Path, kind: str, prefix: str = "") -> Itera
             yield read_case(path, read_volume(mask.path), prefix + name, kind)
 
 
-def read_scan(summary: Path) -> tuple[Scan, WorkingGrid]:
-    """One session as the scoring step had it, and the way back from its working grid."""
-    tissue, affine = read_tissue(summary)
-    x, y, z = tissue.mask.shape
-    grid = WorkingGrid.from_affine((x, y, z), affine)
-    scan = Scan(
-        grid.forward(tissue.flair_z),
-        grid.forward(tissue.t1w_z),
-        grid.forward(tissue.mask, order=0),
-        grid.forward(tissue.grey) > GM_LIKELY,
-        zooms=grid.zooms,
-    )
-    return scan, grid
-
-
 def read_case(summary: Path, truth: Volume, name: str, kind: str) -> Case:
-    """One session as the scoring step sees it."""
-    scan, grid = read_scan(summary)
-    labels = grid.forward(np.asarray(truth.data, dtype=np.int16), order=0)
-    landmarks = grid.forward(read_volume(result_path(summary, "regions")).data.astype(np.uint8), order=0)
-    lesion = (labels == LESION) & scan.mask
+    """One session as the program left it."""
+    tissue, affine = read_tissue(summary)
+    labels = np.asarray(truth.data, dtype=np.int16)
+    landmarks = read_volume(result_path(summary, "regions")).data.astype(np.uint8)
+    lesion = (labels == LESION) & tissue.mask
     kind = "control" if kind == "phantom" and not lesion.any() else kind
-    return Case(
-        name,
-        kind,
-        scan,
-        lesion,
-        scan.mask & (labels != OTHER_PATHOLOGY),
-        landmarks,
-        grid.affine,
-    )
+    inside = tissue.mask & (labels != OTHER_PATHOLOGY)
+    return Case(name, kind, tissue, lesion, inside, landmarks, affine)
 
 
 def imprint(host: Case, mask: NDArray[np.bool_], contrast: float, name: str, seed: int) -> Case:
@@ -162,21 +156,20 @@ def imprint(host: Case, mask: NDArray[np.bool_], contrast: float, name: str, see
     seed : int
         Of the texture.
     """
-    rng, scan = np.random.default_rng(seed), host.scan
+    rng, tissue = np.random.default_rng(seed), host.tissue
     own = ndimage.binary_dilation(host.lesion, iterations=HOST_MARGIN)
-    lesion = mask & scan.mask & ~own
-    texture = ndimage.gaussian_filter(rng.standard_normal(mask.shape), 1.0)
+    lesion = mask & tissue.mask & ~own
+    texture = ndimage.gaussian_filter(host.grid.backward(rng.standard_normal(host.grid.shape)), 1.0)
     profile = ndimage.gaussian_filter(lesion.astype(np.float32), EDGE_VOXELS)
-    profile = profile * (1 + 0.2 * texture / texture.std()) * scan.mask
-    assert scan.grey_matter is not None
-    level = float(np.percentile(scan.flair_z[scan.grey_matter & scan.mask & ~own], 99))
+    profile = profile * (1 + 0.2 * texture / texture.std()) * tissue.mask
+    level = float(np.percentile(tissue.flair_z[tissue.likely_grey & tissue.mask & ~own], 99))
     imprinted = replace(
-        scan,
-        flair_z=(scan.flair_z + contrast * level * profile).astype(np.float32),
-        t1w_z=(scan.t1w_z - T1W_SHARE * contrast * level * profile).astype(np.float32),
+        tissue,
+        flair_z=(tissue.flair_z + contrast * level * profile).astype(np.float32),
+        t1w_z=(tissue.t1w_z - T1W_SHARE * contrast * level * profile).astype(np.float32),
     )
     return replace(
-        host, name=name, kind="imprinted", scan=imprinted, lesion=lesion, inside=host.inside & ~own
+        host, name=name, kind="imprinted", tissue=imprinted, lesion=lesion, inside=host.inside & ~own
     )
 
 
@@ -210,4 +203,4 @@ def imprinted_cases(hosts: list[Case], masks: Path, per_band: int, seed: int) ->
             mask = choose_lesions(grid.forward(volumes[path], order=0), grid.affine, target, rng)
             contrast = CONTRASTS[k % len(CONTRASTS)]
             name = f"{path.name.split('_')[0]}-on-{host.name}-x{contrast:g}"
-            yield imprint(host, mask, contrast, name, seed=seed + k)
+            yield imprint(host, host.grid.backward(mask, order=0), contrast, name, seed=seed + k)

@@ -6,7 +6,9 @@ scikit-learn, joblib with one thread a core over equal parts. Medians of the alt
 median of their ratios. `agreement`: largest difference of decision values from scikit-learn's model
 fitted at tolerance 1e-10. `floor_s`: the matrix product and the base-2 exponentials at this machine's best
 rates on all cores. `peak_gib`: largest resident memory of a process that scores a head of 256 x 256 x 180
-voxels (4.4 million of them brain) from z-scores to map, and `head_s` its time.
+voxels (4.4 million of them brain) from z-scores to map, and `head_s` its time. `scan`: wall and processor seconds of
+scoring and of segmenting one session, on the FLAIR's own grid from z-scores to lesions, as the participant level does: of a real one with voxels of
+1 mm where `detection.py` has preprocessed it, else of a phantom.
 
     python benchmarks/scoring.py
 """
@@ -18,7 +20,8 @@ import resource
 import subprocess
 import sys
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,11 +54,47 @@ def head() -> None:
     print(json.dumps({"peak_gib": round(peak, 2), "head_s": round(perf_counter() - start, 1)}))
 
 
+def scan() -> None:
+    """Score and segment one session in this process; print the seconds of each."""
+    from detection import collect_phantoms, collect_real
+
+    from bids_wmh_uad.core.lesion.segmentation import segment
+    from bids_wmh_uad.core.parameters import DetectionParameters
+    from bids_wmh_uad.core.score.anomaly import anomaly_map
+    from bids_wmh_uad.models import load_decision, load_model
+
+    case = (collect_real() or collect_phantoms({"timed": (1, 0, 80, None)}))[0]
+    model, decision, params = load_model()[0], load_decision("default"), DetectionParameters()
+    direction = np.array(decision.latent, dtype=np.float32)
+    start = perf_counter(), process_time()
+    found = anomaly_map(model, case.scan, params, np.random.default_rng(0), direction=direction)
+    own = case.own(found)
+    scored = perf_counter(), process_time()
+    segment(
+        own.scores, case.tissue, case.landmarks, case.affine,
+        parameters=params, decision=decision, evidence=own.evidence,
+    )  # fmt: skip
+    segmented = perf_counter(), process_time()
+    seconds = {
+        name: [round(after - before, 1) for before, after in zip(*times, strict=True)]
+        for name, times in (("score", (start, scored)), ("segment", (scored, segmented)))
+    }
+    print(json.dumps({"scan": {"name": case.name, "mm": np.round(case.zooms, 2).tolist(), **seconds}}))
+
+
+def child(option: str) -> dict[str, Any]:
+    """What this script prints in a process of its own."""
+    ran = subprocess.run([sys.executable, __file__, option], check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return found
+
+
 def main() -> None:
     """Print the JSON line."""
-    if "--head" in sys.argv:
-        head()
-        return
+    for option, work in (("--head", head), ("--scan", scan)):
+        if option in sys.argv:
+            work()
+            return
     rng = np.random.default_rng(0)
     mixing = rng.standard_normal((WIDTH, WIDTH))
     latents = (rng.standard_normal((VOXELS, WIDTH)) @ mixing).astype(np.float32)
@@ -76,7 +115,6 @@ def main() -> None:
         times["ours"].append(perf_counter() - start)
     floor = kernel_seconds(VOXELS * len(ours.support_vectors), WIDTH)
     ours_s = median(times["ours"])
-    large = subprocess.run([sys.executable, __file__, "--head"], check=True, capture_output=True, text=True)
     print(
         json.dumps(
             {
@@ -90,7 +128,8 @@ def main() -> None:
                 "times_floor": round(ours_s / floor, 1),
                 "support_vectors": len(ours.support_vectors),
                 "machine": machine(),
-                **json.loads(large.stdout),
+                **child("--head"),
+                **child("--scan"),
             }
         )
     )

@@ -130,10 +130,10 @@ def evaluate(
     }
     found: dict[str, list[float]] = {}
     for case in cases:
-        mask = case.scan.mask
-        latents = embed_dense(model, case.scan.network_input(), mask)
-        dark = case.scan.flair_z[mask] <= 0
-        inside, lesion = case.inside[mask], case.lesion[mask]
+        scan = case.scan  # patches are told apart where they are cut, on the working grid
+        latents = embed_dense(model, scan.network_input(), scan.mask)
+        dark = scan.flair_z[scan.mask] <= 0
+        inside, lesion = (case.grid.forward(part, order=0)[scan.mask] for part in (case.inside, case.lesion))
         for name, log_score in scores.items():
             surprise = -log_score(latents).astype(np.float32)
             gated = np.where(dark, surprise.min() - 1, surprise)
@@ -145,7 +145,8 @@ def evaluate(
 
 def flair_z(case: Case) -> float:
     """Average precision without any network."""
-    score = smooth_inside(case.scan.flair_z, case.scan.mask, case.scan.zooms, DetectionParameters.sigma_mm)
+    tissue = case.tissue
+    score = smooth_inside(tissue.flair_z, tissue.mask, case.zooms, DetectionParameters.sigma_mm)
     return Ranking.of(score[case.inside], case.lesion[case.inside]).average_precision()
 
 

@@ -95,10 +95,8 @@ class DetectionParameters:
         Weight of certain grey matter, in [0, 1]: bright on FLAIR in everybody, and no veto.
 
         *First pass: what is left out when usual FLAIR is learnt for the second time*
-    first_tail : float
-        As `tail`, for this step: a user's threshold does not change the score.
     first_margin : int
-        So many voxels around these lesions are left out too (their partial volume), >= 1.
+        So many voxels around what the first pass finds above the default `tail` are left out too (their partial volume), >= 1.
 
         *Latent factor*
     floor : float
@@ -178,7 +176,6 @@ class DetectionParameters:
     grey_mm: float = 2.0
     grey_weight: float = 0.7
 
-    first_tail: float = 3.5
     first_margin: int = 1
 
     floor: float = 3.0
@@ -209,7 +206,7 @@ class DetectionParameters:
         self._require(self.local_bins >= 2, "local_bins", "expected at least 2")
         positive = (
             "prior_candidates", "tolerance", "noise", "local_mm", "local_step_mm", "local_truncate", "rim_mm",
-            "first_tail", "tail", "gm_kappa", "steepness", "unstable_ratio",
+            "tail", "gm_kappa", "steepness", "unstable_ratio",
         )  # fmt: skip
         for name in positive:
             self._require(0.0 < getattr(self, name) < math.inf, name, f"expected {name} > 0")

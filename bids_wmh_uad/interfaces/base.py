@@ -20,6 +20,8 @@ from nipype.interfaces.base import (
 )
 from numpy.typing import NDArray
 
+from bids_wmh_uad.core.lesion.landmarks import Tissue
+
 Array = NDArray[Any]
 
 
@@ -65,3 +67,10 @@ def load(path: str) -> nib.Nifti1Image:
 def load_data(path: str) -> Array:
     """Read an image's values."""
     return np.asanyarray(nib.load(path).dataobj)
+
+
+def load_tissue(inputs: Any) -> Tissue:
+    """Contrasts, brain and grey-matter prior of a step's inputs `flair`, `t1w`, `brain_mask` and `gm`."""
+    return Tissue(
+        load_data(inputs.flair), load_data(inputs.t1w), load_data(inputs.brain_mask) > 0, load_data(inputs.gm)
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import (
@@ -14,12 +13,12 @@ from nipype.interfaces.base import (
 )
 
 from bids_wmh_uad.core.image.volume import voxel_sizes
-from bids_wmh_uad.core.lesion.landmarks import Tissue, map_landmarks
+from bids_wmh_uad.core.lesion.landmarks import map_landmarks
 from bids_wmh_uad.core.lesion.lobes import lobes_of
 from bids_wmh_uad.errors import NO_VENTRICLES
 from bids_wmh_uad.imaging import scans
 from bids_wmh_uad.imaging.atlas import atlas_on, lobes_on
-from bids_wmh_uad.interfaces.base import Stage, load, load_data
+from bids_wmh_uad.interfaces.base import Stage, load, load_data, load_tissue
 
 
 class _SegmentInput(BaseInterfaceInputSpec):
@@ -60,7 +59,7 @@ class SegmentLesions(Stage):
         image = load(self.inputs.anomaly)
         found = segment(
             np.asanyarray(image.dataobj),
-            _tissue(self.inputs),
+            load_tissue(self.inputs),
             load_data(self.inputs.regions),
             image.affine,
             parameters=DetectionParameters(**self.inputs.parameters),
@@ -74,13 +73,6 @@ class SegmentLesions(Stage):
         self._results["table"] = write_lesion_table(directory / "lesions.tsv", found.lesions)
         self._results["rejected_table"] = write_lesion_table(directory / "rejected.tsv", found.rejected)
         self._results |= {"measures": found.measures, "warnings": list(found.warnings)}
-
-
-def _tissue(inputs: Any) -> Tissue:
-    """Contrasts, brain and grey-matter prior of a step's inputs."""
-    return Tissue(
-        load_data(inputs.flair), load_data(inputs.t1w), load_data(inputs.brain_mask) > 0, load_data(inputs.gm)
-    )
 
 
 class _RegionInput(BaseInterfaceInputSpec):
@@ -111,7 +103,7 @@ class FindRegions(Stage):
 
         image = load(self.inputs.flair)
         to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
-        tissue = _tissue(self.inputs)
+        tissue = load_tissue(self.inputs)
         from_template = np.linalg.inv(to_template)
         labels, found = map_landmarks(tissue, atlas_on(image, from_template), voxel_sizes(image.affine))
         lobes = lobes_of(lobes_on(image, from_template), labels, tissue.mask)

@@ -14,10 +14,9 @@ from nipype.interfaces.base import (
 )
 
 from bids_wmh_uad.core.device import configure_torch, resolve_device
-from bids_wmh_uad.core.image.template import GM_LIKELY
 from bids_wmh_uad.errors import BadDataError
 from bids_wmh_uad.imaging import scans
-from bids_wmh_uad.interfaces.base import Stage, load, load_data
+from bids_wmh_uad.interfaces.base import Stage, load, load_tissue
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,6 +59,8 @@ class ScoreAnomaly(Stage):
     output_spec = _ScoreOutput
 
     def _compute(self, directory: Path) -> None:
+        from dataclasses import replace
+
         from bids_wmh_uad.core.image.volume import WorkingGrid
         from bids_wmh_uad.core.parameters import DetectionParameters
         from bids_wmh_uad.core.score.anomaly import anomaly_map, uncovered_warnings
@@ -71,37 +72,32 @@ class ScoreAnomaly(Stage):
         image = load(self.inputs.flair)
         grid = WorkingGrid.from_affine(image.shape, image.affine)
         params = DetectionParameters(**self.inputs.parameters)
-        mask = load_data(self.inputs.brain_mask) > 0
-        inside = grid.forward(mask, order=0)
+        tissue = load_tissue(self.inputs)
+        scan, mask = Scan.on_grid(grid, tissue), tissue.mask
+        del tissue  # scoring needs the memory
         to_template = np.asarray(self.inputs.t1w_to_template) @ np.asarray(self.inputs.flair_to_t1w)
         model = one_class = direction = None
         if params.uses_network:
             model, _ = load_model(self.inputs.model)
             direction = np.array(load_decision(self.inputs.model, model.latent_size).latent, dtype=np.float32)
             one_class = load_normality(self.inputs.model, self.inputs.paradigm)
-        voxels = model_numbers(one_class, inside, to_template @ grid.affine)
-        scan = Scan(
-            grid.forward(np.asanyarray(image.dataobj)),
-            grid.forward(load_data(self.inputs.t1w)),
-            inside,
-            grid.forward(load_data(self.inputs.gm)) > GM_LIKELY,
-            voxels=voxels,
-            zooms=grid.zooms,
-        )
+        voxels = model_numbers(one_class, scan.mask, to_template @ grid.affine)
+        scan = replace(scan, voxels=voxels)
         found = anomaly_map(
             model, scan, params, np.random.default_rng(self.inputs.seed),
             one_class=one_class, device=resolve_device(self.inputs.device),
             direction=direction if direction is not None and direction.size else None,
         )  # fmt: skip
-        uncovered = 0.0 if voxels is None else 100 * float((voxels[inside] < 0).mean())
+        uncovered = 0.0 if voxels is None else 100 * float((voxels[scan.mask] < 0).mean())
         warnings = [*found.warnings, *uncovered_warnings(uncovered, params)]
         self._results |= {"device": found.device, "warnings": warnings, "uncovered": round(uncovered, 2)}
-        evidence = np.zeros_like(found.scores) if found.evidence is None else found.evidence
-        brightness = _brightness_beside(scan, params) if found.brightness is None else found.brightness
-        maps = {"anomaly": found.scores, "evidence": evidence, "brightness": brightness}
-        for name, volume in maps.items():
-            native = np.where(mask, grid.backward(volume), 0).astype(np.float32)
-            self._save(name, directory, scans.as_image(native, image.affine))
+        if found.evidence is None:
+            found = replace(found, evidence=np.zeros_like(found.scores))
+        if found.brightness is None:
+            found = replace(found, brightness=_brightness_beside(scan, params))
+        own = found.from_grid(grid, mask)
+        for output, name in (("anomaly", "scores"), ("evidence", "evidence"), ("brightness", "brightness")):
+            self._save(output, directory, scans.as_image(getattr(own, name), image.affine))
 
 
 def _brightness_beside(scan: Scan, params: DetectionParameters) -> NDArray[np.float32]:

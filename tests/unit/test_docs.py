@@ -236,7 +236,7 @@ def test_the_first_paragraphs_say_what_the_default_is():
     "sentence",
     [
         "as leaves {noise:g} of FLAIR's noise", "but {sigma_mm:g} to {sigma_max_mm:g} mm", "fall into {t1w_bins} bins of T1w",
-        "Gaussian neighbourhood of {local_mm:g} mm", "above the default threshold (K = {first_tail:g}, below)",
+        "Gaussian neighbourhood of {local_mm:g} mm", "above the default threshold (K = {tail:g}, below)",
         "\\tfrac12 e^{{-(d / {rim_mm:g}\\,\\mathrm{{mm}})^2}}", "(1 - {lost:g}\\, p)", "in a Gaussian of {grey_mm:g} mm",
         "The brightest {trimmed:g} % of the brain", "The factor lies between {floor:g} and {full:g}", "$\\nu = {nu:g}$",
         "each on its own {samples} patches", "| `tail=K` (default, K = {tail:g}) |", "falls below {edge:g} of its median",

@@ -13,12 +13,12 @@ from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.image.noise import noise_sd
 from bids_wmh_uad.core.image.volume import bounding_box
 from bids_wmh_uad.core.lesion.threshold import tail_point
+from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.expected import expected_flair, rim_weight, tissue_weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bids_wmh_uad.core.parameters import DetectionParameters
     from bids_wmh_uad.core.score.scan import Scan
 
 
@@ -64,8 +64,8 @@ def smoothing_mm(scan: Scan, params: DetectionParameters) -> float:
 def brightness_maps(scan: Scan, params: DetectionParameters) -> Brightness:
     """How bright FLAIR is, and how bright it may usually be.
 
-    What is usual is learnt twice: the second time without what the first one calls lesions
-    (`first_tail`), and the voxels around them (`first_margin`).
+    What is usual is learnt twice: the second time without what the first one calls lesions at the default
+    `tail` (a user's threshold does not change the score), and the voxels around them (`first_margin`).
 
     Raises
     ------
@@ -102,7 +102,7 @@ def _brightness(scan: Scan, params: DetectionParameters) -> Brightness:
         return Brightness(flair, score, expected.upper(params.upper_spreads), sigma_mm)
 
     first = against(scan.mask)
-    point = tail_point(first.score, scan.mask, scan.grey_matter, params.first_tail, edge=0.0)
+    point = tail_point(first.score, scan.mask, scan.grey_matter, DetectionParameters.tail, edge=0.0)
     lesions = point.apply(first.score, scan.mask)
     rest = scan.mask & ~ndimage.binary_dilation(lesions, iterations=params.first_margin)
     return against(rest) if rest.any() else first

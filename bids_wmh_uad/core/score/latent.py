@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from bids_wmh_uad.core.image.volume import WorkingGrid
     from bids_wmh_uad.core.network.autoencoder import SiameseAutoencoder
     from bids_wmh_uad.core.svm.kernel import KernelSum
     from bids_wmh_uad.core.svm.paradigms import OneClassModel, ScoreOperator
@@ -63,6 +64,37 @@ class AnomalyMap:
     warnings: tuple[SessionWarning, ...]
     evidence: NDArray[np.float32] | None = None
     brightness: NDArray[np.float32] | None = None
+
+    def from_grid(self, grid: WorkingGrid, mask: NDArray[np.bool_]) -> AnomalyMap:
+        """Bring the maps from the working grid to the FLAIR's own: lesions are found there, in what users see.
+
+        Linearly, but for what is nearest to a voxel without a score: it has none either. Else the faint rims that
+        interpolation puts around everything would count as scores, of which thresholds are made (`threshold.tail_point`),
+        and these would depend on the FLAIR's voxels.
+
+        Parameters
+        ----------
+        grid : WorkingGrid
+            That the scan was scored on (`Scan.on_grid`).
+        mask : (X, Y, Z) bool array
+            Brain, on the FLAIR's own grid; the maps are 0 outside.
+
+        Raises
+        ------
+        GridMismatchError
+            `errors.GRID_MISMATCH`, when the maps are not on that grid.
+        """
+
+        def back(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+            known = mask & (grid.backward(volume, order=0) != 0)
+            return np.where(known, grid.backward(volume), np.float32(0))
+
+        return replace(
+            self,
+            scores=back(self.scores),
+            evidence=None if self.evidence is None else back(self.evidence),
+            brightness=None if self.brightness is None else back(self.brightness),
+        )
 
 
 def latent_excess(  # noqa: PLR0913 (all but the first five are keywords)

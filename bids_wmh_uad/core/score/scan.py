@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_wmh_uad.core.image.template import GM_LIKELY
 from bids_wmh_uad.core.network.patches import network_input
 from bids_wmh_uad.errors import GRID_MISMATCH, GridMismatchError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from bids_wmh_uad.core.image.volume import WorkingGrid
+    from bids_wmh_uad.core.lesion.landmarks import Tissue
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +63,30 @@ class Scan:
         if len(shapes) > 1:
             detail = f"shapes {sorted(shapes)}"
             raise GridMismatchError(GRID_MISMATCH.format(first="FLAIR", second="T1w or mask", detail=detail))
+
+    @classmethod
+    def on_grid(cls, grid: WorkingGrid, tissue: Tissue) -> Scan:
+        """Bring a session from the FLAIR's own grid to the one it is scored on; `AnomalyMap.from_grid` is the way back.
+
+        Parameters
+        ----------
+        grid : WorkingGrid
+            Of the FLAIR.
+        tissue : Tissue
+            On the FLAIR's own grid.
+
+        Raises
+        ------
+        GridMismatchError
+            `errors.GRID_MISMATCH`, when the grid is another image's.
+        """
+        return cls(
+            grid.forward(tissue.flair_z),
+            grid.forward(tissue.t1w_z),
+            grid.forward(tissue.mask, order=0),
+            grid.forward(tissue.grey) > GM_LIKELY,
+            zooms=grid.zooms,
+        )
 
     def inside(self, box: tuple[slice, ...]) -> Scan:
         """The part of a scan inside a box; views."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bids_wmh_uad.core.change.compare import Marks, follow
 from bids_wmh_uad.core.change.departure import Departure, Pair, against_alike, alike, find_departure, smoothed
 from bids_wmh_uad.core.change.parameters import ChangeParameters
-from bids_wmh_uad.core.change.tissue import where_lesions_may_be
+from bids_wmh_uad.core.change.tissue import near_fossa, where_lesions_may_be
 from bids_wmh_uad.core.change.tracking import and_what_touches
 from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
 from bids_wmh_uad.core.network.autoencoder import SiameseAutoencoder, build_autoencoder
@@ -46,7 +46,8 @@ class WithLatents:
         lesion = (case.lesions > 0).any(axis=0)
         departure = find_departure(case.pair, lesion, params)
         fossa = case.fossa.any(axis=0)
-        surprise = self.surprise(case.pair, where_lesions_may_be(case.pair, lesion, fossa, params), params)
+        below = near_fossa(fossa, case.pair.spacing, params)
+        surprise = self.surprise(case.pair, where_lesions_may_be(case.pair, lesion, below, params), params)
         score = np.sign(departure.score) * np.sqrt(np.abs(departure.score) * np.maximum(surprise, 0))
         both: Departure = replace(departure, score=score.astype(np.float32))
         marks = Marks(*case.lesions, fossa)

@@ -15,7 +15,7 @@ from bids_wmh_uad.core.change.departure import Departure, Pair
 from bids_wmh_uad.core.change.evidence import changed_tissue, false_discovery, learn_null, peaks
 from bids_wmh_uad.core.change.intensity import normal_tissue
 from bids_wmh_uad.core.change.parameters import ChangeParameters
-from bids_wmh_uad.core.change.tissue import where_lesions_may_be
+from bids_wmh_uad.core.change.tissue import near_fossa, where_lesions_may_be
 from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
 
@@ -160,7 +160,8 @@ def by_subtraction(case: Case, params: ChangeParameters) -> Outcome:
     spread = np.full(contrast.shape, MAD_TO_SD * float(deviation), np.float32)
     departure = Departure(contrast / spread, contrast, spread)
     lesion = (case.lesions > 0).any(axis=0)
-    field = where_lesions_may_be(pair, lesion, case.fossa.any(axis=0), params)
+    below = near_fossa(case.fossa.any(axis=0), pair.spacing, params)
+    field = where_lesions_may_be(pair, lesion, below, params)
     null = learn_null(departure, field & normal_tissue(pair.mask, lesion), params)
     found = []
     for sign in (1, -1):

@@ -12,7 +12,7 @@ from scipy.special import ndtr
 from bids_wmh_uad.core.change.departure import Departure, Pair, find_departure
 from bids_wmh_uad.core.change.evidence import Null, changed_tissue, false_discovery, learn_null, peaks
 from bids_wmh_uad.core.change.intensity import normal_tissue
-from bids_wmh_uad.core.change.tissue import beside, like_lesions, where_lesions_may_be
+from bids_wmh_uad.core.change.tissue import beside, like_lesions, near_fossa, where_lesions_may_be
 from bids_wmh_uad.core.change.tracking import Match, and_what_touches, match_lesions, name_status
 from bids_wmh_uad.core.change.volume import SumNoise, VolumeChange, measure_sums, volume_change
 
@@ -144,11 +144,12 @@ def follow(
 ) -> Comparison:
     """What became of each lesion, by a map of change: as `compare`."""
     lesion = (marks.before > 0) | (marks.after > 0)
-    field = where_lesions_may_be(pair, lesion, marks.fossa, params)
+    below = near_fossa(marks.fossa, pair.spacing, params)
+    field = where_lesions_may_be(pair, lesion, below, params)
     quiet = field & normal_tissue(pair.mask, lesion)
     scene = _Scene(
         pair, departure, learn_null(departure, quiet, params), measure_sums(departure, quiet, params),
-        marks, lesion, field, (ndimage.find_objects(marks.before), ndimage.find_objects(marks.after)), affine, params,
+        marks, lesion, field, below, (ndimage.find_objects(marks.before), ndimage.find_objects(marks.after)), affine, params,
     )  # fmt: skip
     pieces = {sign: _changed(scene, sign) for sign in (1, -1)}
     matches = match_lesions(marks.before, marks.after)
@@ -172,6 +173,7 @@ class _Scene:
     marks: Marks
     lesion: Bools
     field: Bools
+    below: Bools
     boxes: tuple[list[Any], list[Any]]
     affine: NDArray[np.float64]
     params: ChangeParameters
@@ -208,6 +210,7 @@ class _Scene:
             marks=Marks(marks.before[box], marks.after[box], marks.fossa[box]),
             lesion=self.lesion[box],
             field=self.field[box],
+            below=self.below[box],
             affine=self.affine @ corner,
         )
 
@@ -313,7 +316,7 @@ def _changed(scene: _Scene, sign: int) -> Labels:
     seeds[seeds] = p_values <= limit
     contrast = scene.departure.contrast
     found = changed_tissue(score, sign * contrast, seeds, scene.params)
-    return like_lesions(found, sign, scene.pair, contrast, scene.marks.fossa, scene.params)
+    return like_lesions(found, sign, scene.pair, contrast, scene.below, scene.params)
 
 
 def _of_piece(scene: _Scene, piece: Bools, sign: int) -> Followed:

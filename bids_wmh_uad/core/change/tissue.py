@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 
-def where_lesions_may_be(pair: Pair, lesion: Bools, fossa: Bools, params: ChangeParameters) -> Bools:
-    """White matter by T1w in both sessions, away from the posterior fossa; and lesions of the masks.
+def where_lesions_may_be(pair: Pair, lesion: Bools, below: Bools, params: ChangeParameters) -> Bools:
+    """White matter by T1w in both sessions, away from the posterior fossa (`near_fossa`); and lesions of the masks.
 
     Peaks elsewhere can be no lesions: they are not tested, and those of fluid's edges and cortex are not the null.
     """
     zooms = (pair.spacing,) * 3
     dark = np.minimum(*(smooth_inside(image, pair.mask, zooms, params.smooth_mm) for image in pair.t1w))
-    white = (dark >= params.least_t1w) & ~_within(fossa, params.fossa_mm / pair.spacing)
+    white = (dark >= params.least_t1w) & ~below
     return np.asarray(pair.mask & (white | and_what_touches(lesion)))
 
 
@@ -36,7 +36,7 @@ def like_lesions(
     sign: int,
     pair: Pair,
     contrast: NDArray[np.float32],
-    fossa: Bools,
+    below: Bools,
     params: ChangeParameters,
 ) -> Labels:
     """Changed tissue that is like a lesion in the session where it is brighter: numbered anew.
@@ -53,11 +53,11 @@ def like_lesions(
     pair : Pair
     contrast : (X, Y, Z) float32 array
         Of the departure.
-    fossa : (X, Y, Z) bool array
+    below : (X, Y, Z) bool array
+        In and near the posterior fossa (`near_fossa`).
     params : ChangeParameters
     """
     there = 1 if sign > 0 else 0
-    below = _within(fossa, params.fossa_mm / pair.spacing)
     out = np.zeros_like(pieces)
     for number, box in enumerate(ndimage.find_objects(pieces), start=1):
         piece = pieces[box] == number
@@ -81,8 +81,8 @@ def beside(pieces: Labels, lesion: Bools) -> Labels:
     return np.asarray((np.cumsum(fine) * fine)[pieces], dtype=np.int32)
 
 
-def _within(mask: Bools, voxels: float) -> Bools:
-    """A mask, and what is so near to it."""
-    if not mask.any():
-        return mask
-    return np.asarray(ndimage.distance_transform_edt(~mask) <= voxels)
+def near_fossa(fossa: Bools, spacing: float, params: ChangeParameters) -> Bools:
+    """Brainstem and cerebellum, and what is within `fossa_mm` of them."""
+    if not fossa.any():
+        return fossa
+    return np.asarray(ndimage.distance_transform_edt(~fossa, sampling=spacing) <= params.fossa_mm)

@@ -11,7 +11,7 @@ from bids_wmh_uad.core.change.departure import Pair, find_departure
 from bids_wmh_uad.core.change.evidence import false_discovery, learn_null, peaks
 from bids_wmh_uad.core.change.intensity import normal_tissue
 from bids_wmh_uad.core.change.parameters import ChangeParameters
-from bids_wmh_uad.core.change.tissue import where_lesions_may_be
+from bids_wmh_uad.core.change.tissue import near_fossa, where_lesions_may_be
 
 SHAPE = (72, 72, 64)
 AFFINE = np.diag([1.0, 1.0, 1.0, 1.0])
@@ -212,7 +212,7 @@ def test_what_changed_is_not_its_own_null():
 def test_lesions_may_be_in_white_matter_and_where_masks_have_them():
     pair, marks = scene([], [((36, 36, 9), 3)])  # in the dark rim
     lesion, fossa = marks.after > 0, ball((36, 50, 20), 4)
-    field = where_lesions_may_be(pair, lesion, fossa, PARAMETERS)
+    field = where_lesions_may_be(pair, lesion, near_fossa(fossa, 1.0, PARAMETERS), PARAMETERS)
     assert field[36, 36, 32]
     assert field[lesion & pair.mask].all()
     assert not field[36, 36, 58]

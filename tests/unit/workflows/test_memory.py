@@ -104,14 +104,10 @@ def test_as_many_run_side_by_side_as_fit(gib: float, together: int, tmp_path: Pa
         ]
     )
     memory.reserve(graph, session(tmp_path, (64, 64, 64)), 1)
-    plugin.procs = list(graph._get_all_nodes())
-    started = 0
-    while started < 4:
-        free, processors, _ = plugin._check_resources([(None, number) for number in range(started)])
-        if min(plugin.procs[started].mem_gb_runtime, gib) > free or not processors:
-            break
-        started += 1
-    assert started == together
+    steps = list(graph._get_all_nodes())
+    started = list(plugin._fitting(steps, []))
+    assert len(started) == together
+    assert list(plugin._fitting(steps[together:], started)) == []
 
 
 def write(root: Path, **files: str) -> None:

@@ -85,6 +85,7 @@ class Locks:
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
+        self._thread.join(self._heartbeat)
         while self._held:
             _release(self._held.pop())
 

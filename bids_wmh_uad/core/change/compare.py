@@ -14,7 +14,13 @@ from bids_wmh_uad.core.change.evidence import Null, changed_tissue, false_discov
 from bids_wmh_uad.core.change.intensity import normal_tissue
 from bids_wmh_uad.core.change.tissue import beside, like_lesions, near_fossa, where_lesions_may_be
 from bids_wmh_uad.core.change.tracking import Match, and_what_touches, match_lesions, name_status
-from bids_wmh_uad.core.change.volume import SumNoise, VolumeChange, measure_sums, volume_change
+from bids_wmh_uad.core.change.volume import (
+    SumNoise,
+    VolumeChange,
+    measure_sums,
+    share_that_changed,
+    volume_change,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -242,6 +248,7 @@ class _Examined:
     down: float
     came: _Part
     went: _Part
+    whole: bool
 
 
 def _examine(scene: _Scene, match: Match, pieces: dict[int, Labels]) -> _Examined:
@@ -258,11 +265,12 @@ def _examine(scene: _Scene, match: Match, pieces: dict[int, Labels]) -> _Examine
         match, "stable", volumes[0], volumes[1], change, min(up, down), peak, here.place(mask)
     )
     near = and_what_touches(mask)
-    parts = (
+    came, went = (
         _part(here, (pieces[sign][box] > 0) & near & ~side, sign)
         for sign, side in zip((1, -1), sides, strict=True)
     )
-    return _Examined(followed, up, down, *parts)
+    whole = share_that_changed(here.pair, mask, here.lesion & ~mask) >= scene.params.edge
+    return _Examined(followed, up, down, came, went, whole)
 
 
 def _part(scene: _Scene, tissue: Bools, sign: int) -> _Part:
@@ -302,7 +310,7 @@ def _judge(examined: list[_Examined], scene: _Scene) -> list[Followed]:
         part = max(one.came, one.went, key=lambda part: part.mm3)
         if not grew and not shrank and part.mm3 >= scene.params.least_mm3 and one.came.mm3 != one.went.mm3:
             grew, shrank, p_value = part is one.came, part is one.went, part.p_value
-        status = name_status(one.followed.match, grew=grew, shrank=shrank)
+        status = name_status(one.followed.match, grew=grew, shrank=shrank, whole=one.whole)
         out.append(replace(one.followed, status=status, p_value=p_value))
     return out
 

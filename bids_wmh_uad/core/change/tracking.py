@@ -100,7 +100,7 @@ def _connected(links: Iterable[tuple[int, int]], before: Iterable[int], after: I
     return found
 
 
-def name_status(match: Match, *, grew: bool, shrank: bool) -> str:
+def name_status(match: Match, *, grew: bool, shrank: bool, whole: bool) -> str:
     """What became of matched lesions.
 
     Parameters
@@ -108,6 +108,8 @@ def name_status(match: Match, *, grew: bool, shrank: bool) -> str:
     match : Match
     grew, shrank : bool
         Whether the evidence says so; at most one of them does.
+    whole : bool
+        Whether all of it came or went: one that only one mask has may have been there in the other session, too faint for its mask.
 
     Returns
     -------
@@ -117,10 +119,10 @@ def name_status(match: Match, *, grew: bool, shrank: bool) -> str:
     """
     if grew:
         if not match.before:
-            return "new"
+            return "new" if whole else "enlarging"
         return "merged" if len(match.before) > len(match.after) >= 1 else "enlarging"
     if shrank:
         if not match.after:
-            return "resolved"
+            return "resolved" if whole else "shrinking"
         return "split" if len(match.after) > len(match.before) >= 1 else "shrinking"
     return "stable"

@@ -94,6 +94,27 @@ def measure_sums(departure: Departure, normal: Bools, params: ChangeParameters) 
     return SumNoise(np.array(sizes or [1.0]), np.maximum.accumulate(np.array(factors or [1.0])))
 
 
+def share_that_changed(pair: Pair, lesion: Bools, others: Bools) -> float:
+    """How much of a lesion's brightness above its surroundings came or went: 1 where it was as they are in the other session.
+
+    Parameters
+    ----------
+    pair : Pair
+    lesion, others : (X, Y, Z) bool arrays
+        As in `volume_change`.
+    """
+    shell = _shell(pair, lesion, others)
+    before, after = (float(image[lesion].mean()) for image in pair.flair)
+    ground = float(np.median(np.minimum(*pair.flair)[shell])) if shell.any() else min(before, after)
+    return abs(after - before) / max(max(before, after) - ground, LEAST_STEP)
+
+
+def _shell(pair: Pair, lesion: Bools, others: Bools) -> Bools:
+    """What is around a lesion and no lesion."""
+    distance = ndimage.distance_transform_edt(~lesion) * pair.spacing
+    return np.asarray((distance > AROUND_MM[0]) & (distance <= AROUND_MM[1]) & pair.mask & ~others)
+
+
 def volume_change(
     pair: Pair, departure: Departure, noise: SumNoise, lesion: Bools, others: Bools, params: ChangeParameters
 ) -> VolumeChange:
@@ -132,7 +153,7 @@ def volume_change(
     distance = ndimage.distance_transform_edt(~lesion) * pair.spacing
     free = pair.mask & ~others
     near = (distance <= params.rim_mm) & free
-    shell = (distance > AROUND_MM[0]) & (distance <= AROUND_MM[1]) & free
+    shell = _shell(pair, lesion, others)
     voxel = pair.spacing**3
     bright, dark = np.maximum(*pair.flair), np.minimum(*pair.flair)
     inside = lesion & free

@@ -192,6 +192,15 @@ def test_a_whole_lesion_that_one_mask_has_is_new_or_resolved_where_the_images_ch
         assert [other.status for other in found.lesions if other is not lesion] == ["stable"]
 
 
+def test_a_lesion_that_was_there_too_faint_for_its_mask_is_not_new():
+    """It grew by less than it had: the images show it in the session whose mask has not found it."""
+    pair, marks = scene([((46, 46, 41), 4)], [((46, 46, 41), 4.8)], seed=9)
+    unseen = replace(marks, before=np.zeros_like(marks.before))
+    for status, both in (("enlarging", (pair, unseen)), ("shrinking", exchanged(pair, unseen))):
+        (lesion,) = compare(*both, AFFINE, PARAMETERS).lesions
+        assert lesion.status == status
+
+
 def test_what_changed_is_not_its_own_null():
     """Half of the white matter's lesions came; the height that change must have is that of a pair without any."""
     many = [((22 + 9 * i, 22 + 9 * j, 32), 3) for i in range(4) for j in range(4)]

@@ -51,4 +51,6 @@ def test_lesions_that_share_tissue_are_one(before, after, expected):
     ],
 )
 def test_the_evidence_names_the_status(before, after, up, down, status):
-    assert name_status(Match(before, after), grew=up, shrank=down) == status
+    assert name_status(Match(before, after), grew=up, shrank=down, whole=True) == status
+    in_part = {"new": "enlarging", "resolved": "shrinking"}.get(status, status)
+    assert name_status(Match(before, after), grew=up, shrank=down, whole=False) == in_part

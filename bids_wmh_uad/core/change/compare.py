@@ -17,8 +17,8 @@ from bids_wmh_uad.core.change.tracking import Match, and_what_touches, match_les
 from bids_wmh_uad.core.change.volume import (
     SumNoise,
     VolumeChange,
+    excess,
     measure_sums,
-    share_that_changed,
     volume_change,
 )
 
@@ -264,18 +264,20 @@ def _examine(scene: _Scene, match: Match, pieces: dict[int, Labels]) -> _Examine
     followed = Followed(
         match, "stable", volumes[0], volumes[1], change, min(up, down), peak, here.place(mask)
     )
+    most = scene.params.edge * excess(here.pair, mask, here.lesion & ~mask)
     near = and_what_touches(mask)
     came, went = (
-        _part(here, (pieces[sign][box] > 0) & near & ~side, sign)
+        _part(here, (pieces[sign][box] > 0) & near & ~side, sign, most)
         for sign, side in zip((1, -1), sides, strict=True)
     )
-    whole = share_that_changed(here.pair, mask, here.lesion & ~mask) >= scene.params.edge
+    before, after = (float(image[mask].mean()) for image in here.pair.flair)
+    whole = abs(after - before) >= most
     return _Examined(followed, up, down, came, went, whole)
 
 
-def _part(scene: _Scene, tissue: Bools, sign: int) -> _Part:
-    """What changed by itself at a lesion."""
-    if not tissue.any():
+def _part(scene: _Scene, tissue: Bools, sign: int, least: float) -> _Part:
+    """What changed by itself at a lesion: by so much at its peak, as no edge does that is out of place by less than half a voxel."""
+    if not tissue.any() or np.abs(scene.departure.contrast[tissue]).max() < least:
         return _Part(0.0, 1.0)
     highest = (sign * scene.departure.score[tissue]).max()
     return _Part(float(tissue.sum()) * scene.voxel, float(scene.null.p_values(highest[None])[0]))

@@ -55,8 +55,8 @@ class ChangeParameters:
     fdr : float
         False-discovery rate of what is called change (Benjamini and Hochberg, 1995).
     edge : float
-        Changed tissue goes from a significant peak down to this share of it; and a lesion that only one mask has is new, or resolved, if at
-        least this share of its brightness came or went: else it was there, too faint for the mask.
+        Changed tissue goes from a significant peak down to this share of it; a lesion that only one mask has is new, or resolved, if at
+        least this share of its brightness came or went: else it was there, too faint for the mask; and tissue at a lesion came, or went, if it changed by as much.
     least_contrast : float
         Least change of FLAIR at a peak, in white matter's brightness: what is smaller is no lesion, however sure.
     least_mm3 : float

@@ -94,8 +94,8 @@ def measure_sums(departure: Departure, normal: Bools, params: ChangeParameters) 
     return SumNoise(np.array(sizes or [1.0]), np.maximum.accumulate(np.array(factors or [1.0])))
 
 
-def share_that_changed(pair: Pair, lesion: Bools, others: Bools) -> float:
-    """How much of a lesion's brightness above its surroundings came or went: 1 where it was as they are in the other session.
+def excess(pair: Pair, lesion: Bools, others: Bools) -> float:
+    """How much brighter a lesion is than its surroundings, as a mean in the session where it is brighter; at least `LEAST_STEP`.
 
     Parameters
     ----------
@@ -104,9 +104,9 @@ def share_that_changed(pair: Pair, lesion: Bools, others: Bools) -> float:
         As in `volume_change`.
     """
     shell = _shell(pair, lesion, others)
-    before, after = (float(image[lesion].mean()) for image in pair.flair)
-    ground = float(np.median(np.minimum(*pair.flair)[shell])) if shell.any() else min(before, after)
-    return abs(after - before) / max(max(before, after) - ground, LEAST_STEP)
+    brightness = [float(image[lesion].mean()) for image in pair.flair]
+    ground = float(np.median(np.minimum(*pair.flair)[shell])) if shell.any() else min(brightness)
+    return max(max(brightness) - ground, LEAST_STEP)
 
 
 def _shell(pair: Pair, lesion: Bools, others: Bools) -> Bools:

@@ -92,9 +92,9 @@ CHANGE_COLUMNS: dict[str, dict[str, Any]] = {
         "Description": "What became of it, by what changed on the images; a lesion that only one mask has is stable where nothing changed.",
         "Levels": {
             "new": "not there before",
-            "enlarging": "larger than before",
+            "enlarging": "larger than before, as a whole or by more tissue that came than went; also if it was there, too faint for the earlier mask",
             "stable": "no change that noise does not explain",
-            "shrinking": "smaller than before",
+            "shrinking": "smaller than before, likewise",
             "resolved": "no longer there",
             "merged": "several lesions before that are fewer now, through tissue that came",
             "split": "fewer lesions before that are several now, through tissue that went",

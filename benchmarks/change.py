@@ -317,6 +317,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=CACHE, help="where phantoms and results are kept")
     parser.add_argument("--results", type=Path, metavar="DIR", help="finished derivatives: nothing is run")
     options = parser.parse_args()
+    if options.implants and not options.masks:
+        parser.error("--implants needs --masks DIR")
     if options.sessions:
         print(json.dumps(time_sessions(options.cache, options.sessions, options.seed)))
         return

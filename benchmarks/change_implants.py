@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.processing import resample_from_to
 from numpy.typing import NDArray
+from scans import CONTRASTS, T1W_SHARE
 from scipy import ndimage
 
 from bids_wmh_uad.bids.results import current_summaries, finished, result_path
@@ -27,10 +28,6 @@ PER_PERSON = 3
 LESIONS = 8
 """New lesions each time."""
 SIZES_MM3 = (40.0, 1500.0)
-CONTRASTS = (0.7, 1.0, 1.4)
-"""FLAIR's excess in units of what sets the brightest grey matter (99th percentile) apart from white matter, in turn: as `scans.CONTRASTS`."""
-T1W_SHARE = 0.5
-"""T1w loses this share of what FLAIR gains, each in its own robust z."""
 SOFT_MM = 0.8
 """Gaussian edge of a lesion."""
 MOSTLY = 0.8

@@ -57,7 +57,7 @@ listed in `.bidsignore`. How to cite: `CITATION.md`. Research software: not for 
 """
 """What is written where the dataset has no readme of its own."""
 COMPRESSION = 3
-"""Level at which images are compressed: half of the time of level 6, and 4 % larger."""
+"""Level at which images are compressed: higher ones take longer for files that are hardly smaller."""
 PREPROCESSING_VERSION = 3
 """Number of the chain of steps: to be raised with every change that makes other images or transforms."""
 OUTPUTS = {

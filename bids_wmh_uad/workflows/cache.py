@@ -25,7 +25,7 @@ from bids_wmh_uad.reading import read_bytes
 MAX_PICKLE_BYTES = 2**28
 """Largest pickle that is read, bytes: a step's results take some kilobytes."""
 NEVER_READ = ("_node.pklz", "_inputs.pklz")
-"""Pickles beside each result, for who looks for errors in nipype: two thirds of what a step would write."""
+"""Pickles beside each result, for who looks for errors in nipype."""
 SIGNATURE_BYTES = 87
 """Length of a signature: 64 digits as a gzip member of their own, which readers of the pickle before it pass over."""
 
@@ -35,7 +35,7 @@ def kept(keys: Mapping[Path, str]) -> Iterator[None]:
     """Let nipype, in this process and in those forked meanwhile, sign what it pickles and read only that.
 
     Pickles that are there without a signature are removed: their steps run again. A file that stays as it is is hashed
-    once in a process: an image is input to up to nine steps, each of which wants its hash.
+    once in a process: each step that takes an image wants its hash.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def _hashed_once() -> Callable[[str], str | None]:
         key = (name, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if key not in known:
             with path.open("rb") as handle:
-                known[key] = hashlib.file_digest(handle, "sha256").hexdigest()  # nipype's takes twice as long
+                known[key] = hashlib.file_digest(handle, "sha256").hexdigest()
         return known[key]
 
     return digest

@@ -61,19 +61,19 @@ class Null:
 
 
 def learn_null(departure: Departure, mask: Bools, params: ChangeParameters) -> Null:
-    """Learn the null from all peaks of both signs in the brain: the same for exchanged sessions.
+    """Learn the null from all peaks of both signs in a mask: the same for exchanged sessions.
 
     Parameters
     ----------
     departure : Departure
     mask : (X, Y, Z) bool array
-        Brain.
+        Where lesions may be and are in neither session.
     params : ChangeParameters
 
     Returns
     -------
     Null
-        Where there are fewer than `FEW_PEAKS` (no brain has so few), a tail that nothing exceeds.
+        Where there are fewer than `FEW_PEAKS`, a tail that nothing exceeds.
     """
     heights = np.sort(
         np.concatenate([sign * departure.score[peaks(sign * departure.score, mask)] for sign in (1, -1)])

@@ -103,16 +103,19 @@ def excess(pair: Pair, lesion: Bools, others: Bools) -> float:
     lesion, others : (X, Y, Z) bool arrays
         As in `volume_change`.
     """
-    shell = _shell(pair, lesion, others)
+    shell = _shell(_distance(pair, lesion)) & pair.mask & ~others
     brightness = [float(image[lesion].mean()) for image in pair.flair]
     ground = float(np.median(np.minimum(*pair.flair)[shell])) if shell.any() else min(brightness)
     return max(max(brightness) - ground, LEAST_STEP)
 
 
-def _shell(pair: Pair, lesion: Bools, others: Bools) -> Bools:
-    """What is around a lesion and no lesion."""
-    distance = ndimage.distance_transform_edt(~lesion) * pair.spacing
-    return np.asarray((distance > AROUND_MM[0]) & (distance <= AROUND_MM[1]) & pair.mask & ~others)
+def _distance(pair: Pair, lesion: Bools) -> NDArray[np.float64]:
+    """From a lesion, mm."""
+    return np.asarray(ndimage.distance_transform_edt(~lesion, sampling=pair.spacing))
+
+
+def _shell(distance: NDArray[np.float64]) -> Bools:
+    return np.asarray((distance > AROUND_MM[0]) & (distance <= AROUND_MM[1]))
 
 
 def volume_change(
@@ -150,10 +153,10 @@ def volume_change(
     -----
     The boundary shift integral of Freeborough and Fox, IEEE Trans Med Imaging 1997, for lesions.
     """
-    distance = ndimage.distance_transform_edt(~lesion) * pair.spacing
+    distance = _distance(pair, lesion)
     free = pair.mask & ~others
     near = (distance <= params.rim_mm) & free
-    shell = _shell(pair, lesion, others)
+    shell = _shell(distance) & free
     voxel = pair.spacing**3
     bright, dark = np.maximum(*pair.flair), np.minimum(*pair.flair)
     inside = lesion & free

@@ -15,9 +15,11 @@ batches and the One-Class SVM's sample; a trained encoder and its untrained twin
 
 Training is the train level's own, with its default settings. The first run makes the phantoms and
 preprocesses them into ``build/training`` and ``build/detection`` (a quarter of an hour); ``level_s`` is
-then the time of the whole level with two processes. One JSON line.
+then the time of the whole level on all cores. One JSON line.
 
-    python benchmarks/training.py [--seeds 5] [--option=value of the train level ...]
+``--speed`` prints steps a second on batches that are there already, and ``ratio``, how many times the CPU's.
+
+    python benchmarks/training.py [--speed] [--seeds 5] [--device cuda] [--option=value of the train level ...]
 """
 
 from __future__ import annotations
@@ -29,14 +31,15 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
 from detection import CACHE
-from machine import machine
+from joblib import cpu_count
+from machine import device_option, machine, seconds
 from scans import Case, preprocess, read_cases
 
 from bids_wmh_uad.cli.parser import parse_args
@@ -45,6 +48,8 @@ from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.network.autoencoder import SiameseAutoencoder, build_autoencoder
 from bids_wmh_uad.core.network.embedding import embed_dense, embed_patches
 from bids_wmh_uad.core.network.patches import extract_patches
+from bids_wmh_uad.core.network.plan import Plan
+from bids_wmh_uad.core.network.training import Trainer
 from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.svm.estimator import OneClassSVM
 from bids_wmh_uad.core.svm.paradigms import POOLED_TOLERANCE, fit_pooled
@@ -58,13 +63,14 @@ ROOT = Path(__file__).resolve().parents[1] / "build" / "training"
 CONTROLS = 20
 SAMPLES = 10_000
 NU = 0.03
+BATCH, STEPS = 256, 100
 TINY = 1e-30
 PHANTOM = ["--n-subjects", "0", "--seed", "2024", "--no-head", "--slice-thickness", "3", "4"]
 
 
 def prepared_controls() -> tuple[dict[str, Path], float | None]:
     """Find the prepared controls by participant; without them, run the whole level once, and time it."""
-    dataset, seconds = ROOT / "controls", None
+    dataset, took = ROOT / "controls", None
     if not dataset.exists():
         write_phantoms([str(dataset), "--n-controls", str(CONTROLS), *PHANTOM])
 
@@ -83,11 +89,11 @@ def prepared_controls() -> tuple[dict[str, Path], float | None]:
             "-w",
             str(ROOT / "out" / "work"),
         ]
-        command += ["--output-model", str(ROOT / "model"), "--nprocs", "2", "--resume"]
+        command += ["--output-model", str(ROOT / "model"), "--nprocs", str(cpu_count()), "--resume"]
         start = perf_counter()
         subprocess.run(command, check=True)
-        seconds = perf_counter() - start
-    return found(), seconds
+        took = perf_counter() - start
+    return found(), took
 
 
 def patients() -> list[Case]:
@@ -100,15 +106,17 @@ def patients() -> list[Case]:
     return [case for case in cases if case.kind == "phantom"]
 
 
-def train(controls: dict[str, Path], seed: int, options: list[str]) -> tuple[SiameseAutoencoder, float, Any]:
+def train(
+    controls: dict[str, Path], seed: int, options: list[str], device: str
+) -> tuple[SiameseAutoencoder, float, Any]:
     """Train as the level does; the model, the seconds, and what it says of itself."""
     with tempfile.TemporaryDirectory() as out:
         argv = ["/none", out, "train", "--output-model", f"{out}/model", "--random-seed", str(seed)]
         start = perf_counter()
-        learn(controls, parse_args([*argv, *options]), Meeting(Launch()), torch.device("cpu"))
-        seconds = perf_counter() - start
+        learn(controls, parse_args([*argv, *options]), Meeting(Launch()), torch.device(device))
+        took = perf_counter() - start
         model, description = load_model(f"{out}/model")
-    return model, seconds, description["training"]
+    return model, took, description["training"]
 
 
 def evaluate(
@@ -150,6 +158,24 @@ def flair_z(case: Case) -> float:
     return Ranking.of(score[case.inside], case.lesion[case.inside]).average_precision()
 
 
+def speed(device: str) -> dict[str, float]:
+    """Steps of Adam a second on batches that are there already, by device and precision."""
+    rng = np.random.default_rng(0)
+    pair = rng.random((BATCH, 2, 15, 15), np.float32), rng.random((BATCH, 2, 15, 15), np.float32)
+    kinds = [("cpu", None), *([(device, None), (device, torch.bfloat16)] if device != "cpu" else [])]
+    rates: dict[str, list[float]] = {}
+    for _ in range(3):
+        for where, half in kinds:
+            model = build_autoencoder(0).to(where)
+            Trainer(model, Plan(epochs=1, steps=20), lambda _: pair, None, half).run()
+            trainer = Trainer(model, Plan(epochs=1, steps=STEPS), lambda _: pair, None, half)
+            rate = STEPS / seconds(trainer.run)
+            rates.setdefault(f"{where.partition(':')[0]}_{'bfloat16' if half else 'float32'}", []).append(
+                rate
+            )
+    return {name: round(median(found), 1) for name, found in rates.items()}
+
+
 def summary(values: list[float]) -> dict[str, Any]:
     """Mean and spread over the seeds."""
     spread = round(stdev(values), 4) if len(values) > 1 else None
@@ -162,7 +188,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--speed", action="store_true", help="only steps a second, on batches of noise")
+    device_option(parser)
     known, options = parser.parse_known_args()
+    if known.speed:
+        rates = speed(known.device)
+        ratio = round(max(rates.values()) / rates["cpu_float32"], 1)
+        found = {"batch": BATCH, "steps_a_second": rates, "ratio": ratio, "machine": machine()}
+        print(json.dumps({"name": "training", "peer": "the CPU, all threads", **found}))
+        return
     encoder = parse_args(["/a", "/b", "train", "--output-model", "/c", *options]).training.encoder
     controls, level_s = prepared_controls()
     cases = patients()
@@ -170,13 +204,13 @@ def main() -> None:
     rows: dict[str, list[dict[str, float]]] = {"trained": [], "untrained": []}
     times, said = [], []
     for seed in range(known.seeds):
-        model, seconds, description = train(controls, seed, options)
+        model, took, description = train(controls, seed, options, known.device)
         untrained = build_autoencoder(seed, encoder=encoder).eval()
-        times.append(seconds)
+        times.append(took)
         said.append(description["held_out_losses"])
         for kind, network in (("trained", model), ("untrained", untrained)):
             rows[kind].append(evaluate(network, controls, cases, seed))
-        sys.stderr.write(f"seed {seed}: {seconds:.0f} s, {rows['trained'][-1]}, {rows['untrained'][-1]}\n")
+        sys.stderr.write(f"seed {seed}: {took:.0f} s, {rows['trained'][-1]}, {rows['untrained'][-1]}\n")
     scores = list(rows["trained"][0])
     differences = {
         name: [one[name] - two[name] for one, two in zip(rows["trained"], rows["untrained"], strict=True)]
@@ -187,6 +221,7 @@ def main() -> None:
         "controls": len(controls),
         "patients": {case.name: round(case.volume_ml, 1) for case in cases},
         "options": options,
+        "device": known.device,
         **{
             kind: {name: summary([row[name] for row in found]) for name in scores}
             for kind, found in rows.items()

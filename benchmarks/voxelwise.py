@@ -16,11 +16,14 @@ difference of decision values from libsvm at tolerance 1e-10, 200 models.
 `floor_s`: kernel matrices alone, at this machine's best float32 matrix product (n^2 d
 multiply-adds) and its base-2 exponential (n^2), both on all cores.
 
-    python benchmarks/voxelwise.py
+With ``--device cuda`` ours is fitted and applied there, and the floor is that of the GPU.
+
+    python benchmarks/voxelwise.py [--device cuda]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from statistics import median
@@ -30,7 +33,7 @@ from time import perf_counter
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from machine import kernel_seconds, machine
+from machine import device_option, kernel_seconds, machine
 from numpy.typing import NDArray
 from sklearn.svm import OneClassSVM
 
@@ -51,12 +54,14 @@ def peer(train: NDArray[np.float64], test: NDArray[np.float64]) -> float:
 
 
 def ours(
-    latents: NDArray[np.float32], new: NDArray[np.float32]
+    latents: NDArray[np.float32], new: NDArray[np.float32], device: str
 ) -> tuple[VoxelwiseOneClassSVM, NDArray[np.float32]]:
     """All models of (n, V, d) latents."""
     mask = np.ones((len(new), 1, 1), dtype=bool)
-    model = fit_voxelwise(latents, mask, np.eye(4), nu=NU, n_jobs=torch.get_num_threads())
-    return model, model.on().decision_function(torch.from_numpy(new), torch.arange(len(new))).numpy()
+    jobs = torch.get_num_threads() if device == "cpu" else 1
+    model = fit_voxelwise(latents, mask, np.eye(4), nu=NU, n_jobs=jobs, device=device)
+    rows, which = torch.from_numpy(new).to(device), torch.arange(len(new), device=device)
+    return model, model.on(device).decision_function(rows, which).cpu().numpy()
 
 
 def agreement(
@@ -75,7 +80,7 @@ def agreement(
     return worst
 
 
-def compare(mixing: NDArray[np.float32], folder: str) -> dict[str, float]:
+def compare(mixing: NDArray[np.float32], folder: str, device: str) -> dict[str, float]:
     """Alternate peer and ours."""
     rng = np.random.default_rng(0)
     file = Path(folder) / "latents.npy"
@@ -88,7 +93,7 @@ def compare(mixing: NDArray[np.float32], folder: str) -> dict[str, float]:
         n_jobs=torch.get_num_threads(), initializer=die_with_parent, initargs=(this_process().pid,)
     )
     jobs(delayed(peer)(some[k], new[k]) for k in range(100))  # the processes start once
-    ours(latents[:, : len(new) // 10], new[: len(new) // 10])
+    ours(latents[:, : len(new) // 10], new[: len(new) // 10], device)
     times: dict[str, list[float]] = {"peer": [], "ours": []}
     model: VoxelwiseOneClassSVM | None
     for _ in range(ALTERNATIONS):
@@ -97,7 +102,7 @@ def compare(mixing: NDArray[np.float32], folder: str) -> dict[str, float]:
         times["peer"].append((perf_counter() - start) * MODELS / TIMED)
         model = None  # the last one's memory is free again
         start = perf_counter()
-        model, found = ours(latents, new)
+        model, found = ours(latents, new, device)
         times["ours"].append(perf_counter() - start)
     return {
         "peer_s": round(median(times["peer"]), 1),
@@ -109,15 +114,23 @@ def compare(mixing: NDArray[np.float32], folder: str) -> dict[str, float]:
 
 def main() -> None:
     """Print the JSON line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    device_option(parser)
+    device = parser.parse_args().device
     rotation = np.linalg.qr(np.random.default_rng(1).standard_normal((WIDTH, WIDTH)))[0]
     with TemporaryDirectory() as folder:
-        independent = compare(np.eye(WIDTH, dtype=np.float32), folder)
-        correlated = compare((0.75 ** np.arange(WIDTH)[:, None] * rotation).astype(np.float32), folder)
-    floor = kernel_seconds(MODELS * SAMPLES**2, WIDTH)
+        independent = compare(np.eye(WIDTH, dtype=np.float32), folder, device)
+        correlated = compare(
+            (0.75 ** np.arange(WIDTH)[:, None] * rotation).astype(np.float32), folder, device
+        )
+    floor = kernel_seconds(MODELS * SAMPLES**2, WIDTH, device)
     print(
         json.dumps(
             {
                 "name": "voxelwise",
+                "device": device,
                 "peer": "scikit-learn OneClassSVM, joblib on all cores",
                 **independent,
                 **{f"correlated_{key}": value for key, value in correlated.items()},

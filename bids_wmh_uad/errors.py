@@ -99,6 +99,7 @@ BAD_MODEL = "{path}: not a usable model ({reason}). Make one with 'bids-wmh-uad 
 FEW_CONTROLS = "{n} controls are too few for voxel-wise models (at least {needed} are needed): this model has none, and --paradigm voxel does not work with it."
 BAD_CHECKPOINT = "{path}: cannot be resumed ({reason}). Train without --resume."
 RESUME_DIFFERS = "{path}: was made with {name} {old}, not {new}. Use the same settings and controls, or train without --resume."
+GPU_BRAIN = "{path}: {device} has not memory enough to find the brain: the CPU did it. Use fewer --nprocs, or --device cpu."
 TRAINING_REPORT_FAILED = "The training report could not be written ({reason}); training goes on."
 TRAINING_DIVERGED = "Training diverged in epoch {epoch}: the loss is {loss}. Check the controls' preprocessing, or try another --random-seed."
 TOO_FEW_VOXELS = "{what}: {n} usable voxels are too few (at least {needed} are needed). Check the brain mask."

@@ -59,3 +59,29 @@ def resolve_device(name: str) -> str:
     if name != "cpu" and not available:
         raise TemporaryError(NO_GPU.format(device=name))
     return name
+
+
+_NO_ROOM = ("out of memory", "ALLOC", "CUBLAS_STATUS_NOT_INITIALIZED", "unable to find an engine")
+"""What CUDA, cuBLAS and cuDNN say for want of memory that torch's allocator did not ask for."""
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell an exhausted GPU from any other failure.
+
+    torch raises ``OutOfMemoryError`` for its own tensors. On a GPU that other processes have filled, the
+    libraries under it fail first, for a handle or a workspace, as a plain ``RuntimeError``.
+
+    Parameters
+    ----------
+    error : RuntimeError
+        From work on a GPU.
+
+    Examples
+    --------
+    >>> from bids_wmh_uad.core.device import is_out_of_memory
+    >>> is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
+    True
+    """
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_ROOM)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from sklearn.utils.parallel import Parallel, delayed
 
+from bids_wmh_uad.core.device import is_out_of_memory
 from bids_wmh_uad.errors import GPU_MEMORY, GPU_SLABS, SessionWarning
 from bids_wmh_uad.processes import die_with_parent, this_process
 
@@ -159,12 +160,14 @@ def _stream_on_gpu(
         try:
             work = work or work_on(device)
             fill(work, slice(start, start + slices))
-        except torch.OutOfMemoryError:
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            if slices == 1:
-                break
-            slices //= 2
-        else:
             start += slices
+            continue
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        if torch.cuda.is_available():  # not before the error is gone, whose frames hold the slab
+            torch.cuda.empty_cache()
+        if slices == 1:
+            break
+        slices //= 2
     return min(start, depth), slices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,11 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_wmh_uad.core.device import is_out_of_memory
 from bids_wmh_uad.core.evaluation.overlap import dice
-from bids_wmh_uad.errors import (
-    NO_BRAIN,
-    BadImageError,
-)
+from bids_wmh_uad.errors import GPU_BRAIN, NO_BRAIN, BadImageError
 
+LOGGER = logging.getLogger("bids_wmh_uad")
 Array = NDArray[Any]
 """Array of any type."""
 
@@ -37,7 +37,7 @@ def brain_mask(image: nib.Nifti1Image, name: Path, *, device: str) -> tuple[Arra
     name : Path
         The user's file, for the error message.
     device : str
-        ``cpu``, or anything else to let deepbet use a GPU.
+        ``cpu``, ``cuda`` or ``cuda:N``. What a GPU has no memory for, the CPU does.
 
     Returns
     -------
@@ -50,12 +50,11 @@ def brain_mask(image: nib.Nifti1Image, name: Path, *, device: str) -> tuple[Arra
     BadImageError
         If less than 200 mL of brain is found.
     """
-    from deepbet import BrainExtraction
     from scipy.ndimage import binary_fill_holes
 
     voxel_ml = float(np.prod(image.header.get_zooms())) / 1000
     try:
-        _, brain, _ = BrainExtraction(no_gpu=device == "cpu").run(image)
+        brain = _extract(image, name, device)
     except (ValueError, AssertionError):  # deepbet's way of saying that nothing stands out
         raise BadImageError(NO_BRAIN.format(path=name, volume=0)) from None
     mask = np.asanyarray(brain.dataobj) > 0
@@ -65,3 +64,20 @@ def brain_mask(image: nib.Nifti1Image, name: Path, *, device: str) -> tuple[Arra
     if mask.sum() * voxel_ml < MIN_BRAIN_ML:
         raise BadImageError(NO_BRAIN.format(path=name, volume=mask.sum() * voxel_ml))
     return mask, stripped
+
+
+def _extract(image: nib.Nifti1Image, name: Path, device: str) -> nib.Nifti1Image:
+    """What deepbet takes for brain; its GPU is torch's current one."""
+    import torch
+    from deepbet import BrainExtraction
+
+    if device != "cpu":
+        try:
+            with torch.cuda.device(device):
+                return BrainExtraction().run(image)[1]
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        torch.cuda.empty_cache()
+        LOGGER.warning(GPU_BRAIN.format(path=name, device=device))
+    return BrainExtraction(no_gpu=True).run(image)[1]

@@ -16,7 +16,7 @@ from nipype.interfaces.base import (
 )
 from numpy.typing import NDArray
 
-from bids_wmh_uad.core.device import configure_torch
+from bids_wmh_uad.core.device import configure_torch, resolve_device
 from bids_wmh_uad.core.evaluation.overlap import dice
 from bids_wmh_uad.imaging import bias, registration, resampling, scans, templates
 from bids_wmh_uad.imaging.brain import brain_mask
@@ -70,7 +70,7 @@ class ExtractBrain(Stage):
     def _compute(self, directory: Path) -> None:
         configure_torch(self.inputs.threads)
         image = load(self.inputs.in_file)
-        mask, stripped = brain_mask(image, Path(self.inputs.scan), device=self.inputs.device)
+        mask, stripped = brain_mask(image, Path(self.inputs.scan), device=resolve_device(self.inputs.device))
         self._save("out_mask", directory, scans.as_image(mask.astype(np.uint8), image.affine))
         self._results["stripped"] = bool(stripped)
 

@@ -116,7 +116,7 @@ class Meeting:
 
     @contextmanager
     def group(self, device: torch.device) -> Iterator[None]:
-        """The process group of the training itself: NCCL between GPUs, Gloo otherwise."""
+        """The process group of the training itself: NCCL between GPUs, Gloo otherwise (NCCL refuses a shared one)."""
         if self._store is None:
             yield
             return
@@ -126,7 +126,7 @@ class Meeting:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         store = distributed.distributed_c10d.PrefixStore("training", self._store)
-        backend = "nccl" if device.type == "cuda" else "gloo"
+        backend = "nccl" if self._own_gpus(device) else "gloo"
         distributed.init_process_group(
             backend, store=store, rank=self.launch.rank, world_size=self.launch.size
         )
@@ -136,9 +136,20 @@ class Meeting:
         finally:
             distributed.destroy_process_group()
 
+    def _own_gpus(self, device: torch.device) -> bool:
+        """Whether each process has a GPU of its own; all find the same answer."""
+        import torch
+
+        own = str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else ""
+        self._store.set(f"gpu/{self.launch.rank}", own)
+        known = [self._store.get(f"gpu/{rank}") for rank in range(self.launch.size)]  # waits for all of them
+        return b"" not in known and len(set(known)) == self.launch.size
+
 
 def own_device(name: str, launch: Launch) -> torch.device:
     """Choose the torch device of one process: ``auto`` and ``cuda`` mean its own GPU where several processes train.
+
+    Where a machine shows a process fewer GPUs than there are processes, they share: Slurm may show each its own alone.
 
     Raises
     ------
@@ -150,7 +161,9 @@ def own_device(name: str, launch: Launch) -> torch.device:
     from bids_wmh_uad.core.device import resolve_device
 
     found = resolve_device(name)
-    return torch.device(f"cuda:{launch.local_rank}" if launch.size > 1 and found == "cuda" else found)
+    if launch.size > 1 and found == "cuda":
+        found = f"cuda:{launch.local_rank % torch.cuda.device_count()}"
+    return torch.device(found)
 
 
 def _set_rendezvous(launch: Launch, environ: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_wmh_uad.core.network.embedding import slab_slices
+from bids_wmh_uad.core.network.dense import slab_slices
 from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.brightness import brightness_maps
 from bids_wmh_uad.core.score.latent import AnomalyMap, latent_excess, minus_decision
@@ -76,7 +76,7 @@ def anomaly_map(
         torch device, for example ``cuda:0``.
     slices : int, optional
         Axial slices per slab: bounds the memory, does not change the map beyond rounding;
-        `embedding.slab_slices` without it.
+        `dense.slab_slices` without it.
     direction : (d,) float32 array, optional
         Of lesions in latent space (`lesion.decision.LesionDecision.latent`): "directed" and "latent" then also give
         each voxel's `AnomalyMap.evidence`.

@@ -10,7 +10,7 @@ import torch
 
 from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
-from bids_wmh_uad.core.network.embedding import DenseEncoder, slab_slices, slices_first
+from bids_wmh_uad.core.network.dense import DenseEncoder, slab_slices, slices_first
 from bids_wmh_uad.core.parallel import stream_slabs
 from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.brightness import Brightness

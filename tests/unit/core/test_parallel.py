@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bids_wmh_uad.core.network.embedding import slices_first
+from bids_wmh_uad.core.network.dense import slices_first
 from bids_wmh_uad.core.parallel import GPU_FACTOR, parallel_map, process_map, stream_slabs
 
 WANTED = np.random.default_rng(0).random((5, 4, 37)) < 0.4
@@ -60,6 +60,30 @@ def test_a_voxel_may_have_several_values(room):
         volume, _, _ = stream_slabs(work_on, WANTED, 4, device, (3,))
         assert volume.dtype == np.float32
         np.testing.assert_allclose(volume, np.where(WANTED[..., None], many, 0))
+
+
+@pytest.mark.parametrize(
+    ("message", "survives"),
+    [
+        ("CUDA error: out of memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_libraries_under_torch_run_out_of_memory_in_their_own_words(message, survives):
+    def work_on(device):
+        if device != "cpu":
+            raise RuntimeError(message)
+        return work_with_room_for(99)(device)
+
+    if survives:
+        volume, where, _ = stream_slabs(work_on, WANTED, 4, "meta")
+        np.testing.assert_array_equal(volume, np.where(WANTED, VALUES, 0))
+        assert where == "cpu"
+    else:
+        with pytest.raises(RuntimeError, match="illegal"):
+            stream_slabs(work_on, WANTED, 4, "meta")
 
 
 def test_values_that_are_nan_become_zero():

@@ -19,7 +19,6 @@ from scipy import ndimage
 from bids_wmh_uad.errors import (
     BAD_AFFINE,
     EMPTY_IMAGE,
-    NO_BRAIN,
     NOT_3D_IMAGE,
     TINY_IMAGE,
     TRUNCATED_IMAGE,
@@ -27,7 +26,6 @@ from bids_wmh_uad.errors import (
     BadImageError,
 )
 from bids_wmh_uad.imaging import bias, registration, resampling, scans
-from bids_wmh_uad.imaging.brain import brain_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -343,23 +341,6 @@ def test_registration_finds_a_known_motion(phantom: PhantomSubject) -> None:
 
 def canonical(image: Any, path: Path) -> nib.Nifti1Image:
     return scans.read_scan(save(path, image))
-
-
-def test_a_stripped_brain_keeps_its_outline(phantom: PhantomSubject, tmp_path: Path) -> None:
-    image = canonical(phantom.t1w, tmp_path / "t1w.nii")
-    mask, stripped = brain_mask(image, tmp_path / "t1w.nii", device="cpu")
-    assert stripped
-    brain = np.asanyarray(image.dataobj) != 0
-    assert not (brain & ~mask).any()
-    np.testing.assert_array_equal(mask, ndimage.binary_fill_holes(brain))
-
-
-def test_noise_is_no_brain(tmp_path: Path) -> None:
-    data = np.random.default_rng(0).random((40, 40, 40)).astype(np.float32)
-    image = scans.as_image(data, np.diag([0.5, 0.5, 0.5, 1]))  # 8 mL: less than any brain
-    with pytest.raises(BadImageError) as raised:
-        brain_mask(image, tmp_path / "noise.nii", device="cpu")
-    assert str(raised.value).startswith(NO_BRAIN.split("{volume")[0].format(path=tmp_path / "noise.nii"))
 
 
 def test_bias_correction_flattens_a_known_bias(phantom: PhantomSubject, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from bids_wmh_uad import errors
 from bids_wmh_uad.models import load_model
 from bids_wmh_uad.train import learning
 from bids_wmh_uad.train.checkpoints import CHECKPOINT
-from bids_wmh_uad.train.launch import Launch, Meeting, read_launch
+from bids_wmh_uad.train.launch import Launch, Meeting, own_device, read_launch
 from bids_wmh_uad.train.learning import held_out_labels, learn
 from tests.unit.train.training_run import make_config, make_controls
 
@@ -114,6 +114,16 @@ def test_slurm_steps_are_recognised_and_job_scripts_are_not():
     assert read_launch({"RANK": "0", "WORLD_SIZE": "1"}) == Launch()
     with pytest.raises(errors.UsageError, match="RANK: 'one' is not valid"):
         read_launch({"RANK": "one", "WORLD_SIZE": "2"})
+
+
+def test_more_processes_than_gpus_share_them(monkeypatch):
+    """Also where Slurm shows each process of a machine its own GPU alone."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    found = [str(own_device("auto", Launch(rank, 3, rank))) for rank in range(3)]
+    assert found == ["cuda:0", "cuda:1", "cuda:0"]
+    assert str(own_device("cuda:1", Launch(0, 2, 0))) == "cuda:1"
+    assert str(own_device("cpu", Launch(1, 2, 1))) == "cpu"
 
 
 def test_several_nodes_need_an_address(monkeypatch):

@@ -59,6 +59,7 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--objective", default="siamese")
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)
     launch = read_launch(os.environ)
@@ -71,7 +72,7 @@ def main() -> int:
     config = make_config(
         options.out, resume=options.resume, epochs=options.epochs, objective=options.objective
     )
-    learn(controls, config, meeting, own_device("cpu", launch))
+    learn(controls, config, meeting, own_device(options.device, launch))
     return 0
 
 

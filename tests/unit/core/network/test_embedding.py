@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_wmh_uad.core.network.autoencoder import ENCODERS, build_autoencoder
-from bids_wmh_uad.core.network.embedding import DenseEncoder, embed_dense, embed_patches, slices_first
+from bids_wmh_uad.core.network.dense import DenseEncoder, slices_first
+from bids_wmh_uad.core.network.embedding import embed_dense, embed_patches
 from bids_wmh_uad.core.network.patches import extract_patches
 from bids_wmh_uad.core.parallel import parallel_map
 from bids_wmh_uad.errors import GridMismatchError

@@ -53,8 +53,7 @@ def set_environment(config: RunConfig) -> None:
     os.environ.setdefault("LOGNAME", os.environ.get("USER") or f"uid{os.getuid()}")  # names clusters' jobs
     os.environ |= {
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # else torch's look for a GPU spoils it for workers that are forked later
-        "NO_ET": "1",
-        "NIPYPE_NO_ET": "1",
+        **dict.fromkeys(("NO_ET", "NIPYPE_NO_ET"), "1"),
         "NIPYPE_CONFIG_DIR": str(state / "nipype"),
         "MPLCONFIGDIR": str(state / "matplotlib"),
         "MPLBACKEND": "Agg",

@@ -29,7 +29,7 @@ from bids_wmh_uad.reading import read_text
 from bids_wmh_uad.workflows.workdir import open_directory, open_private, read_key
 
 LOGGER = logging.getLogger("bids_wmh_uad")
-SESSIONS_PER_PROCESS = 4
+SESSIONS_PER_PROCESS = 16
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 """What the system says where a directory may not be made: people started in the wrong one, or named it."""
 NO_GRAPHVIZ = "%s is not drawn: Graphviz (dot) is not installed"
@@ -222,7 +222,7 @@ def plugin_settings(config: RunConfig, progress: Progress, sessions: Sequence[Se
 
 
 def batches(sessions: Sequence[Session], config: RunConfig) -> Iterator[Sequence[Session]]:
-    """Sessions that share one graph: nipype's scheduler slows down with the square of a graph's size.
+    """Sessions that share one graph: many, for at its end all but one process wait; not all, for graphs take memory.
 
     A cluster's plugin (``--use-plugin``) gets all at once: the cluster's queue is the scheduler.
     """

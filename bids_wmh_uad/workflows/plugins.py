@@ -22,7 +22,7 @@ from bids_wmh_uad.errors import WORKER_KILLED
 from bids_wmh_uad.processes import die_with_parent
 from bids_wmh_uad.workflows.cache import kept
 
-PRELOADED = ("ants", "deepbet")
+PRELOADED: tuple[str, ...] = ("ants", "deepbet")
 """What is imported before workers are forked, so that each of them, and those of the next batch, need not: 2 s."""
 
 

@@ -51,7 +51,8 @@ def run(phantom: PhantomSubject, model_dir: Path, tmp_path_factory: pytest.TempP
         for suffix, image in zip(("FLAIR", "T1w"), spoil((phantom.flair, phantom.t1w)), strict=True):
             image.to_filename(anat / f"sub-{label}_{suffix}.nii.gz")
     (bids / "dataset_description.json").write_text(json.dumps({"Name": "broken", "BIDSVersion": "1.10.0"}))
-    return participant(bids, root / "out", model_dir)
+    # what is wrong is found before anything is scored
+    return participant(bids, root / "out", model_dir, "--score", "brightness")
 
 
 def test_every_kind_is_expected() -> None:

@@ -139,15 +139,15 @@ def _flair_name(summary: Mapping[str, Any]) -> str:
 
 def _compare_or_reuse(config: RunConfig, subject: str, visits: Sequence[Visit]) -> bool:
     """Compare a participant's sessions and publish it whole; whether anything was to do."""
-    out, params, seed = config.output_dir, ChangeParameters(), config.method.random_seed
+    out, params = config.output_dir, ChangeParameters()
     with Locks() as locks:
         locks.take(derivatives.lock_path(out, f"sub-{subject}_change"), f"sub-{subject}")
-        made_from = comparison.signature(visits, params, seed)
+        made_from = comparison.signature(visits, params)
         path = derivatives.longitudinal_path(out, subject)
         if derivatives.read_summary(path).get("signature") == made_from and _all_there(out, path):
             LOGGER.info(ALREADY, subject)
             return False
-        aligned = comparison.align(visits, params, seed, config.performance.nprocs)
+        aligned = comparison.align(visits, params, config.performance.nprocs)
         with TemporaryDirectory(prefix=f"sub-{subject}_change-", dir=config.running.work_dir) as staging:
             content = _stage(Path(staging), out, subject, visits, aligned, params)
             content["signature"] = made_from

@@ -13,7 +13,7 @@ from bids_wmh_uad.core.change.departure import Departure, Pair, find_departure
 from bids_wmh_uad.core.change.evidence import Null, changed_tissue, false_discovery, learn_null, peaks
 from bids_wmh_uad.core.change.intensity import normal_tissue
 from bids_wmh_uad.core.change.tissue import beside, like_lesions, near_fossa, where_lesions_may_be
-from bids_wmh_uad.core.change.tracking import Match, and_what_touches, match_lesions, name_status
+from bids_wmh_uad.core.change.tracking import Match, match_lesions, name_status
 from bids_wmh_uad.core.change.volume import (
     SumNoise,
     VolumeChange,
@@ -21,6 +21,7 @@ from bids_wmh_uad.core.change.volume import (
     measure_sums,
     volume_change,
 )
+from bids_wmh_uad.core.image.morphology import and_what_touches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

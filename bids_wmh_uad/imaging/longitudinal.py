@@ -119,9 +119,11 @@ def _to_mean(
     """Each session's motion, from where it is, to the mean of all where they are."""
     grid = _grid(flairs, motions, params.align_mm, COARSE_MM[0])
     images = on_grid(flairs, motions, grid, n_jobs=n_jobs)
-    mean, affine = in_any_order(images).astype(np.float32), np.asarray(grid.affine)
+    mean, brain = in_any_order(images).astype(np.float32), np.all(images > 0, axis=0)
     steps = parallel_map(
-        lambda image: align(mean, image, affine, rigid=rigid, coarse=coarse), images, threads=n_jobs
+        lambda image: align(mean, image, brain, np.asarray(grid.affine), rigid=rigid, coarse=coarse),
+        images,
+        threads=n_jobs,
     )
     return [step @ motion for step, motion in zip(steps, motions, strict=True)]
 

@@ -22,6 +22,7 @@ from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.core.change.compare import Comparison, Followed
 from bids_wmh_uad.core.change.parameters import ChangeParameters
 from bids_wmh_uad.core.change.tracking import STATUSES
+from bids_wmh_uad.core.parallel import parallel_map
 from bids_wmh_uad.environment import refusal
 from bids_wmh_uad.errors import (
     CHANGE_FAILED,
@@ -149,7 +150,8 @@ def _compare_or_reuse(config: RunConfig, subject: str, visits: Sequence[Visit]) 
             return False
         aligned = comparison.align(visits, params, config.performance.nprocs)
         with TemporaryDirectory(prefix=f"sub-{subject}_change-", dir=config.running.work_dir) as staging:
-            content = _stage(Path(staging), out, subject, visits, aligned, params)
+            threads = config.performance.nprocs
+            content = _stage(Path(staging), out, subject, visits, aligned, params, threads)
             content["signature"] = made_from
             _write(Path(staging) / path.relative_to(out), dump_json(json_plain(content)))
             _withdraw(out, path, content["files"])
@@ -193,6 +195,7 @@ def _stage(
     visits: Sequence[Visit],
     aligned: Aligned,
     params: ChangeParameters,
+    threads: int,
 ) -> dict[str, Any]:
     """Write everything but the summary into the staging tree, and give the summary."""
     for visit, motion in zip(visits, aligned.space.motions, strict=True):
@@ -205,12 +208,19 @@ def _stage(
             "Sources": _sources([visit], out, "flair"),
         }
         _write(derivatives.sidecar_path(path), dump_json(meta))
-    pairs = []
-    for before, after, kind in comparison.related(visits):
+
+    def compare(related: tuple[int, int, str]) -> tuple[dict[str, Any], list[SessionWarning]]:
+        before, after, kind = related
         found = aligned.compare(before, after, params)
-        pairs.append(_about(visits[before], visits[after], kind, found, aligned, (before, after), params))
         _stage_pair(staging, out, visits, (before, after), kind, found, aligned, params)
         _draw_pair(staging / f"sub-{subject}", visits, (before, after), kind, found, aligned)
+        return _about(visits[before], visits[after], kind, found, aligned, (before, after), params)
+
+    pairs = []
+    for about, warnings in parallel_map(compare, comparison.related(visits), threads=threads):
+        pairs.append(about | {"warnings": [asdict(warning) for warning in warnings]})
+        for warning in warnings:
+            LOGGER.warning("%s", warning.text)
     written = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
     return {
         "participant_id": f"sub-{subject}",
@@ -337,8 +347,8 @@ def _about(
     aligned: Aligned,
     places: tuple[int, int],
     params: ChangeParameters,
-) -> dict[str, Any]:
-    """What is said of two sessions."""
+) -> tuple[dict[str, Any], list[SessionWarning]]:
+    """What is said of two sessions, and what makes it doubtful."""
     lower, upper = found.total.interval(params.level)
     years = comparison.years_between(before, after)
     voxel = params.grid_mm**3 / 1000
@@ -350,9 +360,7 @@ def _about(
     warnings = _warnings(before, after, correlation["flair"])
     if not aligned.space.rigid and size > params.size_limit:
         warnings.append(OTHER_SIZE.format(before=before.label, after=after.label, percent=100 * size))
-    for warning in warnings:
-        LOGGER.warning("%s", warning.text)
-    return {
+    about = {
         "session_before": before.label,
         "session_after": after.label,
         "kind": kind,
@@ -370,8 +378,8 @@ def _about(
         "size_difference_percent": 100 * size,
         "motion": MOTIONS[aligned.space.rigid],
         "prefix": after.prefix,
-        "warnings": [asdict(warning) for warning in warnings],
     }
+    return about, warnings
 
 
 def _warnings(before: Visit, after: Visit, correlation: float) -> list[SessionWarning]:

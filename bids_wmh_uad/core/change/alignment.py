@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_wmh_uad.core.change.space import rotation_part
+from bids_wmh_uad.core.image.morphology import without_rim
 from bids_wmh_uad.core.image.robust import MAD_TO_SD
 
 if TYPE_CHECKING:
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 COARSE_MM = (8.0, 4.0)
 """Gaussian smoothing (standard deviation) from which heads find each other that are a centimetre apart."""
-FINE_MM = 2.0
-"""Gaussian smoothing of the last step: what linear interpolation on the grid leaves is far below noise then."""
+FINE_MM = 1.0
+"""Gaussian smoothing of the last step."""
+INNER_MM = 8.0
+"""What is nearer to the outline of the sessions' common brain has no part in the last step: brain masks differ between sessions, and say another size."""
 STEPS = 20
 """Most steps of a smoothing."""
 STILL_MM = 0.002
@@ -28,11 +31,17 @@ STILL_MM = 0.002
 TUKEY = 4.685
 """Residual, in robust standard deviations, from which on a voxel does not count (95 % efficiency for normal noise: Huber and Ronchetti 2009)."""
 LEAST = 0.1
-"""Least brightness of the mean, in white matter's, of a voxel that counts: the brain and what smoothing adds to it."""
+"""Least brightness of the mean, in white matter's, of a voxel that counts before: the brain and what smoothing adds to it."""
 
 
 def align(
-    mean: NDArray[np.float32], image: NDArray[np.float32], affine: Matrix, *, rigid: bool, coarse: bool
+    mean: NDArray[np.float32],
+    image: NDArray[np.float32],
+    brain: NDArray[np.bool_],
+    affine: Matrix,
+    *,
+    rigid: bool,
+    coarse: bool,
 ) -> Matrix:
     r"""Find the motion that takes an image to the mean of several of the same head.
 
@@ -41,13 +50,15 @@ def align(
     .. math:: I(x) = a\, T(x) + b + \nabla T(x) \cdot (A (x - c) + t)
 
     where A is antisymmetric for a rigid motion and free for an affine one, and gain a and offset b are the scanner's. Least squares give the next motion, until
-    it stands still. In the finest step voxels have Tukey's weights: lesions that came or went, and ventricles that widened, are outliers and do
-    not count.
+    it stands still. The finest step looks at the brain's inside (`INNER_MM`) only, where voxels have Tukey's weights: lesions that came or went, and
+    ventricles that widened, are outliers and do not count.
 
     Parameters
     ----------
     mean, image : (X, Y, Z) float32 arrays
         Skull-stripped FLAIR (background 0) in units of white matter's mode.
+    brain : (X, Y, Z) bool array
+        Common to all sessions.
     affine : (4, 4) array
         Of their grid, with cubic voxels along the axes.
     rigid : bool
@@ -65,17 +76,21 @@ def align(
     After Reuter, Rosas and Fischl, NeuroImage 2010 (robust registration), with the mean's gradient (inverse composition: Baker and Matthews, Int J Comput Vision 2004).
     """
     motion = np.eye(4)
+    inner = without_rim(brain, round(INNER_MM / affine[0, 0]))
     for sigma in (*(COARSE_MM if coarse else ()), FINE_MM):
         smooth = [
             ndimage.gaussian_filter(one, sigma / affine[0, 0], mode="constant") for one in (mean, image)
         ]
-        motion = _settle(smooth[0], smooth[1], affine, motion, rigid=rigid, robust=sigma == FINE_MM)
+        last = sigma == FINE_MM
+        where = inner if last else smooth[0] > LEAST
+        motion = _settle(smooth[0], smooth[1], where, affine, motion, rigid=rigid, robust=last)
     return motion
 
 
 def _settle(
     mean: NDArray[np.float32],
     image: NDArray[np.float32],
+    where: NDArray[np.bool_],
     affine: Matrix,
     motion: Matrix,
     *,
@@ -83,7 +98,7 @@ def _settle(
     robust: bool,
 ) -> Matrix:
     """Step until the motion stands still, at one smoothing."""
-    places = np.argwhere(mean > LEAST)
+    places = np.argwhere(where)
     values = mean[tuple(places.T)].astype(np.float64)
     slopes = [
         np.gradient(mean, affine[0, 0], axis=axis)[tuple(places.T)].astype(np.float64) for axis in range(3)

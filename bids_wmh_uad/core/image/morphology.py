@@ -38,14 +38,16 @@ def and_across_faces(mask: Mask, rounds: int = 1) -> Mask:
     return mask
 
 
-def without_rim(mask: Mask) -> Mask:
-    """A mask without the voxels that share a face with what is outside it; beyond the volume is neither.
+def without_rim(mask: Mask, rounds: int = 1) -> Mask:
+    """A mask without the voxels that share a face with what is outside it, and so on for more rounds; beyond the volume is neither.
 
     Parameters
     ----------
     mask : (X, Y, Z) bool array
+    rounds : int
+        1 or more.
     """
-    return ~and_across_faces(~mask)
+    return ~and_across_faces(~mask, rounds)
 
 
 def _along(mask: Mask, axis: int) -> Mask:

@@ -23,5 +23,8 @@ def test_across_faces_are_6_neighbours_so_many_times(mask, rounds):
     assert np.array_equal(and_across_faces(mask, rounds), ndimage.binary_dilation(mask, iterations=rounds))
 
 
-def test_the_rim_is_what_touches_the_outside_by_a_face(mask):
-    assert np.array_equal(without_rim(mask), ndimage.binary_erosion(mask, border_value=1))
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_the_rim_is_what_touches_the_outside_by_a_face(mask, rounds):
+    assert np.array_equal(
+        without_rim(mask, rounds), ndimage.binary_erosion(mask, iterations=rounds, border_value=1)
+    )

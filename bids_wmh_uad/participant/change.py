@@ -150,8 +150,7 @@ def _compare_or_reuse(config: RunConfig, subject: str, visits: Sequence[Visit]) 
             return False
         aligned = comparison.align(visits, params, config.performance.nprocs)
         with TemporaryDirectory(prefix=f"sub-{subject}_change-", dir=config.running.work_dir) as staging:
-            threads = config.performance.nprocs
-            content = _stage(Path(staging), out, subject, visits, aligned, params, threads)
+            content = _stage(Path(staging), out, subject, visits, aligned, params, config.performance.nprocs)
             content["signature"] = made_from
             _write(Path(staging) / path.relative_to(out), dump_json(json_plain(content)))
             _withdraw(out, path, content["files"])
@@ -209,18 +208,16 @@ def _stage(
         }
         _write(derivatives.sidecar_path(path), dump_json(meta))
 
-    def compare(related: tuple[int, int, str]) -> tuple[dict[str, Any], list[SessionWarning]]:
+    def compare(related: tuple[int, int, str]) -> dict[str, Any]:
         before, after, kind = related
         found = aligned.compare(before, after, params)
         _stage_pair(staging, out, visits, (before, after), kind, found, aligned, params)
         _draw_pair(staging / f"sub-{subject}", visits, (before, after), kind, found, aligned)
         return _about(visits[before], visits[after], kind, found, aligned, (before, after), params)
 
-    pairs = []
-    for about, warnings in parallel_map(compare, comparison.related(visits), threads=threads):
-        pairs.append(about | {"warnings": [asdict(warning) for warning in warnings]})
-        for warning in warnings:
-            LOGGER.warning("%s", warning.text)
+    pairs = parallel_map(compare, comparison.related(visits), threads=threads)
+    for warning in (one for pair in pairs for one in pair["warnings"]):
+        LOGGER.warning("%s", warning["text"])
     written = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
     return {
         "participant_id": f"sub-{subject}",
@@ -347,8 +344,8 @@ def _about(
     aligned: Aligned,
     places: tuple[int, int],
     params: ChangeParameters,
-) -> tuple[dict[str, Any], list[SessionWarning]]:
-    """What is said of two sessions, and what makes it doubtful."""
+) -> dict[str, Any]:
+    """What is said of two sessions."""
     lower, upper = found.total.interval(params.level)
     years = comparison.years_between(before, after)
     voxel = params.grid_mm**3 / 1000
@@ -360,7 +357,7 @@ def _about(
     warnings = _warnings(before, after, correlation["flair"])
     if not aligned.space.rigid and size > params.size_limit:
         warnings.append(OTHER_SIZE.format(before=before.label, after=after.label, percent=100 * size))
-    about = {
+    return {
         "session_before": before.label,
         "session_after": after.label,
         "kind": kind,
@@ -378,8 +375,8 @@ def _about(
         "size_difference_percent": 100 * size,
         "motion": MOTIONS[aligned.space.rigid],
         "prefix": after.prefix,
+        "warnings": [asdict(warning) for warning in warnings],
     }
-    return about, warnings
 
 
 def _warnings(before: Visit, after: Visit, correlation: float) -> list[SessionWarning]:

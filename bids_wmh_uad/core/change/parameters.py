@@ -58,6 +58,7 @@ class ChangeParameters:
     edge : float
         Changed tissue goes from a significant peak down to this share of it; a lesion that only one mask has is new, or resolved, if at
         least this share of its brightness came or went: else it was there, too faint for the mask; and tissue at a lesion came, or went, if it changed by as much.
+        And tissue beside all lesions is one only if its volume changed by at least this share of it.
     least_contrast : float
         Least change of FLAIR at a peak, in white matter's brightness: what is smaller is no lesion, however sure.
     least_mm3 : float

@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from bids_wmh_uad.core.change.alignment import COARSE_MM, align
@@ -187,7 +188,7 @@ def resample_inside(
     box = bounding_box(inside, margin=1)
     source = as_image(data[box], _cut(image.affine, box))
     corners = np.array([*product(*((-1, side.stop - side.start) for side in box))])
-    places = nib.affines.apply_affine(np.linalg.inv(grid.affine) @ motion @ source.affine, corners)
+    places = apply_affine(np.linalg.inv(grid.affine) @ motion @ source.affine, corners)
     low, high = np.floor(places.min(axis=0)).astype(int), np.ceil(places.max(axis=0)).astype(int) + 1
     target = tuple(
         slice(*np.clip((first, last), 0, size).tolist())
@@ -219,7 +220,7 @@ def _grid(
 ) -> nib.Nifti1Image:
     """The grid that holds all brains, as they lie in the common space, and so many mm around them."""
     places = [
-        nib.affines.apply_affine(motion @ flair.affine, _ends(np.asanyarray(flair.dataobj) != 0))
+        apply_affine(motion @ flair.affine, _ends(np.asanyarray(flair.dataobj) != 0))
         for flair, motion in zip(flairs, motions, strict=True)
     ]
     half = max(float(np.linalg.norm(voxel_sizes(flair.affine))) / 2 for flair in flairs)

@@ -8,8 +8,10 @@ import numpy as np
 from scipy import ndimage
 
 from bids_wmh_uad.core.change.space import rotation_part
+from bids_wmh_uad.core.image.intensity import MINIMUM_VOXELS
 from bids_wmh_uad.core.image.morphology import without_rim
 from bids_wmh_uad.core.image.robust import MAD_TO_SD
+from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,12 +73,20 @@ def align(
     (4, 4) float64 array
         Moves the image, in the grid's world, mm.
 
+    Raises
+    ------
+    BadDataError
+        `errors.TOO_FEW_VOXELS`: the sessions are of other heads, or far apart.
+
     Notes
     -----
     After Reuter, Rosas and Fischl, NeuroImage 2010 (robust registration), with the mean's gradient (inverse composition: Baker and Matthews, Int J Comput Vision 2004).
     """
     motion = np.eye(4)
     inner = without_rim(brain, round(INNER_MM / affine[0, 0]))
+    if (n := int(inner.sum())) < MINIMUM_VOXELS:
+        what = "the inside of the brain common to all sessions"
+        raise BadDataError(TOO_FEW_VOXELS.format(what=what, n=n, needed=MINIMUM_VOXELS))
     for sigma in (*(COARSE_MM if coarse else ()), FINE_MM):
         smooth = [
             ndimage.gaussian_filter(one, sigma / affine[0, 0], mode="constant") for one in (mean, image)

@@ -7,6 +7,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from bids_wmh_uad.core.change.alignment import align
+from bids_wmh_uad.errors import BadDataError
 
 SHAPE, SPACING = (68, 80, 64), 2.0
 AFFINE = np.diag([SPACING, SPACING, SPACING, 1.0])
@@ -73,3 +74,9 @@ def test_another_brain_mask_is_no_other_size():
 def test_what_is_aligned_stays():
     images = head(np.eye(4)), head(np.eye(4), lesion=True, seed=1)
     assert distance(found_in(*images, rigid=True, coarse=False), np.eye(4)) < 0.05
+
+
+def test_heads_that_hardly_overlap_are_an_error():
+    image = head(np.eye(4))
+    with pytest.raises(BadDataError, match="brain common to all sessions"):
+        align(image, image, image > 10, AFFINE, rigid=True, coarse=True)

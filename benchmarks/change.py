@@ -214,14 +214,6 @@ def read_common(person: str, summaries: Sequence[Path], truths: Sequence[Path]) 
     )  # fmt: skip
 
 
-def at_and_beside(place: Bools) -> Bools:
-    """A place and the voxels that touch it."""
-    out = np.zeros_like(place)
-    box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in ndimage.find_objects(place.astype(np.int8))[0])  # fmt: skip
-    out[box] = ndimage.binary_dilation(place[box], TOUCHING)
-    return out
-
-
 @dataclass
 class Score:
     """A method's answers, summed over cases."""
@@ -242,10 +234,10 @@ class Score:
         low, high = CHANGE.lesion_mm3
         for number, fate in case.fates.items():
             if low <= fate.before_mm3 <= high and fate.name in ("enlarging", "stable"):
-                place = case.place(number)
+                place = case.places.get(number)
                 if place is not None:
                     (self.grown if fate.name == "enlarging" else self.same).append(outcome.growth(place))
-                    came = np.count_nonzero(outcome.came & at_and_beside(place))
+                    came = np.count_nonzero(place.and_what_touches.of(outcome.came))
                     self.called[fate.name].append(came * case.pair.spacing**3 >= ChangeParameters().least_mm3)
 
     @property

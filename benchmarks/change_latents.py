@@ -10,10 +10,10 @@ from change_methods import Bools, Case, Outcome, outcome_of
 from numpy.typing import NDArray
 
 from bids_wmh_uad.core.change.compare import Marks, follow
-from bids_wmh_uad.core.change.departure import Departure, Pair, against_alike, alike, find_departure, smoothed
+from bids_wmh_uad.core.change.departure import Departure, Pair, against_alike, alike, find_departure
 from bids_wmh_uad.core.change.parameters import ChangeParameters
 from bids_wmh_uad.core.change.tissue import near_fossa, where_lesions_may_be
-from bids_wmh_uad.core.change.tracking import and_what_touches
+from bids_wmh_uad.core.image.morphology import and_what_touches
 from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
 from bids_wmh_uad.core.network.autoencoder import SiameseAutoencoder, build_autoencoder
 from bids_wmh_uad.core.network.embedding import embed_dense
@@ -61,7 +61,7 @@ class WithLatents:
         distance = np.zeros(pair.mask.shape, np.float32)
         distance[field] = np.log(np.mean(nearest, axis=0, dtype=np.float64) + 1e-6)
         kept = field[pair.mask]
-        bins = alike(*(smoothed(images, pair, params) for images in (pair.flair, pair.t1w)), pair, params)
+        bins = alike(pair, params)
         bins = [part for group in bins if (part := group[kept[group]]).size]
         inside = distance[pair.mask]
         rest, spread = against_alike(inside, np.zeros_like(inside), bins)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from bids_wmh_uad.core.change.intensity import normal_tissue
 from bids_wmh_uad.core.change.parameters import ChangeParameters
 from bids_wmh_uad.core.change.tissue import near_fossa, where_lesions_may_be
 from bids_wmh_uad.core.image.intensity import smooth_inside
+from bids_wmh_uad.core.image.morphology import and_what_touches
 from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
 
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
@@ -31,6 +33,34 @@ class Fate:
 
     name: str
     before_mm3: float
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Voxels in a box of the common grid.
+
+    Attributes
+    ----------
+    box : three slices
+    mask : bool array
+        Of the box, which may reach beyond the grid.
+    """
+
+    box: tuple[slice, ...]
+    mask: Bools
+
+    def of(self, image: NDArray[Any]) -> NDArray[Any]:
+        """An image's values there."""
+        part = image[self.box]
+        return np.asarray(part[self.mask[tuple(slice(0, size) for size in part.shape)]])
+
+    @property
+    def and_what_touches(self) -> Place:
+        """They and the voxels that touch them."""
+        padded = and_what_touches(np.pad(self.mask, 1))
+        kept = tuple(slice(1 if side.start == 0 else 0, None) for side in self.box)
+        wide = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in self.box)
+        return Place(wide, padded[kept])
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,18 +98,33 @@ class Case:
         """Lesions of a fate."""
         return [number for number, fate in self.fates.items() if fate.name == name]
 
-    def place(self, number: int) -> Bools | None:
-        """The program's lesions, of either session, that are at a true one; None if none is, or most of what they hold is of other lesions."""
-        here = self.truth == number
-        labels = [
-            np.unique(found[mark & (found > 0)]) for found, mark in zip(self.lesions, here, strict=True)
-        ]
-        place = np.any(
-            [np.isin(found, chosen) for found, chosen in zip(self.lesions, labels, strict=True)], axis=0
+    @cached_property
+    def places(self) -> dict[int, Place]:
+        """The program's lesions, of either session, that are at a true one; none where none is, or most of what they hold is of other lesions."""
+        truths, lesions = (
+            [ndimage.find_objects(image) for image in both] for both in (self.truth, self.lesions)
         )
-        inside = self.truth.max(axis=0)[place]
-        own = np.count_nonzero(here.any(axis=0)[place])
-        return place if own > np.count_nonzero(inside) / 2 else None
+        found = {}
+        for number in self.fates:
+            boxes = []
+            chosen: list[set[int]] = [set(), set()]
+            for k in (0, 1):
+                box = truths[k][number - 1] if number <= len(truths[k]) else None
+                if box is not None:
+                    labels = self.lesions[k][box][self.truth[k][box] == number]
+                    chosen[k] = set(np.unique(labels[labels > 0]).tolist())
+                    boxes += [lesions[k][label - 1] for label in chosen[k]]
+            if boxes:
+                box = tuple(
+                    slice(min(one[k].start for one in boxes), max(one[k].stop for one in boxes))
+                    for k in range(3)
+                )
+                mask = np.any([np.isin(self.lesions[k][box], [*chosen[k]]) for k in (0, 1)], axis=0)
+                inside = self.truth[:, *box][:, mask]
+                own = np.count_nonzero((inside == number).any(axis=0))
+                if own > np.count_nonzero(inside.max(axis=0)) / 2:
+                    found[number] = Place(box, mask)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +144,7 @@ class Outcome:
     new: Bools
     came: Bools
     went: Bools
-    growth: Callable[[Bools], float]
+    growth: Callable[[Place], float]
 
 
 def by_program(case: Case, params: ChangeParameters) -> Outcome:
@@ -122,8 +167,8 @@ def outcome_of(found: Comparison, case: Case) -> Outcome:
         )
     ]
 
-    def growth(place: Bools) -> float:
-        seen = np.concatenate([side[place] for side in sides])
+    def growth(place: Place) -> float:
+        seen = np.concatenate([place.of(side) for side in sides])
         lesion = found.lesions[int(np.argmax(np.bincount(seen[seen > 0]))) - 1]
         return lesion.change.mm3 / lesion.change.sd
 
@@ -142,8 +187,8 @@ def by_masks(case: Case, params: ChangeParameters) -> Outcome:
     """The difference of the two masks."""
     before, after = case.lesions > 0
 
-    def growth(place: Bools) -> float:
-        first, second = int((before & place).sum()), int((after & place).sum())
+    def growth(place: Place) -> float:
+        first, second = int(place.of(before).sum()), int(place.of(after).sum())
         return (second - first) / (second + first)
 
     came, went = (large(tissue, params, case.pair.spacing) for tissue in (after & ~before, before & ~after))
@@ -175,7 +220,7 @@ def by_subtraction(case: Case, params: ChangeParameters) -> Outcome:
     return Outcome(
         apart(found[0], case.lesions[0] > 0),
         *found,
-        lambda place: float(contrast[place].mean()),
+        lambda place: float(place.of(contrast).mean()),
     )
 
 
@@ -191,6 +236,6 @@ def apart(tissue: Bools, before: Bools) -> Bools:
     """Pieces that touch no lesion of the earlier session."""
     pieces = ndimage.label(tissue, TOUCHING)[0]
     fine = np.ones(int(pieces.max()) + 1, dtype=bool)
-    fine[np.unique(pieces[ndimage.binary_dilation(before, TOUCHING)])] = False
+    fine[np.unique(pieces[and_what_touches(before)])] = False
     fine[0] = False
     return np.asarray(fine[pieces])

@@ -61,24 +61,31 @@ def run_program(bids_dir: Path, out: Path, *options: str) -> None:
     subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
 
 
-def time_sessions(cache: Path, n_sessions: int, seed: int) -> dict[str, float]:
-    """What comparing the sessions of one person costs when they are done: wall and processor time, s."""
+def time_sessions(cache: Path, n_sessions: int, seed: int) -> dict[str, float | None]:
+    """What comparing the sessions of one person costs when they are done: wall and processor time, s.
+
+    And that processor time as a share of the sessions' own, where this run made them.
+    """
     directory = cache / f"sessions-{n_sessions}"
     if not directory.exists():
         small = Change(new=1, grown=2, shrunk=1, atrophy=0.01)
         _write(directory, follow_up(make_specs(1, 0, seed=seed, slice_thickness=SLICES), small, n_sessions))
     out = cache / f"out-{directory.name}"
+    fresh, before = not out.exists(), _spent()
     run_program(directory, out)
+    sessions = _spent() - before
     for old in out.glob("sub-*/*_desc-change_longitudinal.json"):
         old.unlink()  # compared anew
     start, before = monotonic(), _spent()
     run_program(directory, out, "--longitudinal")
     made = len(list(out.glob("sub-*/*_desc-change_longitudinal.json")))
+    spent = _spent() - before
     return {
         "sessions": n_sessions,
         "compared": made,
         "wall_s": round(monotonic() - start, 1),
-        "processor_s": round(_spent() - before, 1),
+        "processor_s": round(spent, 1),
+        "share_of_the_sessions": round(spent / sessions, 3) if fresh else None,
     }
 
 

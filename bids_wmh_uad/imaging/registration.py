@@ -58,7 +58,7 @@ def to_ants(data: Array, affine: Array) -> ants.ANTsImage:
 
 
 def register(
-    fixed: nib.Nifti1Image, moving: nib.Nifti1Image, *, transform: str, seed: int, same_head: bool = False
+    fixed: nib.Nifti1Image, moving: nib.Nifti1Image, *, transform: str, seed: int
 ) -> NDArray[np.float64]:
     """Register two brain images (background 0) linearly with ANTs, Mattes mutual information.
 
@@ -71,8 +71,6 @@ def register(
         of its own, at the voxel size of `fixed`.
     seed : int
         Of the metric's sampling, 0 or more; reproducible bit for bit with one ITK thread.
-    same_head : bool
-        Both are of one head, and nearly aligned: ``Affine`` looks at the grids and the resolutions of ``Rigid``, which is enough then.
 
     Returns
     -------
@@ -85,7 +83,7 @@ def register(
     # antspyx ignores registration(random_seed=); 0 would mean: from the clock
     os.environ["ANTS_RANDOM_SEED"] = str(seed + 1)
     images = [to_ants(np.asanyarray(image.dataobj), image.affine) for image in (fixed, moving)]
-    coarse = transform == "Rigid" or same_head
+    coarse = transform == "Rigid"
     if coarse:  # finer voxels cost more and are no nearer to the truth: benchmarks/registration.py
         images = [ants.resample_image(image, (RIGID_MM,) * 3, interp_type=0) for image in images]
     result = ants.registration(

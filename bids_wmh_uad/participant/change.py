@@ -22,6 +22,7 @@ from bids_wmh_uad.config import RunConfig
 from bids_wmh_uad.core.change.compare import Comparison, Followed
 from bids_wmh_uad.core.change.parameters import ChangeParameters
 from bids_wmh_uad.core.change.tracking import STATUSES
+from bids_wmh_uad.core.parallel import parallel_map
 from bids_wmh_uad.environment import refusal
 from bids_wmh_uad.errors import (
     CHANGE_FAILED,
@@ -139,17 +140,17 @@ def _flair_name(summary: Mapping[str, Any]) -> str:
 
 def _compare_or_reuse(config: RunConfig, subject: str, visits: Sequence[Visit]) -> bool:
     """Compare a participant's sessions and publish it whole; whether anything was to do."""
-    out, params, seed = config.output_dir, ChangeParameters(), config.method.random_seed
+    out, params = config.output_dir, ChangeParameters()
     with Locks() as locks:
         locks.take(derivatives.lock_path(out, f"sub-{subject}_change"), f"sub-{subject}")
-        made_from = comparison.signature(visits, params, seed)
+        made_from = comparison.signature(visits, params)
         path = derivatives.longitudinal_path(out, subject)
         if derivatives.read_summary(path).get("signature") == made_from and _all_there(out, path):
             LOGGER.info(ALREADY, subject)
             return False
-        aligned = comparison.align(visits, params, seed, config.performance.nprocs)
+        aligned = comparison.align(visits, params, config.performance.nprocs)
         with TemporaryDirectory(prefix=f"sub-{subject}_change-", dir=config.running.work_dir) as staging:
-            content = _stage(Path(staging), out, subject, visits, aligned, params)
+            content = _stage(Path(staging), out, subject, visits, aligned, params, config.performance.nprocs)
             content["signature"] = made_from
             _write(Path(staging) / path.relative_to(out), dump_json(json_plain(content)))
             _withdraw(out, path, content["files"])
@@ -193,6 +194,7 @@ def _stage(
     visits: Sequence[Visit],
     aligned: Aligned,
     params: ChangeParameters,
+    threads: int,
 ) -> dict[str, Any]:
     """Write everything but the summary into the staging tree, and give the summary."""
     for visit, motion in zip(visits, aligned.space.motions, strict=True):
@@ -205,12 +207,17 @@ def _stage(
             "Sources": _sources([visit], out, "flair"),
         }
         _write(derivatives.sidecar_path(path), dump_json(meta))
-    pairs = []
-    for before, after, kind in comparison.related(visits):
+
+    def compare(related: tuple[int, int, str]) -> dict[str, Any]:
+        before, after, kind = related
         found = aligned.compare(before, after, params)
-        pairs.append(_about(visits[before], visits[after], kind, found, aligned, (before, after), params))
         _stage_pair(staging, out, visits, (before, after), kind, found, aligned, params)
         _draw_pair(staging / f"sub-{subject}", visits, (before, after), kind, found, aligned)
+        return _about(visits[before], visits[after], kind, found, aligned, (before, after), params)
+
+    pairs = parallel_map(compare, comparison.related(visits), threads=threads)
+    for warning in (one for pair in pairs for one in pair["warnings"]):
+        LOGGER.warning("%s", warning["text"])
     written = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
     return {
         "participant_id": f"sub-{subject}",
@@ -350,8 +357,6 @@ def _about(
     warnings = _warnings(before, after, correlation["flair"])
     if not aligned.space.rigid and size > params.size_limit:
         warnings.append(OTHER_SIZE.format(before=before.label, after=after.label, percent=100 * size))
-    for warning in warnings:
-        LOGGER.warning("%s", warning.text)
     return {
         "session_before": before.label,
         "session_after": after.label,

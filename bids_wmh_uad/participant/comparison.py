@@ -25,7 +25,13 @@ from bids_wmh_uad.core.change.parameters import ChangeParameters
 from bids_wmh_uad.core.image.volume import Volume, check_same_grid
 from bids_wmh_uad.core.lesion.landmarks import Landmark
 from bids_wmh_uad.errors import UNREADABLE_SIDECAR, BadDataError
-from bids_wmh_uad.imaging.longitudinal import CommonSpace, find_common_space, on_grid, space_of
+from bids_wmh_uad.imaging.longitudinal import (
+    CommonSpace,
+    find_common_space,
+    on_grid,
+    resample_inside,
+    space_of,
+)
 from bids_wmh_uad.imaging.registration import read_transform
 from bids_wmh_uad.imaging.scans import as_image, read_volume
 from bids_wmh_uad.reading import sha256
@@ -96,19 +102,19 @@ class Aligned:
         return compare(pair, marks, np.asarray(self.space.grid.affine), params)
 
 
-def signature(visits: Sequence[Visit], params: ChangeParameters, seed: int) -> str:
+def signature(visits: Sequence[Visit], params: ChangeParameters) -> str:
     """What a comparison depends on: the sessions' files, their times, the method, the version."""
     digest = hashlib.sha256()
     for visit in visits:
         for name in (*IMAGES, "flair_to_template", "summary"):
             digest.update(sha256(result_path(visit.summary, name)).digest())
         digest.update(f"{visit.summary.name} {visit.time}".encode())
-    settings = {**asdict(params), "seed": seed, "version": __version__}
+    settings = {**asdict(params), "version": __version__}
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()
 
 
-def align(visits: Sequence[Visit], params: ChangeParameters, seed: int, n_jobs: int) -> Aligned:
+def align(visits: Sequence[Visit], params: ChangeParameters, n_jobs: int) -> Aligned:
     """Read the sessions, bring them to one space and match their intensities.
 
     Parameters
@@ -116,10 +122,8 @@ def align(visits: Sequence[Visit], params: ChangeParameters, seed: int, n_jobs: 
     visits : sequence of Visit
         Two or more, in order.
     params : ChangeParameters
-    seed : int
-        Of the registration.
     n_jobs : int
-        Processes.
+        Threads.
 
     Raises
     ------
@@ -130,12 +134,12 @@ def align(visits: Sequence[Visit], params: ChangeParameters, seed: int, n_jobs: 
     space = find_common_space(
         [image["flair"] for image in images],
         [read_transform(result_path(visit.summary, "flair_to_template")) for visit in visits],
-        seed, params, n_jobs,
+        params, n_jobs,
     )  # fmt: skip
-    return _bring(images, space, params)
+    return _bring(images, space, params, n_jobs)
 
 
-def realign(visits: Sequence[Visit], params: ChangeParameters) -> Aligned:
+def realign(visits: Sequence[Visit], params: ChangeParameters, n_jobs: int = 1) -> Aligned:
     """As `align`, by the motions that an earlier comparison of the same sessions published.
 
     Raises
@@ -146,18 +150,19 @@ def realign(visits: Sequence[Visit], params: ChangeParameters) -> Aligned:
     images = [_read(visit) for visit in visits]
     motions = [read_transform(beside(visit.summary, derivatives.TO_COMMON)) for visit in visits]
     space = space_of([image["flair"] for image in images], motions, params)
-    return _bring(images, space, params)
+    return _bring(images, space, params, n_jobs)
 
 
 def _bring(
     images: Sequence[Mapping[str, nib.Nifti1Image]],
     space: CommonSpace,
     params: ChangeParameters,
+    n_jobs: int,
 ) -> Aligned:
     """Resample the sessions' images and match their intensities."""
 
     def resampled(name: str, interpolation: str = "linear") -> NDArray[np.float32]:
-        return on_grid([image[name] for image in images], space.motions, space.grid, interpolation)
+        return on_grid([image[name] for image in images], space.motions, space.grid, interpolation, n_jobs)
 
     mask = np.all(resampled("brain") > 0.5, axis=0)
     lesions = np.where(mask, np.rint(resampled("lesions", "nearest")), 0).astype(np.int32)
@@ -205,11 +210,9 @@ def to_flair(
     labels: NDArray[Any], aligned: Aligned, place: int, like: Volume, interpolation: str
 ) -> NDArray[np.float32]:
     """Bring an image of the common space to a session's own FLAIR grid."""
-    from bids_wmh_uad.imaging.resampling import resample
-
     target = as_image(np.zeros(like.shape, np.uint8), like.affine)
     source = as_image(labels.astype(np.float32), aligned.space.grid.affine)
-    return resample(source, target, np.linalg.inv(aligned.space.motions[place]), interpolation=interpolation)
+    return resample_inside(source, target, np.linalg.inv(aligned.space.motions[place]), interpolation)
 
 
 def own_mask(labels: NDArray[np.int32], aligned: Aligned, place: int, like: Volume) -> NDArray[np.uint8]:

@@ -93,7 +93,7 @@ def test_methods_see_what_came(script: ModuleType, case: Any, name: str) -> None
     assert not outcome.new[~ndimage.binary_dilation(NEW, iterations=3)].any()
     assert outcome.came[GROWN & ~GROWS].mean() > 0.3
     assert not outcome.came[STAYS].any()
-    assert outcome.growth(case.place(2)) > outcome.growth(case.place(1))
+    assert outcome.growth(case.places[2]) > outcome.growth(case.places[1])
     turned = script.replace(
         case,
         pair=script.replace(case.pair, flair=case.pair.flair[::-1].copy(), t1w=case.pair.t1w[::-1].copy()),
@@ -112,7 +112,7 @@ def test_score_of_a_pair_in_which_nothing_changed(script: ModuleType, case: Any)
         score.add(still, script.Outcome(new, new, nothing, lambda _: 0.0))
     assert score.measures["quiet"] == 0.5
     assert score.measures["true"] == 0
-    score.add(case, script.Outcome(NEW, NEW, nothing, lambda place: float(place[GROWN].sum())))
+    score.add(case, script.Outcome(NEW, NEW, nothing, lambda place: float(place.of(GROWN).sum())))
     assert score.measures["recall"] == score.measures["precision"] == 1
     assert score.measures["growth_auc"] == 1
 
@@ -148,9 +148,20 @@ def test_patient(script: ModuleType, case: Any) -> None:
 
 
 def test_place_of_a_true_lesion(script: ModuleType, case: Any) -> None:
-    np.testing.assert_array_equal(case.place(2), GROWN)
-    np.testing.assert_array_equal(case.place(3), NEW)
+    for number, truth in ((2, GROWN), (3, NEW)):
+        place = case.places[number]
+        assert place.of(truth).all()
+        assert place.mask.sum() == truth.sum()
+        assert place.and_what_touches.mask.sum() == ndimage.binary_dilation(truth, np.ones((3, 3, 3))).sum()
+        assert place.and_what_touches.of(truth).sum() == truth.sum()
     missed = script.replace(case, lesions=np.where(case.lesions == 1, 0, case.lesions))
-    assert missed.place(1) is None
+    assert 1 not in missed.places
     merged = script.replace(case, lesions=np.minimum(case.lesions, 1))  # the program sees one lesion
-    assert [merged.place(n) is not None for n in (1, 2, 3)] == [False, True, False]
+    assert [*merged.places] == [2]
+
+
+def test_a_place_at_the_edge_of_the_grid(script: ModuleType) -> None:
+    image = np.arange(27).reshape(3, 3, 3)
+    corner = sys.modules["change_methods"].Place((slice(2, 3),) * 3, np.ones((1, 1, 1), bool))
+    assert corner.of(image) == [26]
+    assert sorted(corner.and_what_touches.of(image)) == [13, 14, 16, 17, 22, 23, 25, 26]

@@ -13,7 +13,7 @@ from bids_wmh_uad.core.change.departure import Departure, Pair, find_departure
 from bids_wmh_uad.core.change.evidence import Null, changed_tissue, false_discovery, learn_null, peaks
 from bids_wmh_uad.core.change.intensity import normal_tissue
 from bids_wmh_uad.core.change.tissue import beside, like_lesions, near_fossa, where_lesions_may_be
-from bids_wmh_uad.core.change.tracking import Match, and_what_touches, match_lesions, name_status
+from bids_wmh_uad.core.change.tracking import Match, match_lesions, name_status
 from bids_wmh_uad.core.change.volume import (
     SumNoise,
     VolumeChange,
@@ -21,6 +21,7 @@ from bids_wmh_uad.core.change.volume import (
     measure_sums,
     volume_change,
 )
+from bids_wmh_uad.core.image.morphology import and_what_touches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -125,7 +126,8 @@ def compare(pair: Pair, marks: Marks, affine: NDArray[np.float64], params: Chang
     - of every lesion, that it grew and that it shrank (`_p_value`);
     - of every peak where lesions may be (`tissue.where_lesions_may_be`), that it is none of noise. The null is of the same places
       but for the lesions: tissue that changes cannot say what no change is. Around such peaks lies tissue that came or went: beside all lesions
-      it is a new lesion or one that is resolved, and a lesion that did not change as a whole grew or shrank if more of it came than went, or less.
+      it is a new lesion or one that is resolved, if its volume changed by at least `edge` of it (of a bright edge that is out of place
+      one side gains what the other loses), and a lesion that did not change as a whole grew or shrank if more of it came than went, or less.
 
     Exchanging the sessions exchanges new and resolved, enlarging and shrinking, merged and split.
 
@@ -160,11 +162,16 @@ def follow(
     pieces = {sign: _changed(scene, sign) for sign in (1, -1)}
     matches = match_lesions(marks.before, marks.after)
     followed = _judge([_examine(scene, match, pieces) for match in matches], scene)
-    alone = {sign: beside(labels, and_what_touches(lesion)) for sign, labels in pieces.items()}
-    for sign, labels in alone.items():
+    alone = {1: np.zeros(lesion.shape, np.int32), -1: np.zeros(lesion.shape, np.int32)}
+    for sign, kept in alone.items():
+        labels = beside(pieces[sign], and_what_touches(lesion))
         for number, box in enumerate(ndimage.find_objects(labels), start=1):
             wide = tuple(slice(max(0, side.start - MARGIN), side.stop + MARGIN) for side in box)
-            followed.append(_of_piece(scene.cut(wide), labels[wide] == number, sign))
+            piece = labels[wide] == number
+            one = _of_piece(scene.cut(wide), piece, sign)
+            if sign * one.change.mm3 >= params.edge * (one.before_mm3 + one.after_mm3):
+                followed.append(one)
+                kept[wide][piece] = kept.max() + 1
     return _paint(scene, followed, pieces, alone)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
-from bids_wmh_uad.core.image.intensity import smooth_inside
+from bids_wmh_uad.core.image.intensity import smooth_each_inside
+from bids_wmh_uad.core.image.morphology import without_rim
 from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ class Pair:
     t1w: Map
     mask: NDArray[np.bool_]
     spacing: float
+    _smooth: dict[float, tuple[list[Map], list[Map]]] = field(default_factory=dict, init=False, repr=False)
+
+    def smoothed(self, sigma_mm: float) -> tuple[list[Map], list[Map]]:
+        """FLAIR and T1w of both sessions, smoothed in the brain; made once."""
+        if sigma_mm not in self._smooth:
+            images = (*self.flair, *self.t1w)
+            done = smooth_each_inside(images, self.mask, (self.spacing,) * 3, sigma_mm)
+            self._smooth[sigma_mm] = done[:2], done[2:]
+        return self._smooth[sigma_mm]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,31 +98,25 @@ def find_departure(pair: Pair, lesion: NDArray[np.bool_], params: ChangeParamete
     -------
     Departure
     """
-    flair, t1w = (smoothed(images, pair, params) for images in (pair.flair, pair.t1w))
+    flair, t1w = pair.smoothed(params.smooth_mm)
     inside = pair.mask
     first, second = flair[1][inside] - flair[0][inside], t1w[1][inside] - t1w[0][inside]
-    rest, spread = against_alike(first, second, alike(flair, t1w, pair, params))
+    rest, spread = against_alike(first, second, alike(pair, params))
     contrast, widths = np.zeros(inside.shape, np.float32), np.ones(inside.shape, np.float32)
     contrast[inside], widths[inside] = rest, spread
     widths *= _local_spread(contrast / widths, inside, lesion, pair.spacing, params)
     return Departure(np.where(inside, contrast / widths, np.float32(0)), contrast, widths)
 
 
-def smoothed(images: Map, pair: Pair, params: ChangeParameters) -> list[Map]:
-    """One contrast of both sessions, smoothed in the brain."""
-    return [smooth_inside(image, pair.mask, (pair.spacing,) * 3, params.smooth_mm) for image in images]
-
-
-def alike(flair: list[Map], t1w: list[Map], pair: Pair, params: ChangeParameters) -> list[NDArray[np.intp]]:
+def alike(pair: Pair, params: ChangeParameters) -> list[NDArray[np.intp]]:
     """Groups of the mask's voxels that have the same T1w and lie at equally steep edges: the bins of the null.
 
     Parameters
     ----------
-    flair, t1w : two (X, Y, Z) float32 arrays each
-        From `smoothed`.
     pair : Pair
     params : ChangeParameters
     """
+    flair, t1w = pair.smoothed(params.smooth_mm)
     dark, bright = np.minimum(*flair), np.maximum(*t1w)
     edges = [_steepness(image, pair)[pair.mask] for image in (dark, bright)]
     return _in_bins(bright[pair.mask], edges, params)
@@ -120,7 +124,7 @@ def alike(flair: list[Map], t1w: list[Map], pair: Pair, params: ChangeParameters
 
 def _steepness(image: Map, pair: Pair) -> Map:
     """Length of the gradient, per mm; across the mask's outline there is none."""
-    weight = ndimage.binary_erosion(pair.mask)
+    weight = without_rim(pair.mask)
     total = np.zeros(image.shape, np.float32)
     for axis in range(3):
         total += np.gradient(image, pair.spacing, axis=axis).astype(np.float32) ** 2

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from bids_wmh_uad.core.change.space import in_any_order
 from bids_wmh_uad.core.image.intensity import MINIMUM_VOXELS
+from bids_wmh_uad.core.image.morphology import and_across_faces
 from bids_wmh_uad.core.image.robust import MAD_TO_SD
 from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
 
@@ -35,7 +36,7 @@ ROUNDS = 2
 
 def normal_tissue(mask: NDArray[np.bool_], lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The brain without lesions and their partial volume, `BESIDE` voxels around them."""
-    return np.asarray(mask & ~ndimage.binary_dilation(lesion, iterations=BESIDE))
+    return np.asarray(mask & ~and_across_faces(lesion, BESIDE))
 
 
 def match_all(

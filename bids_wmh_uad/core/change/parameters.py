@@ -17,10 +17,11 @@ class ChangeParameters:
     grid_mm : float
         Voxel edge of the common space: that of the working grid of the scores.
     margin_mm : float
-        What the common space has around the brains: a patch's half edge.
-    rounds_mm : tuple of float
-        Voxel edge of the mean that every session is registered to, in each round. The registration itself looks at grids of
-        `imaging.registration.RIGID_MM`.
+        What the common space has around the brains: smoothing and slopes need neighbours.
+    align_mm : float
+        Voxel edge of the mean that every session is aligned with: finer ones cost more and move the brain by less than 0.01 mm.
+    rigid_rounds, affine_rounds : int
+        Times that sessions are aligned with their mean, which is made anew each time: one more moves the brain by less than 0.005 mm.
     size_limit : float
         Largest stretch of one session's head against another's, along any direction, up to which motions stay rigid, as a share: a voxel of the common grid at the
         brain's edge (80 mm). Sizes of a phantom that is scanned again differ by up to 0.16 %, as estimated.
@@ -57,6 +58,7 @@ class ChangeParameters:
     edge : float
         Changed tissue goes from a significant peak down to this share of it; a lesion that only one mask has is new, or resolved, if at
         least this share of its brightness came or went: else it was there, too faint for the mask; and tissue at a lesion came, or went, if it changed by as much.
+        And tissue beside all lesions is one only if its volume changed by at least this share of it.
     least_contrast : float
         Least change of FLAIR at a peak, in white matter's brightness: what is smaller is no lesion, however sure.
     least_mm3 : float
@@ -79,8 +81,10 @@ class ChangeParameters:
     """
 
     grid_mm: float = 1.0
-    margin_mm: float = 8.0
-    rounds_mm: tuple[float, ...] = (2.0, 1.0)
+    margin_mm: float = 2.0
+    align_mm: float = 2.0
+    rigid_rounds: int = 3
+    affine_rounds: int = 2
     size_limit: float = 0.01
 
     quantiles: tuple[float, float] = (0.1, 0.9)

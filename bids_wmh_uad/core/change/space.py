@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,14 +125,14 @@ def _motion(linear: NDArray[Any], centre: NDArray[Any], target: NDArray[Any]) ->
 
 
 def common_grid(
-    boxes: Sequence[tuple[NDArray[Any], tuple[int, int, int]]], spacing: float, margin: float
+    places: Sequence[NDArray[Any]], spacing: float, margin: float
 ) -> tuple[tuple[int, int, int], Matrix]:
     """The grid of the common space, along its axes, that holds all brains.
 
     Parameters
     ----------
-    boxes : sequence of ((4, 4) array, three ints)
-        Of each brain's box of voxels, its affine into the common space, and its shape.
+    places : sequence of (n, 3) array
+        Of each brain, in the common space, mm.
     spacing : float
         Voxel edge, mm; centres lie at multiples of it.
     margin : float
@@ -145,14 +144,8 @@ def common_grid(
     affine : (4, 4) float64 array
         Voxel to common space, mm.
     """
-    corners = np.concatenate(
-        [
-            np.array([*product(*((-0.5, size - 0.5) for size in shape))]) @ affine[:3, :3].T + affine[:3, 3]
-            for affine, shape in boxes
-        ]
-    )
-    low = np.floor((corners.min(axis=0) - margin) / spacing)
-    high = np.ceil((corners.max(axis=0) + margin) / spacing)
+    low = np.floor((np.min([brain.min(axis=0) for brain in places], axis=0) - margin) / spacing)
+    high = np.ceil((np.max([brain.max(axis=0) for brain in places], axis=0) + margin) / spacing)
     grid = np.diag([spacing, spacing, spacing, 1.0])
     grid[:3, 3] = low * spacing
     x, y, z = (high - low + 1).astype(int).tolist()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
-from bids_wmh_uad.core.change.tracking import and_what_touches
-from bids_wmh_uad.core.image.intensity import smooth_inside
+from bids_wmh_uad.core.image.morphology import and_what_touches
+from bids_wmh_uad.core.image.volume import bounding_box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,8 +26,7 @@ def where_lesions_may_be(pair: Pair, lesion: Bools, below: Bools, params: Change
 
     Peaks elsewhere can be no lesions: they are not tested, and those of fluid's edges and cortex are not the null.
     """
-    zooms = (pair.spacing,) * 3
-    dark = np.minimum(*(smooth_inside(image, pair.mask, zooms, params.smooth_mm) for image in pair.t1w))
+    dark = np.minimum(*pair.smoothed(params.smooth_mm)[1])
     white = (dark >= params.least_t1w) & ~below
     return np.asarray(pair.mask & (white | and_what_touches(lesion)))
 
@@ -85,4 +85,7 @@ def near_fossa(fossa: Bools, spacing: float, params: ChangeParameters) -> Bools:
     """Brainstem and cerebellum, and what is within `fossa_mm` of them."""
     if not fossa.any():
         return fossa
-    return np.asarray(ndimage.distance_transform_edt(~fossa, sampling=spacing) <= params.fossa_mm)
+    near = np.zeros_like(fossa)
+    box = bounding_box(fossa, math.ceil(params.fossa_mm / spacing))
+    near[box] = ndimage.distance_transform_edt(~fossa[box], sampling=spacing) <= params.fossa_mm
+    return near

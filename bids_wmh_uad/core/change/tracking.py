@@ -20,11 +20,6 @@ STATUSES = ("new", "enlarging", "stable", "shrinking", "resolved", "merged", "sp
 """Names of what becomes of lesions."""
 
 
-def and_what_touches(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask and the voxels that touch it: 26 neighbours, as of a session's own lesions."""
-    return np.asarray(ndimage.binary_dilation(mask, np.ones((3, 3, 3), dtype=bool)))
-
-
 @dataclass(frozen=True)
 class Match:
     """Lesions of two sessions that are the same tissue.
@@ -58,7 +53,7 @@ def match_lesions(before: Labels, after: Labels) -> list[Match]:
     links = _shared(before, after)
     alone_before = set(_labels(before)) - {one for one, _ in links}
     alone_after = set(_labels(after)) - {other for _, other in links}
-    grown = [ndimage.grey_dilation(labels, footprint=np.ones((3, 3, 3))) for labels in (before, after)]
+    grown = [ndimage.maximum_filter(labels, 3) for labels in (before, after)]
     touching = _shared(before, grown[1]) | _shared(grown[0], after)
     links |= {(one, other) for one, other in touching if one in alone_before or other in alone_after}
     groups = _connected(links, _labels(before), _labels(after))

@@ -263,3 +263,17 @@ def test_false_discovery_is_benjamini_and_hochbergs():
     assert false_discovery(p, 0.05) == 0.008
     assert false_discovery(np.array([0.5, 0.9]), 0.05) == 0
     assert false_discovery(np.array([]), 0.05) == 0
+
+
+def test_what_is_out_of_place_is_neither_new_nor_resolved():
+    """Something thin and bright that no mask has lies two voxels farther: one side gains what the other loses."""
+    place = AFTER["new"][0]
+    tube, beside = ([((42 + step, 30 + k, 40), 1.3) for k in range(9)] for step in (0, 2))
+    pair, marks = scene(tube, beside, seed=4)
+    unseen = replace(marks, before=np.zeros_like(marks.before), after=np.zeros_like(marks.after))
+    assert compare(pair, unseen, AFFINE, PARAMETERS).lesions == ()
+    apart = scene([(place, 2.6)], [(tuple(np.add(place, (-20, 0, 0))), 2.6)], seed=4)[0]
+    assert {lesion.status for lesion in compare(apart, unseen, AFFINE, PARAMETERS).lesions} == {
+        "new",
+        "resolved",
+    }

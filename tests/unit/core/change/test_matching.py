@@ -1,7 +1,10 @@
 """The common space and the intensities of several sessions: nobody is privileged."""
 
+from itertools import product
+
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from bids_wmh_uad.core.change.intensity import match_all
@@ -66,9 +69,11 @@ def test_a_mean_in_any_order_is_the_same_bit_for_bit():
 
 
 def test_the_common_grid_holds_every_brain():
-    shape, affine = common_grid(
-        [(np.diag([2.0, 2, 2, 1]), (10, 10, 10)), (turn((0, 0, 45), (0, 0, 0)), (30, 30, 9))], 1.0, 2.0
+    straight, turned = (
+        np.array([*product(*zip(low, high, strict=True))])
+        for low, high in (((-1, -1, -1), (19, 19, 19)), ((0, 0, 0), (30, 30, 8)))
     )
+    shape, affine = common_grid([straight, apply_affine(turn((0, 0, 45), (0, 0, 0)), turned)], 1.0, 2.0)
     inverse = np.linalg.inv(affine)
     for corner in ((-1, -1, -1), (19, 19, 19), (0, 42.4, 0), (-21, 21, 8)):
         inside = (inverse @ [*corner, 1])[:3]

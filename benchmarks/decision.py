@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from detection import DATA, collect_phantoms, collect_real, program_map
+from detection import DATA, Detection, collect_phantoms, collect_real, remembered_map
 from joblib import Parallel, cpu_count, delayed
 from numpy.typing import NDArray
 from scans import Case, imprinted_cases
@@ -37,15 +37,13 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bids_wmh_uad.core.image.volume import voxel_sizes
-from bids_wmh_uad.core.lesion.candidates import TOP_VOXELS, Surroundings, describe_candidates
-from bids_wmh_uad.core.lesion.components import label_lesions
+from bids_wmh_uad.core.lesion.candidates import TOP_VOXELS
 from bids_wmh_uad.core.lesion.decision import LesionDecision, evidence
-from bids_wmh_uad.core.lesion.threshold import operating_point
-from bids_wmh_uad.core.network.autoencoder import build_autoencoder
+from bids_wmh_uad.core.network.autoencoder import SiameseAutoencoder, build_autoencoder
 from bids_wmh_uad.core.network.embedding import embed_patches
 from bids_wmh_uad.core.network.patches import extract_patches
 from bids_wmh_uad.core.parameters import DetectionParameters
+from bids_wmh_uad.core.score.latent import AnomalyMap
 from bids_wmh_uad.core.svm.estimator import OneClassSVM
 from bids_wmh_uad.models import load_model, model_directory, save_decision
 
@@ -75,7 +73,7 @@ class Candidates:
         In the order of `NAMES`.
     lesion : (n,) bool array
     latents : dict of str to (n, p, d) array
-        Of the brightest voxels, by encoder.
+        Of the brightest voxels, by encoder; NaN where a candidate has fewer.
     """
 
     group: NDArray[np.str_]
@@ -99,39 +97,51 @@ def encoders() -> dict[str, Any]:
 
 
 def candidates_of(case: Case) -> Candidates:
-    """The candidates of a scan by the default score, outside the ventricles."""
+    """The candidates of a scan by the default score, outside the ventricles: the program's own, on the FLAIR's own grid."""
     torch.set_num_threads(1)
-    params = DetectionParameters()
-    anomaly, _ = program_map(case, params, seed=0)
-    tissue, spacing = case.tissue, voxel_sizes(case.affine)
-    point = operating_point(params, anomaly, tissue.mask, tissue.likely_grey)
-    around = Surroundings.of(tissue, case.landmarks, case.affine)
-    above = point.apply(anomaly, tissue.mask) & ~around.filled
-    labels = label_lesions(above, case.affine, params.min_lesion_volume)
-    found = describe_candidates(labels, anomaly, point.value, around, spacing)
-    voxels = [np.flatnonzero(labels == number) for number in range(1, len(found) + 1)]
+    everything = DetectionParameters(accept=0.0)
+    found = remembered_map(case, everything, seed=0)
+    scores = case.own(found).scores
+    lesions = Detection(scores, everything).segment(case).lesions
+    voxels = [np.flatnonzero(lesions.labels == number) for number in range(1, len(lesions.candidates) + 1)]
     share = np.array([case.lesion.flat[own].mean() for own in voxels])
     counted = np.array([case.inside.flat[own].mean() > 0.5 for own in voxels])
     kept = np.flatnonzero(counted & ((share == 0) | (share >= LESION_SHARE)))
-    top = [voxels[k][np.argsort(-anomaly.flat[voxels[k]], kind="stable")[:TOP_VOXELS]] for k in kept]
-    rows = np.concatenate([np.resize(own, TOP_VOXELS) for own in top]) if top else np.zeros(0, int)
-    patches = extract_patches(case.scan.network_input(), on_working_grid(case, rows))
-    latents = {
-        name: embed_patches(model, patches).reshape(kept.size, TOP_VOXELS, -1)
-        for name, model in encoders().items()
-    }
+    top = [voxels[k][np.argsort(-scores.flat[voxels[k]], kind="stable")[:TOP_VOXELS]] for k in kept]
     group = next((person for person in PERSONS if person in case.name.split("-on-")[-1]), "phantom")
-    values = np.array([list(evidence(found[k]).values()) for k in kept]).reshape(kept.size, len(NAMES))
-    of_all = np.full(kept.size, group), np.full(kept.size, case.kind == "real")
-    return Candidates(*of_all, values, share[kept] > 0, latents)
+    values = [list(evidence(lesions.candidates[k]).values()) for k in kept]
+    return Candidates(
+        np.full(kept.size, group),
+        np.full(kept.size, case.kind == "real"),
+        np.array(values).reshape(kept.size, len(NAMES)),
+        share[kept] > 0,
+        {name: latents_of(case, found, top, model) for name, model in encoders().items()},
+    )
 
 
-def on_working_grid(case: Case, voxels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """The working grid's voxels nearest to those of the FLAIR, by their flat numbers."""
-    own = np.stack(np.unravel_index(voxels, case.lesion.shape), axis=1)
-    there = np.linalg.inv(case.grid.affine) @ case.affine
-    nearest = np.rint(own @ there[:3, :3].T + there[:3, 3]).astype(np.int64)
-    return np.clip(nearest, 0, np.array(case.grid.shape) - 1)
+def latents_of(
+    case: Case, found: AnomalyMap, top: list[NDArray[np.integer]], model: SiameseAutoencoder
+) -> NDArray[np.float32]:
+    """Latents of some of the FLAIR's voxels of each candidate, as the program's evidence has them; NaN beyond their number.
+
+    They come from the working grid linearly, and what has no score there counts as 0 (`AnomalyMap.from_grid`; without the
+    low pass of voxels larger than the working grid's, which these scans do not have).
+    """
+    own = np.stack(np.unravel_index(np.concatenate([np.zeros(0, int), *top]), case.lesion.shape), axis=1)
+    there, last = np.linalg.inv(case.grid.affine) @ case.affine, np.array(case.grid.shape) - 1
+    place = np.clip(np.round(own @ there[:3, :3].T + there[:3, 3], 6), 0, last)
+    low, image = np.floor(place).astype(np.int64), case.scan.network_input()
+    rows = np.zeros((len(own), model.latent_size), dtype=np.float32)
+    for corner in np.ndindex(2, 2, 2):
+        near = np.minimum(low + corner, last)
+        weight = np.where(corner, place - low, 1 - place + low).prod(axis=1) * (
+            found.scores[tuple(near.T)] != 0
+        )
+        some = weight > 0
+        rows[some] += weight[some, None] * embed_patches(model, extract_patches(image, near[some]))
+    latents = np.full((len(top), TOP_VOXELS, rows.shape[1]), np.nan, dtype=np.float32)
+    latents[np.arange(TOP_VOXELS) < np.array([len(part) for part in top], int)[:, None]] = rows
+    return latents
 
 
 def gather() -> Candidates:
@@ -148,7 +158,7 @@ def features(found: Candidates, names: tuple[str, ...], encoder: str | None) -> 
     """Evidence of some names, and the mean latents by an encoder."""
     columns = [found.evidence[:, [NAMES.index(name) for name in names]]]
     if encoder is not None:
-        columns.append(found.latents[encoder].mean(axis=1))
+        columns.append(np.nanmean(found.latents[encoder], axis=1))
     return np.concatenate(columns, axis=1)
 
 
@@ -167,11 +177,14 @@ def fit(values: NDArray[np.float64], found: Candidates, learnt: NDArray[np.bool_
 def surprise(found: Candidates, encoder: str, learnt: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Mean surprise of a candidate's latents under a One-Class SVM of the normal ones learnt from."""
     latents = found.latents[encoder]
-    normal = latents[learnt & ~found.lesion].reshape(-1, latents.shape[-1])
-    scaler = StandardScaler().fit(normal)
-    model = OneClassSVM(nu=DetectionParameters.nu, gamma="scale").fit(scaler.transform(normal))
-    score = model.score_samples(scaler.transform(latents.reshape(-1, latents.shape[-1])))
-    return -np.log(np.maximum(score, 1e-12)).reshape(latents.shape[:2]).mean(axis=1)
+    known, normal = ~np.isnan(latents[..., 0]), learnt & ~found.lesion
+    scaler = StandardScaler().fit(latents[normal][known[normal]])
+    model = OneClassSVM(nu=DetectionParameters.nu, gamma="scale").fit(
+        scaler.transform(latents[normal][known[normal]])
+    )
+    values = np.full(known.shape, np.nan)
+    values[known] = -np.log(np.maximum(model.score_samples(scaler.transform(latents[known])), 1e-12))
+    return np.nanmean(values, axis=1)
 
 
 def judged(

@@ -1,0 +1,56 @@
+"""The benchmark that learns the lesion decision: its latents are those that the program judges by."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from bids_wmh_uad.core.lesion.landmarks import Tissue
+from bids_wmh_uad.core.network.embedding import embed_dense
+from bids_wmh_uad.core.score.latent import AnomalyMap
+from bids_wmh_uad.models import load_model
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "decision.py"
+SHAPE = (30, 24, 6)
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("decision_script", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(SCRIPT.parent))  # it imports its neighbours
+    sys.modules["decision_script"] = module  # where dataclasses look types up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("zooms", [(0.9, 0.9, 3.0), (-1.0, -1.0, 1.0), (0.7, -0.7, 0.8)])
+def test_latents_of_candidates_are_those_of_the_programs_evidence(script: ModuleType, zooms):
+    rng = np.random.default_rng(0)
+    flair, t1w = ndimage.gaussian_filter(rng.normal(size=(2, *SHAPE)), (0, 1, 1, 1)).astype(np.float32) * 5
+    mask = np.zeros(SHAPE, bool)
+    mask[3:-3, 3:-3, 1:-1] = True
+    affine = np.diag([*zooms, 1.0])
+    tissue = Tissue(flair, t1w, mask, np.zeros(SHAPE, np.float32))
+    case = script.Case("a", "phantom", tissue, mask, mask, np.zeros(SHAPE, np.uint8), affine)
+    model, direction = load_model("default")[0], rng.normal(size=16).astype(np.float32)
+    scan = case.scan
+    scored = scan.mask & (scan.flair_z > 0)
+    evidence = np.zeros(scan.mask.shape, np.float32)
+    evidence[scored] = embed_dense(model, scan.network_input(), scored) @ direction
+    found = AnomalyMap(np.where(scored, scan.flair_z, np.float32(0)), "cpu", (), evidence)
+    own = case.own(found)
+    there = np.flatnonzero(own.scores)
+    top = [there[:8], there[100:103]]  # one candidate has fewer voxels than are asked
+    latents = script.latents_of(case, found, top, model)
+    assert np.isnan(latents[..., 0]).sum(axis=1).tolist() == [0, 5]
+    expected = [own.evidence.flat[voxels].mean() for voxels in top]
+    np.testing.assert_allclose(np.nanmean(latents, axis=1) @ direction, expected, rtol=1e-4, atol=1e-4)

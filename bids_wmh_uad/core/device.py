@@ -61,7 +61,13 @@ def resolve_device(name: str) -> str:
     return name
 
 
-_NO_ROOM = ("out of memory", "ALLOC", "CUBLAS_STATUS_NOT_INITIALIZED", "unable to find an engine")
+_NO_ROOM = (
+    "out of memory",
+    "ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "unable to find an engine",
+)
 """What CUDA, cuBLAS and cuDNN say for want of memory that torch's allocator did not ask for."""
 
 
@@ -69,7 +75,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     """Tell an exhausted GPU from any other failure.
 
     torch raises ``OutOfMemoryError`` for its own tensors. On a GPU that other processes have filled, the
-    libraries under it fail first, for a handle or a workspace, as a plain ``RuntimeError``.
+    libraries under it can fail first, for a handle or a workspace, as a plain ``RuntimeError``.
 
     Parameters
     ----------

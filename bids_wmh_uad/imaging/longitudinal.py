@@ -156,11 +156,15 @@ def on_grid(
     n_jobs : int
         Threads.
     """
-    moved = parallel_map(
-        lambda one: resample_inside(one[0], grid, one[1], interpolation),
-        zip(images, motions, strict=True),
-        threads=n_jobs,
-    )
+    with (
+        warnings.catch_warnings()
+    ):  # out here: it changes the whole process, and threads would undo each other's
+        warnings.filterwarnings("ignore", message="Resampling binary images")
+        moved = parallel_map(
+            lambda one: resample_inside(one[0], grid, one[1], interpolation),
+            zip(images, motions, strict=True),
+            threads=n_jobs,
+        )
     return np.stack(moved)
 
 
@@ -196,9 +200,7 @@ def resample_inside(
     )
     if out[target].size:
         empty = as_image(np.zeros(out[target].shape, np.uint8), _cut(grid.affine, target))
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Resampling binary images")
-            out[target] = resample(source, empty, motion, interpolation=interpolation)
+        out[target] = resample(source, empty, motion, interpolation=interpolation)
     return out
 
 

@@ -30,6 +30,7 @@ from bids_wmh_uad.core.score.scan import Scan
 from bids_wmh_uad.core.svm.estimator import OneClassSVM
 from bids_wmh_uad.core.svm.voxelwise_fit import fit_voxelwise
 from bids_wmh_uad.models import load_model
+from tests.unit.core.network.test_training import stripes
 from tests.unit.train.training_run import make_controls
 
 pytestmark = pytest.mark.skipif(
@@ -183,22 +184,12 @@ def test_voxelwise_models_are_the_same():
     assert_same(there, here)
 
 
-def stripes(step, n=128):
-    """Two noisy views of patches that two numbers describe."""
-    rng = np.random.default_rng([7, step])
-    x = np.linspace(0, 2 * np.pi, 15)
-    phase, level = rng.uniform(0, 6, (n, 1, 1, 1)), rng.uniform(0.2, 0.5, (n, 1, 1, 1))
-    clean = level * (1 + np.sin(x[:, None] + phase)) * np.ones((n, 2, 15, 15))
-    views = [np.clip(clean + 0.02 * rng.normal(size=clean.shape), 0, 1).astype(np.float32) for _ in "ab"]
-    return views[0], views[1]
-
-
 @pytest.mark.parametrize("encoder", ["compact", "wide"])
 def test_training_in_bfloat16_learns_what_float32_learns(encoder):
-    errors = {}
+    errors, plan = {}, Plan(epochs=4, steps=30, lr=1e-2)
     for device, half in (("cpu", None), ("cuda", None), ("cuda", torch.bfloat16)):
         model = build_autoencoder(0, encoder=encoder).to(device)
-        history = Trainer(model, Plan(epochs=4, steps=30, lr=1e-2), stripes, stripes(99), half).run()
+        history = Trainer(model, plan, lambda step: stripes(step, 128), stripes(99, 128), half).run()
         errors[device, half] = history[-1].held_out.error
         assert all(value.dtype != torch.bfloat16 for value in model.state_dict().values())
         assert history[-1].held_out.error < 0.6 * history[0].held_out.error

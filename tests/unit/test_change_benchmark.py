@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from scipy import ndimage
+from scripts import load_benchmark
 
 from bids_wmh_uad.core.change.departure import Pair
 from bids_wmh_uad.core.change.parameters import ChangeParameters
@@ -19,20 +18,12 @@ from bids_wmh_uad.phantom import Change
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "change.py"
 SHAPE = (60, 60, 60)
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("change_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(SCRIPT.parent))  # it imports its neighbour
-    sys.modules["change_script"] = module  # where dataclasses look types up
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("change")
 
 
 def _ball(centre: tuple[int, int, int], radius: float) -> NDArray[np.bool_]:

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from scipy import ndimage
+from scripts import load_benchmark
 
 from bids_wmh_uad.core.lesion.landmarks import Tissue
 from bids_wmh_uad.core.network.embedding import embed_dense
 from bids_wmh_uad.core.score.latent import AnomalyMap
 from bids_wmh_uad.models import load_model
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "decision.py"
 SHAPE = (30, 24, 6)
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("decision_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(SCRIPT.parent))  # it imports its neighbours
-    sys.modules["decision_script"] = module  # where dataclasses look types up
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("decision")
 
 
 @pytest.mark.parametrize("zooms", [(0.9, 0.9, 3.0), (-1.0, -1.0, 1.0), (0.7, -0.7, 0.8)])

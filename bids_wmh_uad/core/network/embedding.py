@@ -162,7 +162,7 @@ def _embed_on_gpu(
 
 
 def _to_host(values: Tensor) -> NDArray[np.float32]:
-    """Copy rows from a GPU by way of a pinned buffer: several times as fast as straight to memory that can be paged."""
+    """Copy rows from a GPU by way of a pinned buffer: a GPU writes to memory that can be paged by way of one, too, and more slowly."""
     result = np.empty(values.shape, dtype=np.float32)
     rows = max(1, PINNED // values.shape[1])
     buffer = torch.empty((min(rows, len(values)), values.shape[1]), pin_memory=True)

@@ -45,6 +45,8 @@ class _Row:
 class StatusTable:
     """The table of a run's sessions on disk, written anew, in one step, whenever one of them ends.
 
+    It is not on disk before `write`: call that where `interrupt` is sure to follow, however soon the run is stopped.
+
     Parameters
     ----------
     path : Path
@@ -59,14 +61,14 @@ class StatusTable:
         self.path = path
         asked: list[Session | FailedSession] = sorted([*sessions, *unusable], key=lambda entry: entry.label)
         self._rows = {entry.label: _Row(entry.subject, entry.session, entry.label) for entry in asked}
-        self.fail(unusable)
+        self._fail(unusable)
 
     def add(self, subjects: Iterable[str]) -> None:
         """Add a row of what changed between the sessions of each participant: without a session, labelled `change_label`."""
         for subject in subjects:
             label = change_label(subject)
             self._rows[label] = _Row(subject, None, label)
-        self._write()
+        self.write()
 
     def end(self, statuses: Mapping[str, str], reason: str = "n/a") -> None:
         """Say what became of sessions.
@@ -80,14 +82,12 @@ class StatusTable:
         """
         for label, status in statuses.items():
             self._rows[label] = replace(self._rows[label], status=status, reason=reason)
-        self._write()
+        self.write()
 
     def fail(self, failed: Iterable[FailedSession]) -> None:
         """Say which sessions failed, or cannot be started, and why."""
-        for entry in failed:
-            row = _Row(entry.subject, entry.session, entry.label, _of_error(entry.error), str(entry.error))
-            self._rows[entry.label] = row
-        self._write()
+        self._fail(failed)
+        self.write()
 
     def fail_change(self, subject: str, error: Exception) -> None:
         """Say that the comparison of a participant's sessions failed, and why."""
@@ -107,7 +107,8 @@ class StatusTable:
                 lines.append(f"{status:<17} {len(labels):>5}  {', '.join(labels[:SHOWN])}{more}")
         return lines
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write the table; a disk that does not take it is said, and the run goes on."""
         text = io.StringIO()
         writer = csv.writer(text, delimiter="\t", lineterminator="\n")
         writer.writerow(["participant_id", "session_id", "status", "reason"])
@@ -118,6 +119,11 @@ class StatusTable:
             write_text(self.path, text.getvalue().encode("utf-8", "replace").decode())
         except WmhUadError as error:  # a full disk ends the run elsewhere, or nothing does
             LOGGER.warning(NOT_UPDATED, error)
+
+    def _fail(self, failed: Iterable[FailedSession]) -> None:
+        for entry in failed:
+            row = _Row(entry.subject, entry.session, entry.label, _of_error(entry.error), str(entry.error))
+            self._rows[entry.label] = row
 
 
 def change_label(subject: str) -> str:

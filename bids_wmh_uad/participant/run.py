@@ -79,6 +79,7 @@ def run_participant(config: RunConfig) -> int:
     derivatives.write_dataset_files(config.output_dir, config.bids_dir)
     table = StatusTable(config.log_dir / "status.tsv", sessions, failed)
     try:
+        table.write()
         failed = [*failed, *_run_unfinished(sessions, config, digest, table)]
         record_failures(config.output_dir, sessions, failed)
         not_compared = _compare(config, [*sessions, *failed], table)

@@ -108,6 +108,7 @@ def _controls(config: TrainConfig, locks: Locks) -> tuple[dict[Session, Path], b
     table = StatusTable(config.log_dir / "status.tsv", sessions, unusable)
     left_out = {entry.label for entry in unusable}
     try:
+        table.write()
         prepared, failed = prepare_controls(
             [session for session in sessions if session.label not in left_out], config, locks
         )

@@ -39,9 +39,14 @@ def rows(path: Path) -> dict[str, tuple[str, str]]:
 @pytest.fixture
 def table(tmp_path: Path) -> StatusTable:
     missing = FailedSession("4", "b", MissingInputError("no\tT1w\nfound"))
-    return StatusTable(
-        tmp_path / "run" / "status.tsv", [session("2"), session("1", "a"), session("3")], [missing]
-    )
+    return written(tmp_path / "run" / "status.tsv", [session("2"), session("1", "a"), session("3")], [missing])
+
+
+def written(path: Path, sessions: list[Session], unusable: list[FailedSession]) -> StatusTable:
+    made = StatusTable(path, sessions, unusable)
+    assert not path.exists(), "it is written where it is sure to be ended"
+    made.write()
+    return made
 
 
 def test_every_session_is_there_from_the_start(table: StatusTable) -> None:
@@ -91,12 +96,12 @@ def test_what_has_not_ended_was_interrupted(table: StatusTable) -> None:
     ],
 )  # fmt: skip
 def test_what_waits_for_data(error: WmhUadError, expected: str, tmp_path: Path) -> None:
-    made = StatusTable(tmp_path / "status.tsv", [], [FailedSession("1", None, error)])
+    made = written(tmp_path / "status.tsv", [], [FailedSession("1", None, error)])
     assert rows(made.path) == {"sub-1/n/a": (expected, "x")}
 
 
 def test_a_long_list_is_cut_in_the_short_table(tmp_path: Path) -> None:
-    made = StatusTable(tmp_path / "status.tsv", [session(f"{number:03d}") for number in range(800)], [])
+    made = written(tmp_path / "status.tsv", [session(f"{number:03d}") for number in range(800)], [])
     (line,) = made.summary()
     assert line.startswith("unfinished          800  sub-000, sub-001")
     assert line.endswith("and 792 more")
@@ -105,7 +110,7 @@ def test_a_long_list_is_cut_in_the_short_table(tmp_path: Path) -> None:
 
 def test_labels_and_reasons_of_any_kind(tmp_path: Path) -> None:
     odd = FailedSession(os.fsdecode(b"\xff"), None, SessionError('say "no"\r\n\tand <b>'))
-    made = StatusTable(tmp_path / "status.tsv", [], [odd])
+    made = written(tmp_path / "status.tsv", [], [odd])
     assert rows(made.path) == {"sub-?/n/a": ("failed", 'say "no" and <b>')}
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from bids_wmh_uad.bids import status
 from bids_wmh_uad.bids.status import FAILED, INTERRUPTED, UNFINISHED, WAITING, StatusTable
 from bids_wmh_uad.cli.run import main
-from bids_wmh_uad.errors import EXIT_SESSION_FAILED
+from bids_wmh_uad.errors import EXIT_SESSION_FAILED, Stopped
 from bids_wmh_uad.participant.run import follow
 from bids_wmh_uad.workflows import engine
 
@@ -55,6 +56,26 @@ def test_nipype_can_pickle_what_follows_the_sessions(tmp_path: Path) -> None:
     table = StatusTable(tmp_path / "status.tsv", [], [])
     progress = engine.Progress({"sub_1_wf": "sub-1"}, "publish", ended=partial(follow, table))
     assert pickle.loads(pickle.dumps(progress)).sessions == progress.sessions
+
+
+@pytest.mark.usefixtures("own_directory")
+@pytest.mark.parametrize("level", ["participant", "train"])
+def test_a_run_that_is_stopped_as_its_table_appears(
+    level: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The moment at which somebody who waits for the table sends the signal."""
+    write = status.write_text
+
+    def write_and_be_stopped(path: Path, text: str) -> Path:
+        monkeypatch.undo()
+        write(path, text)
+        raise Stopped(signal.SIGTERM, "SIGTERM")
+
+    monkeypatch.setattr(status, "write_text", write_and_be_stopped)
+    out = tmp_path / "out"
+    model = ["--output-model", str(tmp_path / "model")] if level == "train" else []
+    assert main([str(dataset), str(out), level, *model]) == 128 + signal.SIGTERM
+    assert statuses(out) == {"sub-01": INTERRUPTED, "sub-02": INTERRUPTED, "sub-03": WAITING, "sub-04": WAITING}
 
 
 @pytest.mark.usefixtures("own_directory")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -54,15 +55,17 @@ def _write(directory: Path, sessions: dict[str, PhantomSpec]) -> None:
     unfinished.rename(directory)
 
 
-def run_program(bids_dir: Path, out: Path, *options: str) -> None:
-    """The participant level; what is there already is not made again."""
+def run_program(bids_dir: Path, out: Path, *options: str) -> resource.struct_rusage:
+    """The participant level, and what it took; what is there already is not made again."""
     level = ["participant", "-w", f"{out}-work", "--skip-bids-validation", *options]
     command = [sys.executable, "-m", "bids_wmh_uad", str(bids_dir), str(out), *level]
-    subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running:
+        _, running.returncode, usage = os.wait4(running.pid, 0)
+    return usage
 
 
 def time_sessions(cache: Path, n_sessions: int, seed: int) -> dict[str, float | None]:
-    """What comparing the sessions of one person costs when they are done: wall and processor time, s.
+    """What comparing the sessions of one person costs when they are done: wall and processor time, s, and memory, GiB.
 
     And that processor time as a share of the sessions' own, where this run made them.
     """
@@ -71,25 +74,23 @@ def time_sessions(cache: Path, n_sessions: int, seed: int) -> dict[str, float | 
         small = Change(new=1, grown=2, shrunk=1, atrophy=0.01)
         _write(directory, follow_up(make_specs(1, 0, seed=seed, slice_thickness=SLICES), small, n_sessions))
     out = cache / f"out-{directory.name}"
-    fresh, before = not out.exists(), _spent()
-    run_program(directory, out)
-    sessions = _spent() - before
+    fresh = not out.exists()
+    sessions = run_program(directory, out)
     for old in out.glob("sub-*/*_desc-change_longitudinal.json"):
         old.unlink()  # compared anew
-    start, before = monotonic(), _spent()
-    run_program(directory, out, "--longitudinal")
+    start = monotonic()
+    spent = run_program(directory, out, "--longitudinal")
     made = len(list(out.glob("sub-*/*_desc-change_longitudinal.json")))
-    spent = _spent() - before
     return {
         "sessions": n_sessions,
         "compared": made,
         "wall_s": round(monotonic() - start, 1),
-        "processor_s": round(spent, 1),
-        "share_of_the_sessions": round(spent / sessions, 3) if fresh else None,
+        "processor_s": round(_processor(spent), 1),
+        "peak_gb": round(spent.ru_maxrss / 2**20, 2),
+        "share_of_the_sessions": round(_processor(spent) / _processor(sessions), 3) if fresh else None,
     }
 
 
-def _spent() -> float:
-    """Processor time of this process's children, s."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+def _processor(usage: resource.struct_rusage) -> float:
+    """Processor time, s."""
     return usage.ru_utime + usage.ru_stime

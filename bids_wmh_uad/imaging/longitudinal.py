@@ -23,7 +23,7 @@ from bids_wmh_uad.core.change.space import (
     rigid_part,
     size_difference,
 )
-from bids_wmh_uad.core.image.volume import bounding_box, voxel_sizes
+from bids_wmh_uad.core.image.volume import bounding_box, cut_affine, voxel_sizes
 from bids_wmh_uad.core.parallel import parallel_map
 from bids_wmh_uad.imaging.resampling import resample
 from bids_wmh_uad.imaging.scans import as_image
@@ -190,7 +190,7 @@ def resample_inside(
     if not inside.any():
         return out
     box = bounding_box(inside, margin=1)
-    source = as_image(data[box], _cut(image.affine, box))
+    source = as_image(data[box], cut_affine(image.affine, box))
     corners = np.array([*product(*((-1, side.stop - side.start) for side in box))])
     places = apply_affine(np.linalg.inv(grid.affine) @ motion @ source.affine, corners)
     low, high = np.floor(places.min(axis=0)).astype(int), np.ceil(places.max(axis=0)).astype(int) + 1
@@ -199,16 +199,9 @@ def resample_inside(
         for first, last, size in zip(low, high, grid.shape, strict=True)
     )
     if out[target].size:
-        empty = as_image(np.zeros(out[target].shape, np.uint8), _cut(grid.affine, target))
+        empty = as_image(np.zeros(out[target].shape, np.uint8), cut_affine(grid.affine, target))
         out[target] = resample(source, empty, motion, interpolation=interpolation)
     return out
-
-
-def _cut(affine: Array, box: tuple[slice, ...]) -> Array:
-    """The affine of a box of a grid."""
-    corner = np.eye(4)
-    corner[:3, 3] = [side.start for side in box]
-    return np.asarray(affine @ corner)
 
 
 def _centre(image: nib.Nifti1Image) -> Array:

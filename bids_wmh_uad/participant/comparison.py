@@ -22,7 +22,7 @@ from bids_wmh_uad.core.change.compare import Comparison, Marks, compare
 from bids_wmh_uad.core.change.departure import Pair
 from bids_wmh_uad.core.change.intensity import match_all
 from bids_wmh_uad.core.change.parameters import ChangeParameters
-from bids_wmh_uad.core.image.volume import Volume, check_same_grid
+from bids_wmh_uad.core.image.volume import Volume, bounding_box, check_same_grid, cut_affine
 from bids_wmh_uad.core.lesion.landmarks import Landmark
 from bids_wmh_uad.errors import UNREADABLE_SIDECAR, BadDataError
 from bids_wmh_uad.imaging.longitudinal import (
@@ -172,20 +172,20 @@ def _bring(
 
 
 def _read(visit: Visit) -> dict[str, nib.Nifti1Image]:
-    """A session's images: FLAIR and T1w without the rest of the head, in units of white matter's mode."""
+    """A session's images around its brain: FLAIR and T1w without the rest of the head, in units of white matter's mode."""
     volumes = {name: read_volume(result_path(visit.summary, name)) for name in IMAGES}
     for name, volume in volumes.items():
         names = (str(result_path(visit.summary, "flair")), str(result_path(visit.summary, name)))
         check_same_grid(volumes["flair"], volume, names)
     brain = volumes["brain"].data > 0
-    out = {
-        name: as_image(np.asarray(volumes[name].data, np.float32), volumes[name].affine) for name in IMAGES
-    }
-    for name in ("flair", "t1w"):
-        mode = _white_matter(result_path(visit.summary, name))
-        values = np.where(brain, np.asarray(volumes[name].data, np.float32) / np.float32(mode), 0)
-        out[name] = as_image(values.astype(np.float32), volumes[name].affine)
-    return out
+    box = bounding_box(brain, margin=1)  # the rest of a head is most of it, and all sessions are held at once
+    affine = cut_affine(volumes["flair"].affine, box)
+    scales = {name: _white_matter(result_path(visit.summary, name)) for name in ("flair", "t1w")}
+    images = {}
+    for name, volume in volumes.items():
+        values = np.asarray(volume.data[box], np.float32) / np.float32(scales.get(name, 1.0))
+        images[name] = as_image(np.where(brain[box], values, 0) if name in scales else values, affine)
+    return images
 
 
 def _white_matter(image: Path) -> float:

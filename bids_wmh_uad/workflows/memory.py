@@ -22,6 +22,10 @@ scan (`benchmarks/memory.py`)."""
 LIBRARIES_GB = 1.0
 """Address space that libraries take beyond the memory they use, GiB (`benchmarks/memory.py`): it counts for ``ulimit -v``."""
 
+PAIR_BYTES, ALIGNED_BYTES = 120, 16
+"""Memory of comparing two sessions, their figures with them, and of each session that waits for it, for a voxel of their
+common grid (`benchmarks/change.py --sessions`)."""
+
 
 def session_gb(session: Session, threads: int = 1) -> tuple[float, float]:
     """Largest memory of one of a session's steps, and the voxels of its larger scan.
@@ -77,3 +81,19 @@ def reserve(graph: Any, session: Session, threads: int) -> Any:
     for node in graph._get_all_nodes():  # nipype takes memory when a node is made, and has no other way in
         node._mem_gb = need
     return graph
+
+
+def pairs_at_once(sessions: int, voxels: int, config: RunConfig) -> int:
+    """How many pairs of a participant's sessions can be compared side by side: as many as fit, at least one.
+
+    Parameters
+    ----------
+    sessions : int
+        Those of the participant, all held in their common space.
+    voxels : int
+        Of its grid.
+    config : RunConfig
+    """
+    free = config.performance.mem_gb - BASE_GB - ALIGNED_BYTES * sessions * voxels / 2**30
+    fit = int(free / (PAIR_BYTES * voxels / 2**30))
+    return max(1, min(config.performance.nprocs, fit))

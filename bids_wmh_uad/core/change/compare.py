@@ -22,6 +22,7 @@ from bids_wmh_uad.core.change.volume import (
     volume_change,
 )
 from bids_wmh_uad.core.image.morphology import and_what_touches
+from bids_wmh_uad.core.image.volume import cut_affine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -213,8 +214,6 @@ class _Scene:
 
     def cut(self, box: tuple[slice, ...]) -> _Scene:
         """The scene in a box of the grid; views."""
-        corner = np.eye(4)
-        corner[:3, 3] = [side.start for side in box]
         pair, departure, marks = self.pair, self.departure, self.marks
         return replace(
             self,
@@ -224,7 +223,7 @@ class _Scene:
             lesion=self.lesion[box],
             field=self.field[box],
             below=self.below[box],
-            affine=self.affine @ corner,
+            affine=cut_affine(self.affine, box),
         )
 
     def place(self, mask: Bools) -> tuple[float, float, float]:

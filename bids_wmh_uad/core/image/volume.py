@@ -86,6 +86,13 @@ def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> tuple[slice, ...]:
     return tuple(slice(max(side.start - margin, 0), min(side.stop + margin, n)) for side, n in sides)
 
 
+def cut_affine(affine: NDArray[Any], box: tuple[slice, ...]) -> NDArray[np.float64]:
+    """The affine of a box of a grid."""
+    corner = np.eye(4)
+    corner[:3, 3] = [side.start for side in box]
+    return np.asarray(affine @ corner)
+
+
 def check_same_grid(first: Volume, second: Volume, names: tuple[str, str] = ("first", "second")) -> None:
     """Require that two volumes share shape and affine, but for rounding.
 

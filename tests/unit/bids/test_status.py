@@ -39,7 +39,9 @@ def rows(path: Path) -> dict[str, tuple[str, str]]:
 @pytest.fixture
 def table(tmp_path: Path) -> StatusTable:
     missing = FailedSession("4", "b", MissingInputError("no\tT1w\nfound"))
-    return written(tmp_path / "run" / "status.tsv", [session("2"), session("1", "a"), session("3")], [missing])
+    return written(
+        tmp_path / "run" / "status.tsv", [session("2"), session("1", "a"), session("3")], [missing]
+    )
 
 
 def written(path: Path, sessions: list[Session], unusable: list[FailedSession]) -> StatusTable:

@@ -75,7 +75,12 @@ def test_a_run_that_is_stopped_as_its_table_appears(
     out = tmp_path / "out"
     model = ["--output-model", str(tmp_path / "model")] if level == "train" else []
     assert main([str(dataset), str(out), level, *model]) == 128 + signal.SIGTERM
-    assert statuses(out) == {"sub-01": INTERRUPTED, "sub-02": INTERRUPTED, "sub-03": WAITING, "sub-04": WAITING}
+    assert statuses(out) == {
+        "sub-01": INTERRUPTED,
+        "sub-02": INTERRUPTED,
+        "sub-03": WAITING,
+        "sub-04": WAITING,
+    }
 
 
 @pytest.mark.usefixtures("own_directory")

@@ -91,6 +91,16 @@ def test_ulimit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert fits or "ulimit -v" in str(failed.error)
 
 
+@pytest.mark.parametrize(
+    ("gib", "sessions", "together"), [(100.0, 2, 4), (2.5, 2, 3), (2.5, 30, 1), (0.1, 2, 1)]
+)
+def test_as_many_pairs_of_sessions_are_compared_at_once_as_fit(
+    gib: float, sessions: int, together: int, tmp_path: Path
+) -> None:
+    """Each about half a GiB, on the grid of a brain; sessions that wait take memory, too."""
+    assert memory.pairs_at_once(sessions, 4_600_000, config(tmp_path, gib)) == together
+
+
 @pytest.mark.parametrize(("gib", "together"), [(100.0, 4), (3.0, 2), (1.4, 1)])
 def test_as_many_run_side_by_side_as_fit(gib: float, together: int, tmp_path: Path) -> None:
     """The scheduler's own count: four steps of the smallest sessions, four processes."""

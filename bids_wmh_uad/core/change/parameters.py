@@ -69,7 +69,8 @@ class ChangeParameters:
     least_t1w : float
         Least T1w of both sessions in it, in white matter's brightness: below are cortex's rim and fluid.
     most_t1w : float
-        Largest rise of T1w with it, in white matter's brightness: lesions are dark on T1w, or not to be seen.
+        Largest rise of T1w with it, as a share of FLAIR's: lesions are dark on T1w, or not to be seen, and few enhance; less fluid in a
+        voxel makes both brighter.
 
         *Volumes*
     rim_mm : float
@@ -106,7 +107,7 @@ class ChangeParameters:
     least_mm3: float = 5.0
     fossa_mm: float = 10.0
     least_t1w: float = 0.75
-    most_t1w: float = 0.05
+    most_t1w: float = 0.25
 
     rim_mm: float = 2.0
     volume_inflation: float = 1.3

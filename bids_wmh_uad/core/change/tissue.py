@@ -41,8 +41,8 @@ def like_lesions(
 ) -> Labels:
     """Changed tissue that is like a lesion in the session where it is brighter: numbered anew.
 
-    It is large enough and changed enough; T1w is that of white matter in both sessions, and did not become brighter with it, as with
-    other partial volume and vessels. In and near the posterior fossa, where FLAIR's pulsation artefacts come and go, only the
+    It is large enough and changed enough; T1w is that of white matter in both sessions, and hardly became brighter with it, as it does
+    with less fluid in the voxels. In and near the posterior fossa, where FLAIR's pulsation artefacts come and go, only the
     masks tell lesions.
 
     Parameters
@@ -61,13 +61,13 @@ def like_lesions(
     out = np.zeros_like(pieces)
     for number, box in enumerate(ndimage.find_objects(pieces), start=1):
         piece = pieces[box] == number
-        t1w = pair.t1w[:, *box][:, piece].mean(axis=1)
+        flair, t1w = (images[:, *box][:, piece].mean(axis=1) for images in (pair.flair, pair.t1w))
         if (
             not (piece & below[box]).any()
             and piece.sum() * pair.spacing**3 >= params.least_mm3
             and np.abs(contrast[box][piece]).max() >= params.least_contrast
             and t1w.min() >= params.least_t1w
-            and t1w[there] - t1w[1 - there] <= params.most_t1w
+            and t1w[there] - t1w[1 - there] <= params.most_t1w * (flair[there] - flair[1 - there])
         ):
             out[box][piece] = out.max() + 1
     return out

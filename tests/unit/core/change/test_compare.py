@@ -152,12 +152,16 @@ def test_change_without_a_mask_is_new_where_it_looks_like_a_lesion():
     assert [(lesion.status, lesion.match.after) for lesion in found.lesions] == [("new", ())]
     assert (found.new > 0)[ball(*AFTER["new"])].mean() > 0.6
     dark = replace(pair, t1w=pair.t1w * np.float32(0.7))
-    brighter = replace(
-        pair,
-        t1w=pair.t1w + np.stack([0.0 * ball(*AFTER["new"]), 0.3 * ball(*AFTER["new"])]).astype(np.float32),
-    )
-    for other in (dark, brighter):
+
+    def with_t1w(rise):
+        """T1w of the later session raised in the lesion, which alone takes a tenth of it."""
+        raised = np.stack([np.zeros(SHAPE), rise * ball(*AFTER["new"])])
+        return replace(pair, t1w=pair.t1w + raised.astype(np.float32))
+
+    for other in (dark, with_t1w(0.3)):  # half as much as FLAIR: less fluid
         assert compare(other, unseen, AFFINE, PARAMETERS).lesions == ()
+    enhancing = compare(with_t1w(0.17), unseen, AFFINE, PARAMETERS)
+    assert [lesion.status for lesion in enhancing.lesions] == ["new"]
 
 
 def test_in_the_posterior_fossa_only_the_masks_tell_lesions():

@@ -75,7 +75,7 @@ LESION_COLUMNS: dict[str, dict[str, Any]] = {
     },
     "white": {"Description": "Share of white matter within 2 mm around it, 0 to 1."},
     "fluid": {
-        "Description": "Share of fluid, or of what lies outside the brain, within 2 mm around it, 0 to 1."
+        "Description": "Share of fluid (half of the ventricles' walls), or of what lies outside the brain, within 2 mm around it, 0 to 1."
     },
     "between": {"Description": "Share of it that has ventricles on its left and on its right, 0 to 1."},
     "latent": {

@@ -24,6 +24,8 @@ TOP_VOXELS = 8
 """Voxels of a candidate whose latents are asked: the brightest, at whose patches' centres the lesion is."""
 CLOSING_MM = 3.0
 """Half of the widest gap in the ventricles' fluid that is filled, mm: choroid plexus, septum and fornix lie in it."""
+WALL_FLUID = 0.5
+"""Share of fluid in a voxel of the ventricles' walls: anything from none to all of it, as the wall goes through."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +36,8 @@ class Surroundings:
     ----------
     filled : (X, Y, Z) bool array
         The ventricles with all that lies inside them (`fill_ventricles`).
-    fluid : (X, Y, Z) bool array
-        Fluid anywhere, the filled ventricles, and what lies outside the brain.
+    fluid : (X, Y, Z) float32 array
+        Share of fluid, in [0, 1]: 1 in fluid anywhere, in the filled ventricles, and outside the brain; `WALL_FLUID` in their walls.
     white : (X, Y, Z) bool array
         White matter: brighter on T1w than halfway between grey and white matter.
     between : (X, Y, Z) bool array
@@ -44,7 +46,7 @@ class Surroundings:
     """
 
     filled: NDArray[np.bool_]
-    fluid: NDArray[np.bool_]
+    fluid: NDArray[np.float32]
     white: NDArray[np.bool_]
     between: NDArray[np.bool_]
 
@@ -68,10 +70,35 @@ class Surroundings:
         _, darkest, white = tissue.levels()
         spacing, ventricles = voxel_sizes(affine), landmarks == Landmark.VENTRICLES
         filled = fill_ventricles(ventricles, spacing)
-        fluid = filled | ~tissue.mask | (tissue.t1w_z < darkest) & (tissue.flair_z < 0)
+        bright = tissue.mask & (tissue.t1w_z > white) & ~filled
+        whole = filled | ~tissue.mask | (tissue.t1w_z < darkest) & (tissue.flair_z < 0)
+        fluid = np.where(
+            find_walls(filled, bright) & ~whole, np.float32(WALL_FLUID), whole.astype(np.float32)
+        )
         across = Orientation.from_affine(affine).axes[0]
         between = _between(ventricles, across, spacing[across])
-        return cls(filled, fluid, tissue.mask & (tissue.t1w_z > white) & ~filled, between)
+        return cls(filled, fluid, bright, between)
+
+
+def find_walls(filled: NDArray[np.bool_], white: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Find the ventricles' walls: what shares a face with them and is not white matter.
+
+    Such a voxel holds fluid and tissue at once. How much of it is fluid cannot be told from its brightness: dark fluid and a bright
+    lining, plexus or lesion make the grey of tissue.
+
+    Parameters
+    ----------
+    filled : (X, Y, Z) bool array
+        The filled ventricles.
+    white : (X, Y, Z) bool array
+        White matter outside of them.
+
+    Returns
+    -------
+    (X, Y, Z) bool array
+    """
+    walls: NDArray[np.bool_] = ndimage.binary_dilation(filled) & ~filled & ~white
+    return walls
 
 
 def _between(ventricles: NDArray[np.bool_], axis: int, spacing: float) -> NDArray[np.bool_]:

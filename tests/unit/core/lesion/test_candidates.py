@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +15,12 @@ from bids_wmh_uad.core.lesion.candidates import (
     CLOSING_MM,
     RIM_MM,
     TOP_VOXELS,
+    WALL_FLUID,
+    Candidate,
     Surroundings,
     describe_candidates,
     fill_ventricles,
+    find_walls,
 )
 from bids_wmh_uad.core.lesion.landmarks import Landmark, Tissue
 
@@ -144,14 +148,16 @@ def test_surroundings_of_a_scan() -> None:
     landmarks[10:12, 7:9, 5:7], flair[10:12, 7:9, 5:7], t1w[10:12, 7:9, 5:7] = 0, 5, -4  # plexus
     flair[16, 8, 6], t1w[16, 8, 6] = 5, -10  # a lesion, dark on T1w like fluid
     t1w[6, 8, 6] = flair[6, 8, 6] = -10  # fluid elsewhere
+    t1w[7, 6, 6] = -4  # a lining
     around = Surroundings.of(Tissue(flair, t1w, mask, grey), landmarks, np.eye(4))
     np.testing.assert_array_equal(around.filled, inside)
-    expected = inside | ~mask
-    expected[6, 8, 6] = True
+    expected = (inside | ~mask).astype(float)
+    expected[6, 8, 6] = 1
+    expected[7, 6, 6] = WALL_FLUID
     np.testing.assert_array_equal(around.fluid, expected)
-    assert around.white[7, 8, 6]
+    assert around.white[7, 8, 6]  # white matter at the ventricle is no wall
     assert not around.white[2, 8, 6]  # grey
-    assert not (around.white & (around.fluid | (t1w < -1))).any()
+    assert not (around.white & ((around.fluid > 0) | (t1w < -1))).any()
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -170,6 +176,90 @@ def test_between_is_what_has_ventricles_on_its_left_and_right(axis: int) -> None
     expected = np.zeros(shape, bool)
     expected[10:18, 5:12, 4:9] = True
     np.testing.assert_array_equal(between, expected)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_walls_are_what_touches_the_ventricles_and_is_not_white(spacing: tuple[float, ...]) -> None:
+    where = grid(spacing)
+    filled = ellipsoid(where, (0, 0, 0), (12, 10, 10))
+    white = ~filled & (where[0] > 0)
+    found = find_walls(filled, white)
+    touching = ndimage.distance_transform_cdt(~filled, metric="taxicab") == 1
+    np.testing.assert_array_equal(found, touching & ~white)
+    assert not find_walls(np.zeros_like(filled), white).any()
+
+
+FINE_MM = 0.5
+LEVELS = {"grey": (1.0, -4.0), "fluid": (-10.0, -12.0), "bright": (6.0, -2.0)}
+"""FLAIR and T1w of tissues, z; white matter is at 0."""
+
+
+def scanned(
+    parts: dict[str, NDArray[np.bool_]], voxel: tuple[int, ...], order: tuple[int, ...]
+) -> tuple[dict[str, Candidate], dict[str, Candidate]]:
+    """What is known of the bright parts of a scan, with the ventricles' walls and without.
+
+    The scan's voxels average so many fine ones, which are blurred; its axes come in any order.
+
+    Parts are drawn into white matter, the later over the earlier ones; the last word of their names is a tissue of `LEVELS`.
+    """
+    fine = np.zeros((2, *next(iter(parts.values())).shape), np.float32)
+    drawn = np.zeros(fine.shape[1:], np.int32)
+    for number, (name, part) in enumerate(parts.items(), start=1):
+        fine[:, part] = np.reshape(LEVELS[name.split()[-1]], (2, 1))
+        drawn[part] = number
+    fine = ndimage.gaussian_filter(fine, (0, *(0.6 / FINE_MM,) * 3))
+
+    def coarse(volume: NDArray[Any]) -> NDArray[Any]:
+        split = [k for n, size in zip(volume.shape, voxel, strict=True) for k in (n // size, size)]
+        return np.transpose(volume.reshape(split).mean(axis=(1, 3, 5)), order)
+
+    flair, t1w = (coarse(volume) for volume in fine)
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag(np.array(voxel) * FINE_MM)[:, order]
+    ventricles = (flair < -5) & (t1w < -8)
+    grey = (np.abs(t1w + 4) < 0.1).astype(np.float32)
+    tissue = Tissue(flair, t1w, np.ones(flair.shape, bool), grey)
+    around = Surroundings.of(tissue, ventricles.astype(np.uint8) * Landmark.VENTRICLES, affine)
+    bright = [(name, number) for number, name in enumerate(parts, start=1) if name.endswith("bright")]
+    labels = np.zeros(flair.shape, np.int32)
+    for label, (_, number) in enumerate(bright, start=1):
+        labels[(coarse(drawn == number) > 0.1) & (flair > 3) & ~around.filled] = label
+    spacing = [voxel[axis] * FINE_MM for axis in order]
+    without = replace(around, fluid=around.filled.astype(np.float32))
+    walled, bare = (
+        describe_candidates(labels, np.maximum(flair, 0), 1.0, surroundings, spacing)
+        for surroundings in (around, without)
+    )
+    names = [name.split()[0] for name, _ in bright]
+    return dict(zip(names, walled, strict=True)), dict(zip(names, bare, strict=True))
+
+
+@pytest.mark.parametrize("voxel", [(2, 2, 2), (2, 2, 6), (2, 1, 2), (2, 2, 8)])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+@pytest.mark.parametrize("radius", [2.0, 2.5, 5.0])
+def test_walls_count_for_a_lining_more_than_for_a_cap(
+    voxel: tuple[int, ...], order: tuple[int, ...], radius: float
+) -> None:
+    """A horn with a lining of 2 mm, another with a cap of 8 mm, and a lesion away from both."""
+    x, y, z = np.indices((160, 96, 48)) * FINE_MM
+    inside = (z > 3) & (z < 20)
+    found, bare = scanned(
+        {
+            "lining bright": (np.hypot(x - 16.2, y - 20.2) < radius + 2) & inside,
+            "cap bright": (np.hypot(x - 44.2, y - 15.7 - radius) < 4.0) & inside,
+            "lesion bright": (np.hypot(x - 66.2, y - 30.2) < 4.0) & inside,
+            "cortex grey": y > 44,
+            "horn fluid": (np.hypot(x - 16.2, y - 20.2) < radius) & inside,
+            "other fluid": (np.hypot(x - 44.2, y - 12.2) < radius) & inside,
+        },
+        voxel,
+        order,
+    )
+    gained = {name: found[name].fluid - bare[name].fluid for name in found}
+    assert gained["lesion"] == found["lesion"].fluid == 0
+    assert 0 <= gained["cap"] < gained["lining"]
+    assert found["cap"].fluid < min(0.25, found["lining"].fluid)
 
 
 # ------------------------------------------------------------------- candidates

@@ -108,7 +108,7 @@ def test_a_scaled_map_has_the_same_lesions() -> None:
 
 
 @pytest.mark.parametrize("rule", ["tail=1", "quantile=0.8"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, 2, 5])
 def test_nothing_depends_on_the_order_of_storage(rule: str, seed: int) -> None:
     made = scene(seed)
     flipped = AFFINE @ np.array([[0, -1, 0, SHAPE[0] - 1], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])

@@ -24,7 +24,7 @@ LIBRARIES_GB = 1.0
 
 PAIR_BYTES, ALIGNED_BYTES = 120, 16
 """Memory of comparing two sessions, their figures with them, and of each session that waits for it, for a voxel of their
-common grid (`benchmarks/change.py --sessions`)."""
+common grid: what four phantom sessions took with one thread and with four (measured once, no command repeats it)."""
 
 
 def session_gb(session: Session, threads: int = 1) -> tuple[float, float]:

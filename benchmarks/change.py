@@ -131,13 +131,15 @@ def auc(changed: list[float], same: list[float]) -> float | None:
 
 
 def read_people(out: Path, truth: Path) -> Iterator[Case]:
-    """Pairs of consecutive sessions of the people whose sessions were compared."""
+    """Pairs of consecutive sessions of the people whose sessions were compared; ends the program if nobody's were."""
     people: dict[str, list[Path]] = {}
     for path, summary in finished(current_summaries(out)).items():
-        people.setdefault(summary["participant_id"], []).append(path)
+        person = summary["participant_id"]
+        if derivatives.longitudinal_path(out, person.removeprefix("sub-")).is_file():
+            people.setdefault(person, []).append(path)
+    if not people:
+        raise SystemExit(f"{out}: nobody's sessions were compared; what the program says of it stands above")
     for person, paths in people.items():
-        if not derivatives.longitudinal_path(out, person.removeprefix("sub-")).is_file():
-            continue
         sessions = [summary.name.split("_")[1] for summary in paths]
         labels = [truth_of(truth, person, session, "desc-lesions_dseg.nii.gz") for session in sessions]
         whole = read_common(person, paths, labels)

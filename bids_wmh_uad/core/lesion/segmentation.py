@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_wmh_uad.core.image.volume import bounding_box, voxel_sizes
+from bids_wmh_uad.core.image.volume import bounding_box, cut_affine, voxel_sizes
 from bids_wmh_uad.core.lesion.candidates import Candidate, Surroundings, describe_candidates
 from bids_wmh_uad.core.lesion.components import (
     Lesion,
@@ -207,8 +207,7 @@ def segment(
         `errors.TOO_FEW_VOXELS`, from the threshold rule, or when no grey matter lies in the brain.
     """
     box = bounding_box(tissue.mask, margin=RIM_VOXELS)
-    moved = affine.copy()
-    moved[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+    moved = cut_affine(affine, box)
     part = tissue.inside(box)
     around = Surroundings.of(part, landmarks[box], moved) if parameters.decides else None
     near_evidence = None if evidence is None else evidence[box]

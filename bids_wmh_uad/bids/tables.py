@@ -78,6 +78,10 @@ LESION_COLUMNS: dict[str, dict[str, Any]] = {
         "Description": "Share of fluid (half of the ventricles' walls), or of what lies outside the brain, within 2 mm around it, 0 to 1."
     },
     "between": {"Description": "Share of it that has ventricles on its left and on its right, 0 to 1."},
+    "contrast": {
+        "Description": "Its mean on FLAIR, less that of the brain within 2 mm around it.",
+        "Units": "spreads of white matter",
+    },
     "latent": {
         "Description": "What the network says of its brightest voxels, log-odds of being a lesion; 0 without a network."
     },

@@ -241,7 +241,7 @@ KEPT_TEXT = "kept"
 DECISION_TEXT = """\
 judged one by one. Those inside the
 filled ventricles were rejected. Each of the others was given a probability of being a lesion by a logistic regression on its highest
-score{latents}, the shares of white matter and of fluid within {rim:g} mm around it, and its share between the ventricles, with weights learnt from
+score{latents}, its contrast to what lies within {rim:g} mm around it, the shares of white matter and of fluid there, and its share between the ventricles, with weights learnt from
 synthetic lesions and the share of lesions among the scan's own candidates, estimated by expectation maximisation; those of a probability of at least {accept:g} were taken for lesions"""
 """What became of them where they are candidates."""
 

@@ -38,7 +38,7 @@ DECISION = LesionDecision(
     peak=2.0,
     fluid=-0.1,
     latent=tuple(0.1 * k for k in range(16)),
-    typical=(1, 2, 3, 4, 5),
+    typical=(1, 2, 3, 4, 5, 6),
 )
 
 

@@ -43,12 +43,15 @@ class Surroundings:
     between : (X, Y, Z) bool array
         What has ventricles on its left and on its right, less than `BETWEEN_MM` apart: septum, fornix, and what lies
         under the corpus callosum.
+    flair : (X, Y, Z) float32 array
+        FLAIR z; NaN outside the brain.
     """
 
     filled: NDArray[np.bool_]
     fluid: NDArray[np.float32]
     white: NDArray[np.bool_]
     between: NDArray[np.bool_]
+    flair: NDArray[np.float32]
 
     @classmethod
     def of(cls, tissue: Tissue, landmarks: NDArray[np.integer], affine: NDArray[np.float64]) -> Surroundings:
@@ -77,7 +80,8 @@ class Surroundings:
         )
         across = Orientation.from_affine(affine).axes[0]
         between = _between(ventricles, across, spacing[across])
-        return cls(filled, fluid, bright, between)
+        flair = np.where(tissue.mask, tissue.flair_z, np.float32(np.nan))
+        return cls(filled, fluid, bright, between, flair)
 
 
 def find_walls(filled: NDArray[np.bool_], white: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -161,6 +165,8 @@ class Candidate:
         Share of fluid, and of what lies outside the brain, in its rim, in [0, 1].
     between : float
         Share of it that has ventricles on both sides, in [0, 1].
+    contrast : float
+        Its mean FLAIR z, less that of the brain in its rim.
     latent : float
         What the latents of its highest `TOP_VOXELS` scores say of being a lesion, log-odds; 0 without a network.
     """
@@ -171,6 +177,7 @@ class Candidate:
     white: float
     fluid: float
     between: float = 0.0
+    contrast: float = 1.0
     latent: float = 0.0
 
 
@@ -218,8 +225,8 @@ def describe_candidates(
 
 def _shape(
     own: NDArray[np.bool_], near: tuple[slice, ...], around: Surroundings, sampling: NDArray[np.float64]
-) -> tuple[float, float, float, float, float]:
-    """Volume, thickness, the shares of white matter and fluid in the rim, and of what lies between the ventricles."""
+) -> tuple[float, float, float, float, float, float]:
+    """Volume, thickness, shares of white matter and fluid in the rim and of what lies between the ventricles, contrast."""
     outside = ndimage.distance_transform_edt(~own, sampling=sampling)
     rim = (outside > 0) & (outside <= RIM_MM * (1 + 1e-6))
     depth = ndimage.distance_transform_edt(np.pad(own, 1), sampling=sampling).max()
@@ -232,4 +239,11 @@ def _shape(
         white,
         fluid,
         float(around.between[near][own].mean()),
+        _mean(around.flair[near][own]) - _mean(around.flair[near][rim]),
     )
+
+
+def _mean(values: NDArray[np.float32]) -> float:
+    """Mean of those that are numbers; white matter's, 0, where none is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else 0.0

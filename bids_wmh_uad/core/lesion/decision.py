@@ -23,6 +23,7 @@ REASONS = {
     "white": "little white matter around",
     "fluid": "fluid around",
     "between": "between the ventricles",
+    "contrast": "hardly brighter than around it",
     "latent": "looks like normal tissue to the network",
 }
 """What a user reads of the evidence that speaks most against a candidate."""
@@ -30,6 +31,8 @@ LARGEST_WEIGHT = 1e6
 """Largest weight, log-odds: sums of several stay far from infinity."""
 EM_STEPS, EM_TOLERANCE = 100, 1e-4
 """Steps of the prevalence's estimation at most, and log-odds below which it moves no more."""
+LEAST_CONTRAST = 0.1
+"""Contrast below which less says nothing more, white matter's spreads: there is no logarithm of none."""
 HIGHEST_PEAK = 20.0
 """Peak beyond which more says nothing more, thresholds; it also stands for any at a threshold of 0."""
 
@@ -37,7 +40,7 @@ HIGHEST_PEAK = 20.0
 def evidence(candidate: Candidate) -> dict[str, float]:
     """Give what the decision looks at, by the names of `LesionDecision`'s weights.
 
-    The peak enters as a logarithm: twice as bright is as much more, however bright. Volume and thickness do not enter: they
+    Peak and contrast enter as logarithms: twice as bright is as much more, however bright. Volume and thickness do not enter: they
     tell little more than the peak, and with weights below 0 they had confluent lesions rejected for their size.
     """
     return {
@@ -45,6 +48,7 @@ def evidence(candidate: Candidate) -> dict[str, float]:
         "white": candidate.white,
         "fluid": candidate.fluid,
         "between": candidate.between,
+        "contrast": math.log(max(candidate.contrast, LEAST_CONTRAST)),
     }
 
 
@@ -65,7 +69,7 @@ class LesionDecision:
     ----------
     intercept : float
         Log-odds where all else is 0.
-    peak, white, fluid, between : float
+    peak, white, fluid, between, contrast : float
         Log-odds for each unit of `evidence`.
     latent : tuple of float
         Log-odds for each unit of a patch's latents (`Candidate.latent` is the sum); empty without a network.
@@ -79,13 +83,14 @@ class LesionDecision:
         When `typical` has another length, or a weight is no number of at most `LARGEST_WEIGHT`.
     """
 
-    intercept: float = -2.396
-    peak: float = 3.298
-    white: float = 2.329
-    fluid: float = -2.51
-    between: float = -15.548
+    intercept: float = -2.432
+    peak: float = 2.164
+    white: float = 2.28
+    fluid: float = -9.981
+    between: float = -10.001
+    contrast: float = 1.082
     latent: tuple[float, ...] = ()
-    typical: tuple[float, ...] = (0.791, 0.908, 0.0, 0.0, 0.0)
+    typical: tuple[float, ...] = (0.792, 0.909, 0.0, 0.0, 1.308, 0.0)
 
     def __post_init__(self) -> None:
         if len(self.typical) != len(REASONS):

@@ -74,7 +74,7 @@ def test_new_masks_and_tables_beside_the_old(tmp_path: Path) -> None:
     assert table(out / "group_desc-value0p5_wmh.tsv")["lesion_count"][0] == "3"
 
 
-WEIGHTS = LesionDecision(intercept=-1.5, peak=1.5, white=1.0, fluid=-1.5, latent=(1.0, -1.0))
+WEIGHTS = LesionDecision(intercept=-1.5, peak=1.5, white=1.0, fluid=-1.5, contrast=0.2, latent=(1.0, -1.0))
 """By which some of the candidates below are lesions; their evidence has a say."""
 
 

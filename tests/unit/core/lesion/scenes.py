@@ -21,7 +21,7 @@ SHAPE = (14, 12, 6)
 AFFINE = np.array([[-0.9, 0, 0, 40], [0, 1.1, 0, -50], [0, 0, 4, 10], [0, 0, 0, 1.0]])
 SPACING = (0.9, 1.1, 4.0)
 VOXEL_ML = 0.9 * 1.1 * 4 / 1000
-WEIGHTS = LesionDecision(intercept=-1.9, peak=1.5, white=1.0, fluid=-1.5, latent=(1.0, 1.0))
+WEIGHTS = LesionDecision(intercept=-1.9, peak=1.5, white=1.0, fluid=-1.5, contrast=0.2, latent=(1.0, 1.0))
 """Weights by which random candidates are sometimes lesions, and sometimes not."""
 
 

@@ -271,7 +271,7 @@ def scene(
     """No candidate; fluid where x is small, white matter where it is large, neither in the middle plane."""
     x = np.indices(shape)[0]
     none = np.zeros(shape, bool)
-    around = Surroundings(none, x < shape[0] // 2, x > shape[0] // 2, none)
+    around = Surroundings(none, x < shape[0] // 2, x > shape[0] // 2, none, x.astype(np.float32))
     return np.zeros(shape, np.int32), np.ones(shape, np.float32), around
 
 
@@ -326,7 +326,7 @@ def test_a_ball_is_as_thick_as_its_diameter(spacing: tuple[float, ...], radius: 
     where = grid(spacing)
     labels = ellipsoid(where, (0, 0, 0), (radius,) * 3).astype(np.int32)
     none = np.zeros(labels.shape, bool)
-    around = Surroundings(none, none, none, none)
+    around = Surroundings(none, none, none, none, none.astype(np.float32))
     (found,) = describe_candidates(labels, np.ones(labels.shape, np.float32), 1.0, around, spacing)
     assert found.thickness_mm == pytest.approx(2 * radius, abs=2 * max(spacing))
     assert found.volume_mm3 == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.2)
@@ -338,6 +338,27 @@ def test_peak_is_in_thresholds_and_endless_at_none() -> None:
     anomaly[5, 4, 4], anomaly[5, 5, 4] = 6, 99  # the other is outside
     assert describe_candidates(labels, anomaly, 1.5, around, (1, 1, 1))[0].peak == pytest.approx(4)
     assert describe_candidates(labels, anomaly, 0.0, around, (1, 1, 1))[0].peak == np.inf
+
+
+def test_contrast_is_against_the_brain_around_by_hand() -> None:
+    """In a ramp of FLAIR the rim of a voxel is as bright as it is; outside the brain nothing counts, and where nothing is left, white matter does."""
+    labels, anomaly, around = scene()
+    labels[10, 9, 8] = 1
+    flair = around.flair.copy()
+
+    def contrast() -> float:
+        (found,) = describe_candidates(labels, anomaly, 1.0, replace(around, flair=flair), (1, 1, 1))
+        return found.contrast
+
+    assert contrast() == pytest.approx(0)
+    flair[10, 9, 8] += 3
+    assert contrast() == pytest.approx(3)
+    flair[11:] = np.nan  # of the 32 voxels around 1 lies at x = 8, 9 at 9, 12 at 10
+    around_it = (1 * 8 + 9 * 9 + 12 * 10) / 22
+    assert contrast() == pytest.approx(13 - around_it)
+    flair[:] = np.nan
+    flair[10, 9, 8] = 2.5
+    assert contrast() == pytest.approx(2.5)
 
 
 def test_evidence_is_the_mean_at_the_brightest_eight() -> None:
@@ -362,7 +383,7 @@ def test_candidates_come_in_the_order_of_their_labels(seed: int, spacing: tuple[
     labels = labels.astype(np.int32)
     anomaly, evidence = (rng.random(labels.shape).astype(np.float32) for _ in range(2))
     fluid, white = rng.random((2, *labels.shape)) < 0.4
-    around = Surroundings(np.zeros_like(fluid), fluid, white, white)
+    around = Surroundings(np.zeros_like(fluid), fluid, white, white, anomaly)
     found = describe_candidates(labels, anomaly, 0.5, around, spacing, evidence)
     assert len(found) == count
     turned = np.where(labels > 0, count + 1 - labels, 0).astype(np.int32)

@@ -16,17 +16,21 @@ from bids_wmh_uad.core.lesion.candidates import Candidate
 from bids_wmh_uad.core.lesion.decision import (
     HIGHEST_PEAK,
     IN_VENTRICLES,
+    LEAST_CONTRAST,
     REASONS,
     LesionDecision,
     evidence,
 )
 from bids_wmh_uad.models import load_decision
 
-TYPICAL = Candidate(peak=2.0, volume_mm3=60.0, thickness_mm=4.0, white=0.7, fluid=0.05, latent=1.0)
+TYPICAL = Candidate(
+    peak=2.0, volume_mm3=60.0, thickness_mm=4.0, white=0.7, fluid=0.05, contrast=3.0, latent=1.0
+)
 PIECES = {
     "peak": "peak",
     "white": "white",
     "fluid": "fluid",
+    "contrast": "contrast",
 }
 """The candidate's value behind each weight."""
 
@@ -38,6 +42,7 @@ candidates = st.builds(
     thickness_mm=st.floats(0.5, 60),
     white=st.floats(0, 0.9),
     fluid=st.floats(0, 0.9),
+    contrast=st.floats(LEAST_CONTRAST, 9),
     latent=st.floats(-5, 5),
 )
 decisions = st.builds(
@@ -51,7 +56,7 @@ decisions = st.builds(
 def trained() -> LesionDecision:
     """All pieces weigh, and the typical lesion is `TYPICAL`."""
     return LesionDecision(
-        intercept=-4, peak=1, white=2, fluid=-3, latent=(1.0,),
+        intercept=-4, peak=1, white=2, fluid=-3, contrast=0.5, latent=(1.0,),
         typical=(*evidence(TYPICAL).values(), TYPICAL.latent),
     )  # fmt: skip
 
@@ -79,13 +84,20 @@ def test_latents_count_where_the_decision_knows_them_and_nowhere_else(
 
 
 def test_log_odds_by_hand() -> None:
-    odds = -4 + math.log(2) + 2 * 0.7 - 3 * 0.05 + 1.0
+    odds = -4 + math.log(2) + 2 * 0.7 - 3 * 0.05 + 0.5 * math.log(3) + 1.0
     assert trained().probability(TYPICAL) == pytest.approx(1 / (1 + math.exp(-odds)))
 
 
 @given(candidates, st.floats(-1e6, 1e6))
 def test_a_probability_lies_between_0_and_1_and_is_neither(candidate: Candidate, intercept: float) -> None:
     assert 0 < LesionDecision(intercept=intercept).probability(candidate) < 1
+
+
+def test_no_contrast_is_as_little_as_the_least() -> None:
+    for contrast in (0.0, -2.0, -math.inf):
+        assert evidence(replace(TYPICAL, contrast=contrast)) == evidence(
+            replace(TYPICAL, contrast=LEAST_CONTRAST)
+        )
 
 
 def test_a_peak_beyond_the_highest_says_no_more() -> None:
@@ -100,6 +112,7 @@ def test_a_peak_beyond_the_highest_says_no_more() -> None:
         ("peak", {"peak": 1.0}),
         ("white", {"white": 0.0}),
         ("fluid", {"fluid": 0.9}),
+        ("contrast", {"contrast": -1.0}),
         ("latent", {"latent": -2.0}),
     ],
 )
@@ -177,6 +190,7 @@ def test_what_makes_a_lesion_plainer_never_speaks_against_it(decision: LesionDec
     """A confluent lesion was once rejected for its size: shipped weights have the signs that their names promise."""
     assert decision.peak > 0
     assert decision.white > 0
+    assert decision.contrast > 0
     assert decision.fluid <= 0
     assert decision.between <= 0
     grown = replace(TYPICAL, volume_mm3=20_000.0, thickness_mm=12.0, peak=4.0, latent=0.0)

@@ -37,7 +37,7 @@ def test_both_tables_are_bids_lookup_tables(tmp_path: Path) -> None:
             assert float(row["probability"]) == pytest.approx(probability, abs=1e-4)
             assert row["reason"] == (reason or "n/a")
             assert row["region"] == place.region
-            for name in ("peak", "thickness_mm", "white", "fluid", "latent"):
+            for name in ("peak", "thickness_mm", "white", "fluid", "contrast", "latent"):
                 assert float(row[name]) == pytest.approx(getattr(candidate, name), abs=1e-4)
 
 

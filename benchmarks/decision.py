@@ -177,9 +177,8 @@ def fit(
             own = learnt & ((found.group != "phantom") == people) & (found.lesion == lesion)
             weight[own] = learnt.sum() / max(1, own.sum())
     scaler = StandardScaler().fit(values[learnt])
-    scaler.scale_[values.shape[1] - latents :] /= (
-        LATENT_C**0.5
-    )  # what is smaller needs larger weights: a larger penalty
+    # what is smaller needs larger weights, and these cost more
+    scaler.scale_[values.shape[1] - latents :] /= LATENT_C**0.5
     regression = LogisticRegression(max_iter=5000).fit(
         scaler.transform(values[learnt]), found.lesion[learnt], weight[learnt] / weight[learnt].mean()
     )
@@ -200,10 +199,7 @@ def surprise(found: Candidates, encoder: str, learnt: NDArray[np.bool_]) -> NDAr
 
 
 def judged(
-    found: Candidates,
-    names: tuple[str, ...],
-    encoder: str | None,
-    one_class: bool = False,
+    found: Candidates, names: tuple[str, ...], encoder: str | None, one_class: bool = False
 ) -> dict[str, float]:
     """Leave one person out: how well that person's own lesions are told from the rest."""
     probability = np.zeros(found.lesion.size)
@@ -231,7 +227,8 @@ def weights(found: Candidates, encoder: str | None) -> LesionDecision:
     """The decision, learnt from everything that may be learnt from."""
     learnt = ~found.real
     values = features(found, NAMES, encoder)
-    scaler, regression = fit(values, found, learnt, values.shape[1] - len(NAMES)).named_steps.values()
+    model = fit(values, found, learnt, values.shape[1] - len(NAMES))
+    scaler, regression = model[0], model[-1]
     slopes = regression.coef_[0] / scaler.scale_
     intercept = float(regression.intercept_[0] - (slopes * scaler.mean_).sum())
     phantom_lesions = (found.group == "phantom") & found.lesion

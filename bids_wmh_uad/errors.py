@@ -96,6 +96,7 @@ BAD_CONFIG_FILE = "{path}: not a usable --config-file ({reason}). Take the confi
 BOTH_GIVEN = "{first} and {second} are both given and do not agree. Leave one of them out."
 NO_GPU = "--device {device}: no GPU is visible to torch. Check the driver (Docker: --gpus all, Apptainer: --nv), or use --device cpu."
 BAD_MODEL = "{path}: not a usable model ({reason}). Make one with 'bids-wmh-uad BIDS_DIR OUT train --output-model DIR'."
+BAD_DECISION = "{path}: not usable ({reason}). Remove it: candidates are then judged without the network."
 FEW_CONTROLS = "{n} controls are too few for voxel-wise models (at least {needed} are needed): this model has none, and --paradigm voxel does not work with it."
 BAD_CHECKPOINT = "{path}: cannot be resumed ({reason}). Train without --resume."
 RESUME_DIFFERS = "{path}: was made with {name} {old}, not {new}. Use the same settings and controls, or train without --resume."

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_wmh_uad.core.lesion.decision import LesionDecision
-from bids_wmh_uad.errors import BAD_MODEL, ModelError
+from bids_wmh_uad.errors import BAD_DECISION, BAD_MODEL, ModelError
 from bids_wmh_uad.files import dump_json, whole_file, write_atomically
 from bids_wmh_uad.reading import read_bytes, read_object, require_small_header, sha256
 
@@ -328,7 +328,7 @@ def load_decision(name_or_dir: str | Path, latent_size: int | None = None) -> Le
     Raises
     ------
     ModelError
-        `errors.BAD_MODEL`: unreadable, or of other weights.
+        `errors.BAD_DECISION`: unreadable, or of other weights.
     """
     directory = model_directory(name_or_dir)
     path = directory / DECISION_FILE
@@ -339,11 +339,12 @@ def load_decision(name_or_dir: str | Path, latent_size: int | None = None) -> Le
         content = read_object(path)
         decision = LesionDecision.of(content["decision"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _bad(directory, f"{DECISION_FILE}: {error}") from error
+        raise ModelError(BAD_DECISION.format(path=path, reason=error)) from error
     if content.get("weights_sha256") != metadata["weights_sha256"]:
-        raise _bad(directory, f"{DECISION_FILE} was made for other weights")
+        raise ModelError(BAD_DECISION.format(path=path, reason="made for other weights"))
     if latent_size is not None and decision.latent and len(decision.latent) != latent_size:
-        raise _bad(directory, f"{DECISION_FILE} is for {len(decision.latent)} latents, not {latent_size}")
+        reason = f"for {len(decision.latent)} latents, not {latent_size}"
+        raise ModelError(BAD_DECISION.format(path=path, reason=reason))
     return decision
 
 

@@ -171,6 +171,20 @@ def test_a_broken_decision_is_a_typed_error(saved, content):
     assert str(saved) in str(caught.value)
 
 
+def test_a_decision_that_lacks_a_piece_of_evidence_says_what_to_do(saved):
+    save_decision(DECISION, saved, {})
+    path = saved / DECISION_FILE
+    content = json.loads(path.read_text())
+    del content["decision"]["contrast"], content["decision"]["typical"][4]
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        ModelError, match=r"decision.json: .* Remove it: candidates are then judged without the network"
+    ):
+        load_decision(saved)
+    path.unlink()
+    assert load_decision(saved) == LesionDecision()
+
+
 def test_another_decision_is_another_model(saved):
     digests = {model_digest(saved)}
     for decision in (LesionDecision(), DECISION):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -166,7 +166,7 @@ class Candidate:
     between : float
         Share of it that has ventricles on both sides, in [0, 1].
     contrast : float
-        Its mean FLAIR z, less that of the brain in its rim.
+        Its mean FLAIR z, less that of the brain in its rim; 1 speaks neither for nor against a lesion.
     latent : float
         What the latents of its highest `TOP_VOXELS` scores say of being a lesion, log-odds; 0 without a network.
     """
@@ -219,31 +219,28 @@ def describe_candidates(
         peak = float(scores.max()) / threshold if threshold > 0 else np.inf
         top = np.argsort(-scores, kind="stable")[:TOP_VOXELS]
         latent = 0.0 if evidence is None else float(evidence[near][own][top].mean())
-        found.append(Candidate(peak, *_shape(own, near, around, sampling), latent))
+        found.append(Candidate(peak=peak, latent=latent, **_place(own, near, around, sampling)))
     return found
 
 
-def _shape(
+def _place(
     own: NDArray[np.bool_], near: tuple[slice, ...], around: Surroundings, sampling: NDArray[np.float64]
-) -> tuple[float, float, float, float, float, float]:
-    """Volume, thickness, shares of white matter and fluid in the rim and of what lies between the ventricles, contrast."""
+) -> dict[str, float]:
+    """What a `Candidate` has by its shape and surroundings, by the names there."""
     outside = ndimage.distance_transform_edt(~own, sampling=sampling)
     rim = (outside > 0) & (outside <= RIM_MM * (1 + 1e-6))
     depth = ndimage.distance_transform_edt(np.pad(own, 1), sampling=sampling).max()
-    white, fluid = (
-        float(part[near][rim].mean()) if rim.any() else 0.0 for part in (around.white, around.fluid)
-    )
-    return (
-        float(own.sum() * sampling.prod()),
-        2 * float(depth),
-        white,
-        fluid,
-        float(around.between[near][own].mean()),
-        _mean(around.flair[near][own]) - _mean(around.flair[near][rim]),
-    )
+    flair = around.flair[near]
+    return {
+        "volume_mm3": float(own.sum() * sampling.prod()),
+        "thickness_mm": 2 * float(depth),
+        "white": _mean(around.white[near][rim]),
+        "fluid": _mean(around.fluid[near][rim]),
+        "between": _mean(around.between[near][own]),
+        "contrast": _mean(flair[own]) - _mean(flair[rim & ~np.isnan(flair)]),
+    }
 
 
-def _mean(values: NDArray[np.float32]) -> float:
-    """Mean of those that are numbers; white matter's, 0, where none is."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else 0.0
+def _mean(values: NDArray[Any]) -> float:
+    """Mean; 0 of nothing, which is no share, and white matter's FLAIR."""
+    return float(values.mean()) if values.size else 0.0

@@ -80,8 +80,8 @@ def evaluate(
     import numpy as np
 
     from bids_wmh_uad.core.evaluation.measures import map_measures, mask_measures
+    from bids_wmh_uad.core.evaluation.overlap import Components
     from bids_wmh_uad.core.evaluation.ranking import Ranking
-    from bids_wmh_uad.core.lesion.components import label_lesions
     from bids_wmh_uad.imaging.masks import LESION, OTHER_PATHOLOGY, reference_labels
 
     result, result_name = _read("mask", mask)
@@ -92,12 +92,12 @@ def evaluate(
     inside = labels != OTHER_PATHOLOGY
     if brain is not None:
         inside &= _on_grid("brain", brain, result, result_name) > 0
-    found, lesion = (result.data > 0) & inside, (labels == LESION) & inside
-    measures = mask_measures(found, lesion, result.affine)
+    found = (result.data > 0) & inside
+    lesions = Components.of((labels == LESION) & inside, found)
+    measures = mask_measures(found, lesions, result.affine)
     if anomaly_map is not None:
         scores = _on_grid("anomaly_map", anomaly_map, result, result_name)
-        regions = label_lesions(lesion, result.affine)
-        measures |= map_measures(Ranking.of(np.asarray(scores)[inside], regions[inside]))
+        measures |= map_measures(Ranking.of(np.asarray(scores)[inside], lesions.labels[inside]))
     return measures
 
 

@@ -16,10 +16,10 @@ from bids_wmh_uad.bids.references import Reference, find_reference
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.config import GroupConfig
 from bids_wmh_uad.core.evaluation.measures import map_measures, mask_measures
-from bids_wmh_uad.core.evaluation.overlap import SIZE_EDGES_ML, lesion_recall_by_size
+from bids_wmh_uad.core.evaluation.overlap import Components
 from bids_wmh_uad.core.evaluation.ranking import Ranking
 from bids_wmh_uad.core.image.volume import Volume, bounding_box, check_same_grid
-from bids_wmh_uad.core.lesion.components import label_lesions
+from bids_wmh_uad.core.lesion.components import voxel_volume
 from bids_wmh_uad.errors import (
     EMPTY_BRIGHTNESS,
     NO_BRIGHTNESS,
@@ -247,16 +247,15 @@ def evaluate_session(
     flair = Volume(volumes["flair"].data[box], volumes["flair"].affine)
     scores["baseline"] = flair_z_map(result_path(summary, "flair"), flair, brain)
     inside = brain & (truth != OTHER_PATHOLOGY)
-    lesion = (truth == LESION) & inside
     found = (result.data[box] > 0) & inside
-    labels = label_lesions(lesion, result.affine)[inside]
+    lesions = Components.of((truth == LESION) & inside, found)
+    labels = lesions.labels[inside]
     rankings = {name: Ranking.of(score[inside], labels) for name, score in scores.items()}
-    row = mask_measures(found, lesion, result.affine) | _ranking_measures(rankings)
-    voxel_ml = float(abs(np.linalg.det(result.affine[:3, :3]))) / 1000
-    sizes = np.stack(lesion_recall_by_size(found, lesion, voxel_ml, SIZE_EDGES_ML))
+    row = mask_measures(found, lesions, result.affine) | _ranking_measures(rankings)
+    sizes = np.stack(lesions.by_volume(voxel_volume(result.affine) / 1000))
     curves = {name: _curves(ranking) for name, ranking in rankings.items()}
     curves["model"]["dice"] = rankings["model"].dice_at(threshold * ratio_grid())
-    return Evaluation(row, curves, sizes, int(lesion.sum()), tuple(warnings))
+    return Evaluation(row, curves, sizes, int(lesions.sizes.sum()), tuple(warnings))
 
 
 def _read_result(summary: Path, name: str, result: Volume, mask: Path) -> Volume:

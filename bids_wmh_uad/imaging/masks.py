@@ -80,7 +80,7 @@ def reference_labels(
             notes.append(ONE_VALUE.format(path=path, value=labels[-1]))
             data = data > 0
         else:
-            data = np.rint(data)
+            data = np.rint(data, dtype=np.float32).astype(np.uint8)
     moved, note = on_grid_of(
         grid,
         Volume(data, stored.affine),
@@ -88,7 +88,7 @@ def reference_labels(
         interpolation="nearest" if whole else "linear",
         **placing,
     )
-    found = np.rint(moved) if whole else moved >= LIKELY
+    found = moved if whole else moved >= LIKELY
     return found.astype(np.uint8), (*notes, *([note] if note else []))
 
 

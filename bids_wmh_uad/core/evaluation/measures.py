@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_wmh_uad.core.evaluation.overlap import avd_percent, dice, h95_mm, lesion_detection
+from bids_wmh_uad.core.evaluation.overlap import Components, LesionDetection, avd_percent, dice, h95_mm
 from bids_wmh_uad.core.image.volume import Orientation, voxel_sizes
 
 if TYPE_CHECKING:
@@ -18,15 +18,15 @@ LOW_FPR = 0.3
 """Where the partial areas end."""
 
 
-def mask_measures(
-    found: NDArray[np.bool_], lesion: NDArray[np.bool_], affine: NDArray[Any]
-) -> dict[str, float]:
+def mask_measures(found: NDArray[np.bool_], lesions: Components, affine: NDArray[Any]) -> dict[str, float]:
     """Volumes, and the WMH segmentation challenge's measures of a mask.
 
     Parameters
     ----------
-    found, lesion : (X, Y, Z) bool array
-        The mask and the reference, in any order of storage.
+    found : (X, Y, Z) bool array
+        The mask, in any order of storage.
+    lesions : Components
+        Of the reference; touched where the mask touches them.
     affine : (4, 4) array
         Voxel to world (mm).
 
@@ -38,7 +38,8 @@ def mask_measures(
     """
     voxel_ml = float(abs(np.linalg.det(affine[:3, :3]))) / 1000
     axial = Orientation.from_affine(affine)  # the distance looks at boundaries in axial slices
-    detection = lesion_detection(found, lesion)
+    lesion = lesions.labels > 0
+    detection = LesionDetection.of(lesions, Components.of(found, lesion))
     return {
         "reference_volume_ml": float(lesion.sum()) * voxel_ml,
         "wmh_volume_ml": float(found.sum()) * voxel_ml,

@@ -17,8 +17,10 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
 from scipy.spatial import cKDTree
+
+from bids_wmh_uad.core.image.volume import bounding_box
+from bids_wmh_uad.core.lesion.components import connected_components
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +48,59 @@ class LesionDetection:
     recall: float
     precision: float
     f1: float
+
+    @classmethod
+    def of(cls, lesions: Components, findings: Components) -> LesionDetection:
+        """From the reference's lesions, touched by the result, and the result's, touched by the reference."""
+        recall, precision = lesions.share_touched, findings.share_touched
+        total = recall + precision
+        return cls(recall, precision, 2.0 * precision * recall / total if total else 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """26-connected components of a mask, and which of them another mask touches.
+
+    Attributes
+    ----------
+    labels : (X, Y, Z) int32 array
+        0 = none, 1..n in the order of first occurrence.
+    sizes : (n,) int64 array
+        Voxels.
+    touched : (n,) bool array
+        Whether the other mask has at least one of them.
+    """
+
+    labels: NDArray[np.int32]
+    sizes: NDArray[np.int64]
+    touched: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, mask: NDArray[Any], other: NDArray[Any]) -> Components:
+        """Find the components of a mask; both convert to bool, on one grid."""
+        inside, touching = np.asarray(mask, dtype=bool), np.asarray(other, dtype=bool)
+        labels, count = connected_components(inside)
+        sizes = np.bincount(labels[inside], minlength=count + 1)[1:]
+        touched = np.bincount(labels[inside & touching], minlength=count + 1)[1:] > 0
+        return cls(labels, sizes, touched)
+
+    @property
+    def share_touched(self) -> float:
+        """Share of the components that the other mask touches; 1 when there is none."""
+        return float(self.touched.mean()) if self.touched.size else 1.0
+
+    def by_volume(
+        self, voxel_volume_ml: float, edges_ml: Sequence[float] = SIZE_EDGES_ML
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Count those that are touched, and all, by volume, as `lesion_recall_by_size`."""
+        # Half a part in a billion forgives the rounding of determinants, as in label_lesions.
+        band = np.searchsorted(edges_ml, self.sizes * voxel_volume_ml * (1 + 5e-10), side="right") - 1
+        bands = len(edges_ml) - 1
+        counted = (band >= 0) & (band < bands)
+        touched, total = (
+            np.bincount(band[kept], minlength=bands) for kept in (counted & self.touched, counted)
+        )
+        return touched, total
 
 
 def dice(result: NDArray[Any], reference: NDArray[Any]) -> float:
@@ -157,10 +212,11 @@ def in_plane_boundary(mask: NDArray[Any]) -> NDArray[np.bool_]:
     """
     inside = np.asarray(mask, dtype=bool)
     boundary = np.zeros(inside.shape, dtype=bool)
-    for box in ndimage.find_objects(inside.astype(np.uint8)):  # one box around the mask, or none
-        wide = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
-        part = inside[wide]
-        boundary[wide] = part & ~ndimage.binary_erosion(part, np.ones((3, 3, 1)), border_value=1)
+    box = bounding_box(inside, margin=1)
+    part = inside[box]
+    wide = np.pad(part, ((1, 1), (1, 1), (0, 0)), constant_values=True)
+    columns = wide[:-2] & wide[1:-1] & wide[2:]  # the square's erosion, a side at a time
+    boundary[box] = part & ~(columns[:, :-2] & columns[:, 1:-1] & columns[:, 2:])
     return boundary
 
 
@@ -212,7 +268,7 @@ def lesion_recall(result: NDArray[Any], reference: NDArray[Any]) -> float:
     >>> lesion_recall(np.array([1, 0, 0, 0, 0, 0]).reshape(6, 1, 1), reference)
     0.5
     """
-    return _share_touched(reference, result)
+    return Components.of(reference, result).share_touched
 
 
 def lesion_precision(result: NDArray[Any], reference: NDArray[Any]) -> float:
@@ -239,7 +295,7 @@ def lesion_precision(result: NDArray[Any], reference: NDArray[Any]) -> float:
     >>> lesion_precision(result, np.array([1, 0, 0, 0, 0, 0]).reshape(6, 1, 1))
     0.5
     """
-    return _share_touched(result, reference)
+    return Components.of(result, reference).share_touched
 
 
 def lesion_f1(result: NDArray[Any], reference: NDArray[Any]) -> float:
@@ -281,9 +337,7 @@ def lesion_detection(result: NDArray[Any], reference: NDArray[Any]) -> LesionDet
     -------
     LesionDetection
     """
-    recall, precision = lesion_recall(result, reference), lesion_precision(result, reference)
-    total = recall + precision
-    return LesionDetection(recall, precision, 2.0 * precision * recall / total if total else 0.0)
+    return LesionDetection.of(Components.of(reference, result), Components.of(result, reference))
 
 
 def lesion_recall_by_size(
@@ -317,25 +371,4 @@ def lesion_recall_by_size(
     >>> lesion_recall_by_size(result, reference, 0.01, edges_ml=(0.0, 0.015, 1.0))
     (array([0, 1]), array([1, 1]))
     """
-    sizes, touched = _components(reference, result)
-    # Half a part in a billion forgives the rounding of determinants, as in label_lesions.
-    band = np.searchsorted(edges_ml, sizes * voxel_volume_ml * (1 + 5e-10), side="right") - 1
-    bands = len(edges_ml) - 1
-    counted = (band >= 0) & (band < bands)
-    detected, total = (np.bincount(band[kept], minlength=bands) for kept in (counted & touched, counted))
-    return detected, total
-
-
-def _components(mask: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Voxels of each 26-connected component of a mask, and whether another mask touches it."""
-    inside, touching = np.asarray(mask, dtype=bool), np.asarray(other, dtype=bool)
-    labels, count = ndimage.label(inside, structure=np.ones((3, 3, 3)))
-    sizes = np.bincount(labels[inside], minlength=count + 1)[1:]
-    touched = np.bincount(labels[inside & touching], minlength=count + 1)[1:] > 0
-    return sizes, touched
-
-
-def _share_touched(mask: NDArray[Any], other: NDArray[Any]) -> float:
-    """Share of the components of a mask that another mask touches; 1 when there is none."""
-    _, touched = _components(mask, other)
-    return float(touched.mean()) if touched.size else 1.0
+    return Components.of(reference, result).by_volume(voxel_volume_ml, edges_ml)

@@ -8,6 +8,7 @@ is undefined. `Ranking` sorts once for all measures; the functions below are for
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,12 +88,15 @@ class Ranking:
             raise BadDataError(BAD_VALUE.format(option="score", value=wrong, expected=expected))
         if values.dtype.kind != "f":
             values = values.astype(np.float64)
-        order = np.argsort(-values, kind="stable")
-        values, numbers = values[order], numbers[order]
-        ends = np.append(np.flatnonzero(values[1:] != values[:-1]), np.arange(values.size)[-1:])
+        # a plain sort takes a twentieth of the time of one that says where things were: only lesions need that
+        falling = np.sort(values)[::-1]
+        ends = np.append(np.flatnonzero(falling[1:] != falling[:-1]), np.arange(values.size)[-1:])
+        thresholds = falling[ends]
         places = np.flatnonzero(numbers)
-        true = np.searchsorted(places, ends, side="right")
-        return cls(values[ends].astype(np.float64), true, ends + 1 - true, _overlap(numbers[places])[true])
+        places = places[np.argsort(-values[places], kind="stable")]
+        entered = np.searchsorted(-thresholds, -values[places])
+        true = np.cumsum(np.bincount(entered, minlength=thresholds.size))
+        return cls(thresholds.astype(np.float64), true, ends + 1 - true, _overlap(numbers[places])[true])
 
     @property
     def lesion_voxels(self) -> int:
@@ -116,16 +120,17 @@ class Ranking:
         """Area under the precision-recall curve, as the function `average_precision`."""
         if not self.lesion_voxels:
             return float("nan")
-        gained = np.diff(self.true, prepend=0)
-        return float(np.sum(gained * (self.true / (self.true + self.false))) / self.lesion_voxels)
+        gained = np.diff(self.true[self._gains], prepend=0)
+        return float(np.sum(gained * self._precisions) / self.lesion_voxels)
 
     def best_dice(self) -> tuple[float, float]:
         """Dice at the oracle threshold, and that threshold, as the function `best_dice`."""
         if not self.lesion_voxels:
             return float("nan"), float("nan")
-        overlap = 2.0 * self.true / (self.true + self.false + self.lesion_voxels)
+        true, false = self.true[self._gains], self.false[self._gains]
+        overlap = 2.0 * true / (true + false + self.lesion_voxels)
         best = int(np.argmax(overlap))
-        return float(overlap[best]), float(self.thresholds[best])
+        return float(overlap[best]), float(self.thresholds[self._gains[best]])
 
     def roc(self, fpr: ArrayLike) -> NDArray[np.float64]:
         """True-positive rate at false-positive rates, linear between the distinct scores.
@@ -171,9 +176,10 @@ class Ranking:
         rates = np.asarray(recall, dtype=np.float64)
         if not self.lesion_voxels:
             return np.full(rates.shape, np.nan)
-        highest = np.maximum.accumulate((self.true / (self.true + self.false))[::-1])[::-1]
+        highest = np.maximum.accumulate(self._precisions[::-1])[::-1]
         needed = np.ceil(rates * self.lesion_voxels - 1e-6)  # a millionth of a voxel forgives rounding
-        precision: NDArray[np.float64] = np.append(highest, np.nan)[np.searchsorted(self.true, needed)]
+        first = np.searchsorted(self.true[self._gains], needed)
+        precision: NDArray[np.float64] = np.append(highest, np.nan)[first]
         return precision
 
     def counts_at(self, thresholds: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -209,22 +215,41 @@ class Ranking:
         overlap: NDArray[np.float64] = 2.0 * true / np.where(total > 0, total, np.nan)
         return overlap
 
-    def _fpr(self, rates: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """False-positive rates and some rates, from (0, 0)."""
-        return np.append(0.0, self.false / self.healthy_voxels), np.append(0.0, rates)
+    @cached_property
+    def _gains(self) -> NDArray[np.intp]:
+        """Scores of lesion voxels. Between them only healthy voxels enter: every precision and Dice falls until the next."""
+        return np.flatnonzero(np.diff(self.true, prepend=0))
+
+    @property
+    def _precisions(self) -> NDArray[np.float64]:
+        """Precision at the scores of lesion voxels."""
+        true, false = self.true[self._gains], self.false[self._gains]
+        precisions: NDArray[np.float64] = true / (true + false)
+        return precisions
+
+    @cached_property
+    def _corners(self) -> NDArray[np.intp]:
+        """Scores at which rates over the false-positive rate bend: those of lesion voxels, the ones before them, the last."""
+        before = self._gains[self._gains > 0] - 1
+        return np.union1d(np.append(self._gains, self.true.size - 1), before)
+
+    def _bends(self, rates: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """False-positive rates and some rates, from (0, 0), where they bend."""
+        false = self.false[self._corners] / self.healthy_voxels
+        return np.append(0.0, false), np.append(0.0, rates[self._corners])
 
     def _curve(self, rates: NDArray[np.float64], fpr: ArrayLike) -> NDArray[np.float64]:
         """Rates at false-positive rates; nan when one class is missing."""
         at = np.asarray(fpr, dtype=np.float64)
         if not (self.lesion_voxels and self.healthy_voxels):
             return np.full(at.shape, np.nan)
-        return np.asarray(np.interp(at, *self._fpr(rates)))  # the last of points with one abscissa
+        return np.asarray(np.interp(at, *self._bends(rates)))  # the last of points with one abscissa
 
     def _area(self, rates: NDArray[np.float64], max_fpr: float) -> float:
         """Trapezoids of rates over [0, max_fpr] of the false-positive rate, divided by max_fpr."""
         if not (self.lesion_voxels and self.healthy_voxels):
             return float("nan")
-        x, y = self._fpr(rates)
+        x, y = self._bends(rates)
         kept = int(np.searchsorted(x, max_fpr, side="right"))
         x, y = np.append(x[:kept], max_fpr), np.append(y[:kept], np.interp(max_fpr, x, y))
         return float(np.trapezoid(y, x)) / max_fpr

@@ -79,11 +79,12 @@ class Volume:
 
 def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> tuple[slice, ...]:
     """Smallest box that holds a mask and so many voxels around it; the whole volume where the mask is empty."""
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    if not found:
+    axes = range(mask.ndim)
+    sides = [np.flatnonzero(mask.any(axis=tuple(other for other in axes if other != axis))) for axis in axes]
+    if not sides[0].size:
         return tuple(slice(0, n) for n in mask.shape)
-    sides = zip(found[0], mask.shape, strict=True)
-    return tuple(slice(max(side.start - margin, 0), min(side.stop + margin, n)) for side, n in sides)
+    ends = zip(sides, mask.shape, strict=True)
+    return tuple(slice(max(int(side[0]) - margin, 0), min(int(side[-1]) + 1 + margin, n)) for side, n in ends)
 
 
 def cut_affine(affine: NDArray[Any], box: tuple[slice, ...]) -> NDArray[np.float64]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
+from bids_wmh_uad.core.image.volume import bounding_box
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -43,6 +45,21 @@ def voxel_volume(affine: NDArray[Any]) -> float:
     return float(abs(np.linalg.det(np.asarray(affine, dtype=np.float64)[:3, :3])))
 
 
+def connected_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+    """Number the 26-connected components of a mask in the order of first occurrence, from 1.
+
+    Returns
+    -------
+    (X, Y, Z) int32 array
+    int
+        How many there are.
+    """
+    labels = np.zeros(mask.shape, dtype=np.int32)
+    box = bounding_box(mask)  # lesions fill a third of the brain's box
+    count: int = ndimage.label(mask[box], structure=np.ones((3, 3, 3)), output=labels[box])
+    return labels, count
+
+
 def label_lesions(mask: NDArray[Any], affine: NDArray[Any], min_volume_mm3: float = 0.0) -> NDArray[np.int32]:
     """Label 26-connected components, largest first, and drop the small ones.
 
@@ -59,9 +76,7 @@ def label_lesions(mask: NDArray[Any], affine: NDArray[Any], min_volume_mm3: floa
     -------
     (X, Y, Z) int32 array: 0 = none, 1 = largest; ties in the order of first occurrence.
     """
-    labels = np.empty(mask.shape, dtype=np.int32)
-    ndimage.label(np.asarray(mask, dtype=bool), structure=np.ones((3, 3, 3)), output=labels)
-    count = int(labels.max(initial=0))
+    labels, count = connected_components(np.asarray(mask, dtype=bool))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
     order = np.argsort(-sizes, kind="stable")

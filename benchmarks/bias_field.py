@@ -25,7 +25,7 @@ def average_precisions(flair: Path, truth: Path) -> dict[str, float]:
     import nibabel as nib
     from scipy.ndimage import binary_fill_holes
 
-    from bids_wmh_uad.core.evaluation.ranking import average_precision
+    from bids_wmh_uad.core.evaluation.threshold_free import average_precision
     from bids_wmh_uad.core.image.intensity import fit_scaling, smooth_inside
     from bids_wmh_uad.core.parameters import DetectionParameters
     from bids_wmh_uad.imaging import bias, resampling, scans, templates

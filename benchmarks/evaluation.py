@@ -28,7 +28,8 @@ from bids_wmh_uad.core.evaluation.overlap import (
     lesion_detection,
     lesion_recall_by_size,
 )
-from bids_wmh_uad.core.evaluation.ranking import Ranking, aupro
+from bids_wmh_uad.core.evaluation.ranking import Ranking
+from bids_wmh_uad.core.evaluation.threshold_free import aupro
 
 SHAPE, VOXELS, SEEDS = (182, 218, 182), 1_500_000, 420
 THRESHOLDS, ALTERNATIONS = 200, 5

@@ -35,7 +35,7 @@ from training import flair_z, patients, prepared_controls, train
 from bids_wmh_uad.bids.results import result_path
 from bids_wmh_uad.cli.parser import parse_args
 from bids_wmh_uad.config import PARADIGMS
-from bids_wmh_uad.core.evaluation.ranking import average_precision
+from bids_wmh_uad.core.evaluation.threshold_free import average_precision
 from bids_wmh_uad.core.network.autoencoder import build_autoencoder
 from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.anomaly import anomaly_map

@@ -2,7 +2,7 @@
 
 Scores and references are those of the voxels inside the brain mask, in arrays of any one shape. Larger =
 more abnormal; a mask at threshold t is ``score >= t``, so tied voxels enter together. nan where a measure
-is undefined. `Ranking` sorts once for all measures; the functions below are for one measure.
+is undefined. `Ranking` sorts once for all measures; `threshold_free` has functions for one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Ranking:
 
     See Also
     --------
-    average_precision, auroc, aupro, best_dice : Single measures.
+    core.evaluation.threshold_free : Single measures.
 
     Examples
     --------
@@ -109,22 +109,22 @@ class Ranking:
         return int(self.false[-1]) if self.false.size else 0
 
     def auroc(self, max_fpr: float = 1.0) -> float:
-        """Area under the ROC curve, as the function `auroc`."""
+        """Area under the ROC curve, as `threshold_free.auroc`."""
         return self._area(self.true / max(self.lesion_voxels, 1), max_fpr)
 
     def aupro(self, max_fpr: float = 1.0) -> float:
-        """Area under the per-region overlap curve, as the function `aupro`."""
+        """Area under the per-region overlap curve, as `threshold_free.aupro`."""
         return self._area(self.overlap, max_fpr)
 
     def average_precision(self) -> float:
-        """Area under the precision-recall curve, as the function `average_precision`."""
+        """Area under the precision-recall curve, as `threshold_free.average_precision`."""
         if not self.lesion_voxels:
             return float("nan")
         gained = np.diff(self.true[self._gains], prepend=0)
         return float(np.sum(gained * self._precisions) / self.lesion_voxels)
 
     def best_dice(self) -> tuple[float, float]:
-        """Dice at the oracle threshold, and that threshold, as the function `best_dice`."""
+        """Dice at the oracle threshold, and that threshold, as `threshold_free.best_dice`."""
         if not self.lesion_voxels:
             return float("nan"), float("nan")
         true, false = self.true[self._gains], self.false[self._gains]
@@ -261,163 +261,3 @@ def _overlap(numbers: NDArray[Any]) -> NDArray[np.float64]:
     shares = np.append(0.0, np.cumsum(1.0 / sizes[lesion]))
     shares /= max(shares[-1], 1.0)  # the sum is the number of lesions, up to rounding
     return shares
-
-
-def average_precision(score: NDArray[Any], reference: NDArray[Any]) -> float:
-    """Average precision ``sum_n (R_n - R_(n-1)) P_n`` (area under the precision-recall curve).
-
-    Parameters
-    ----------
-    score : array
-        Larger = more abnormal; the voxels inside the brain mask.
-    reference : array of the same shape
-        Lesion or not.
-
-    Returns
-    -------
-    float in [0, 1]; its chance level is the lesion fraction; nan when there is no lesion voxel.
-
-    Raises
-    ------
-    BadDataError, GridMismatchError
-        As `Ranking.of`.
-
-    See Also
-    --------
-    sklearn.metrics.average_precision_score : The same number.
-
-    Notes
-    -----
-    scikit-learn's step-wise definition (ties share one operating point).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from bids_wmh_uad.core.evaluation.ranking import average_precision
-    >>> round(average_precision(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1])), 4)
-    0.8333
-    """
-    return Ranking.of(score, np.asarray(reference, dtype=bool)).average_precision()
-
-
-def auroc(score: NDArray[Any], reference: NDArray[Any], max_fpr: float = 1.0) -> float:
-    """Area under the ROC curve up to a false-positive rate, divided by that rate.
-
-    ``1/m integral_0^m TPR d FPR``. For m = 1 the chance that a lesion voxel outranks a healthy one,
-    ties counting half; chance level m / 2.
-
-    Parameters
-    ----------
-    score, reference : arrays of the same shape
-        As in `average_precision`.
-    max_fpr : float
-        m, in (0, 1]; 0.3 gives the literature's AU ROC 30.
-
-    Returns
-    -------
-    float in [0, 1]; nan when one class is missing.
-
-    Raises
-    ------
-    BadDataError, GridMismatchError
-        As `Ranking.of`.
-
-    See Also
-    --------
-    sklearn.metrics.roc_auc_score : The same for m = 1.
-
-    Notes
-    -----
-    The curve is linear between distinct scores, and at m. scikit-learn's ``max_fpr`` is another measure:
-    it rescales the area so that chance is 0.5 (McClish, Med Decis Making 1989).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from bids_wmh_uad.core.evaluation.ranking import auroc
-    >>> auroc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]))
-    0.75
-    """
-    return Ranking.of(score, np.asarray(reference, dtype=bool)).auroc(max_fpr)
-
-
-def aupro(score: NDArray[Any], labels: NDArray[Any], max_fpr: float = 1.0) -> float:
-    """Area under the per-region overlap curve up to a false-positive rate, divided by that rate.
-
-    ``1/m integral_0^m PRO d FPR``, PRO the share of a lesion found, averaged over lesions: a lesion of one
-    voxel weighs as much as the largest. FPR is over healthy voxels. Chance level m / 2.
-
-    Parameters
-    ----------
-    score : array
-        As in `average_precision`.
-    labels : array of the same shape
-        0 = healthy, any other number = that lesion, as from `core.lesion.components.label_lesions`.
-    max_fpr : float
-        m, in (0, 1]; 0.3 gives the literature's AU PRO 30.
-
-    Returns
-    -------
-    float in [0, 1]; nan without lesions or without healthy voxels.
-
-    Raises
-    ------
-    BadDataError, GridMismatchError
-        As `Ranking.of`.
-
-    See Also
-    --------
-    auroc : Weighs every lesion voxel the same.
-
-    Notes
-    -----
-    The measure of Bergmann et al. (2019), exact over all distinct scores instead of a grid of thresholds.
-
-    References
-    ----------
-    * P. Bergmann, M. Fauser, D. Sattlegger and C. Steger, "MVTec AD: a comprehensive real-world dataset
-      for unsupervised anomaly detection", CVPR 2019.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from bids_wmh_uad.core.evaluation.ranking import aupro
-    >>> aupro(np.array([0.9, 0.8, 0.7, 0.3, 0.5, 0.1]), np.array([1, 1, 1, 2, 0, 0]))  # one of two lesions first
-    0.75
-    """
-    return Ranking.of(score, labels).aupro(max_fpr)
-
-
-def best_dice(score: NDArray[Any], reference: NDArray[Any]) -> tuple[float, float]:
-    """Dice at the oracle threshold: the largest over every distinct score value.
-
-    Parameters
-    ----------
-    score, reference : arrays of the same shape
-        As in `average_precision`.
-
-    Returns
-    -------
-    dice : float
-        nan when the reference is empty. Needs the labels, so it is an upper bound:
-        always shown beside the Dice at a label-free threshold.
-    threshold : float
-        The largest score value t whose mask ``score >= t`` attains it.
-
-    Raises
-    ------
-    BadDataError, GridMismatchError
-        As `Ranking.of`.
-
-    See Also
-    --------
-    core.evaluation.overlap.dice : Dice of a mask.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from bids_wmh_uad.core.evaluation.ranking import best_dice
-    >>> best_dice(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]))
-    (0.8, 0.35)
-    """
-    return Ranking.of(score, np.asarray(reference, dtype=bool)).best_dice()

@@ -21,7 +21,7 @@ from cohorts import (
 )
 
 from bids_wmh_uad.bids.results import result_path
-from bids_wmh_uad.core.evaluation.ranking import average_precision, best_dice
+from bids_wmh_uad.core.evaluation.threshold_free import average_precision, best_dice
 from bids_wmh_uad.errors import (
     EXIT_SESSION_FAILED,
     NO_REFERENCE,

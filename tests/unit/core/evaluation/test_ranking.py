@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from bids_wmh_uad.core.evaluation.overlap import dice
-from bids_wmh_uad.core.evaluation.ranking import Ranking, aupro, auroc, average_precision, best_dice
+from bids_wmh_uad.core.evaluation.ranking import Ranking
+from bids_wmh_uad.core.evaluation.threshold_free import aupro, auroc, average_precision, best_dice
 from bids_wmh_uad.errors import BadDataError, GridMismatchError
 
 LIMITS = (0.05, 0.3, 0.7, 1.0)

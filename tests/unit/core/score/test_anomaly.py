@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 from scipy.stats import median_abs_deviation
 
-from bids_wmh_uad.core.evaluation.ranking import average_precision
+from bids_wmh_uad.core.evaluation.threshold_free import average_precision
 from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.image.volume import bounding_box
 from bids_wmh_uad.core.lesion.threshold import tail_point

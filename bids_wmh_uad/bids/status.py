@@ -7,6 +7,7 @@ import io
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from bids_wmh_uad.bids.dataset import FailedSession, Session
@@ -40,6 +41,12 @@ class _Row:
     label: str
     status: str = UNFINISHED
     reason: str = "n/a"
+
+    @cached_property
+    def line(self) -> str:
+        """Its line of the table: made once, for the table is written as often as there are sessions."""
+        session = f"ses-{self.session}" if self.session else "n/a"
+        return _line(f"sub-{self.subject}", session, self.status, " ".join(self.reason.split()))
 
 
 class StatusTable:
@@ -109,14 +116,10 @@ class StatusTable:
 
     def write(self) -> None:
         """Write the table; a disk that does not take it is said, and the run goes on."""
-        text = io.StringIO()
-        writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-        writer.writerow(["participant_id", "session_id", "status", "reason"])
-        for row in self._rows.values():
-            session = f"ses-{row.session}" if row.session else "n/a"
-            writer.writerow([f"sub-{row.subject}", session, row.status, " ".join(row.reason.split())])
+        head = _line("participant_id", "session_id", "status", "reason")
+        text = head + "".join(row.line for row in self._rows.values())
         try:
-            write_text(self.path, text.getvalue().encode("utf-8", "replace").decode())
+            write_text(self.path, text.encode("utf-8", "replace").decode())
         except WmhUadError as error:  # a full disk ends the run elsewhere, or nothing does
             LOGGER.warning(NOT_UPDATED, error)
 
@@ -124,6 +127,13 @@ class StatusTable:
         for entry in failed:
             row = _Row(entry.subject, entry.session, entry.label, _of_error(entry.error), str(entry.error))
             self._rows[entry.label] = row
+
+
+def _line(*cells: str) -> str:
+    """A line of a table with tabs."""
+    text = io.StringIO()
+    csv.writer(text, delimiter="\t", lineterminator="\n").writerow(cells)
+    return text.getvalue()
 
 
 def change_label(subject: str) -> str:

@@ -34,6 +34,7 @@ from bids_wmh_uad.models import load_decision, load_model, load_normality, model
 from bids_wmh_uad.participant.claims import claim
 from bids_wmh_uad.participant.failures import record_failures
 from bids_wmh_uad.participant.reports import write_reports
+from bids_wmh_uad.participant.stages import append_stages
 from bids_wmh_uad.workflows import engine, memory
 
 LOGGER = logging.getLogger("bids_wmh_uad")
@@ -109,7 +110,8 @@ def _run_unfinished(
 ) -> list[FailedSession]:
     """Run what an earlier run did not finish, if it fits into memory; what failed."""
     todo = [session for session in sessions if not _is_finished(session, config, digest)]
-    done = [session.label for session in sessions if session not in todo]
+    unfinished = {session.label for session in todo}
+    done = [session.label for session in sessions if session.label not in unfinished]
     for label in done:
         LOGGER.info(ALREADY_DONE, label)
     table.end(dict.fromkeys(done, ALREADY))
@@ -228,9 +230,9 @@ def _run_graphs(
         error = raised
     except BaseException:  # stopped: the table has what was done all the same
         with suppress(OSError):
-            engine.append_stages(stages, directories, start)
+            append_stages(stages, directories, start)
         raise
-    engine.append_stages(stages, directories, start)
+    append_stages(stages, directories, start)
     failed = _failed(sessions, config, digest, error)
     if config.running.clean_workdir:
         broken = {entry.label for entry in failed}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import hashlib
-import json
 import logging
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -293,6 +291,7 @@ class Progress:
         self._level = logging.INFO if terminal else logging.DEBUG
         self._first: float | None = None
         self._steps: set[tuple[str, str]] = set()
+        self._passed = 0.0
         self._begun: dict[str, float] = {}
         self._ended: set[str] = set()
 
@@ -311,21 +310,26 @@ class Progress:
             result = "failed" if status == "exception" else "done"
             seconds = monotonic() - self._begun[name]
             if status == "exception":  # what it will not do any more is not left to do
-                self._steps |= {(name, step) for step in STAGE_SECONDS}
+                self._pass(name, *STAGE_SECONDS)
             LOGGER.info("[%d/%d] %s: %s after %.0f s", len(self._ended), len(self.sessions), self.sessions[name], result, seconds)  # fmt: skip
             if self._tell_end:
                 self._tell_end(self.sessions[name], node.name if status == "exception" else "")
         elif status == "end" and node.name in STAGE_SECONDS:
-            self._steps.add((name, node.name))
+            self._pass(name, node.name)
             LOGGER.log(self._level, "%s: %s done, %s", self.sessions[name], node.name, self._left())
+
+    def _pass(self, name: str, *steps: str) -> None:
+        """Count steps as done. Their time is summed as they come: a sum over all at each one's end grows with the cohort."""
+        new = {(name, step) for step in steps} - self._steps
+        self._steps |= new
+        self._passed += sum(STAGE_SECONDS[step] for _, step in new)
 
     def _left(self) -> str:
         """How long all sessions will still take, at the pace so far."""
-        done = sum(STAGE_SECONDS[step] for _, step in self._steps)
         total = len(self.sessions) * sum(STAGE_SECONDS.values())
         elapsed = monotonic() - (self._first or 0.0)
-        left = elapsed * (total - done) / done
-        return f"{100 * done / total:.0f} %, about {duration(left)} left"
+        left = elapsed * (total - self._passed) / self._passed
+        return f"{100 * self._passed / total:.0f} %, about {duration(left)} left"
 
 
 def duration(seconds: float) -> str:
@@ -371,30 +375,3 @@ def _read_crash(path: Path) -> Crash:
     step = node.partition(".")[2] or node  # without the run's graph, which people do not know
     crashed = errors.SessionError(errors.SESSION_CRASHED.format(node=step, reason=reason, crashfile=path))
     return Crash(node, refusal(reason, step) or crashed, path)
-
-
-def append_stages(path: Path, directories: Iterable[Path], since: float) -> None:
-    """Append wall time, processor time and peak memory of every step to a table.
-
-    Parameters
-    ----------
-    path : Path
-        ``stages.tsv``; made with its header if it is not there.
-    directories : iterable of Path
-        The sessions' working directories.
-    since : float
-        Start of the run, seconds since the epoch: steps that nipype took from its cache are
-        older and not listed.
-    """
-    columns = ("session", "stage", "seconds", "cpu_seconds", "peak_gb")
-    with path.open("a", newline="") as handle:
-        writer = csv.DictWriter(handle, columns, delimiter="\t")
-        if handle.tell() == 0:
-            writer.writeheader()
-        for directory in directories:
-            written = {file: file.stat().st_mtime for file in directory.rglob("stage.json")}
-            for file in sorted((file for file in written if written[file] >= since), key=written.__getitem__):
-                stage = json.loads(file.read_text())
-                writer.writerow(
-                    {"session": directory.name.removesuffix("_wf"), "stage": file.parent.name, **stage}
-                )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -232,6 +231,24 @@ def test_steps_are_told_on_a_terminal_with_the_time_left(caplog: pytest.LogCaptu
         assert 0 <= shares[0] < shares[-1] < 100
 
 
+def test_a_step_counts_once_and_a_failed_session_is_no_longer_to_be_done(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="bids_wmh_uad")
+    progress = engine.Progress({"sub_01_wf": "sub-01", "sub_02_wf": "sub-02"}, "publish", terminal=True)
+
+    def share(step: str) -> int:
+        caplog.clear()
+        progress(node(f"preprocess_wf.{step}"), "end")
+        return int(re.search(r"(\d+) %", caplog.messages[-1])[1])
+
+    once = share("brain_flair")
+    assert share("brain_flair") == once > 0
+    progress(node("preprocess_wf.read_flair", "sub_02_wf"), "end")
+    progress(node("preprocess_wf.brain_flair", "sub_02_wf"), "exception")
+    assert share("brain_flair") == 50 + once  # all of one session, however far it had come
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0 s"), (89, "89 s"), (90, "2 min"), (3540, "59 min"), (12_000, "3 h 20 min")]
 )
@@ -258,21 +275,6 @@ def test_different_seeds_are_different_in_itk(monkeypatch: pytest.MonkeyPatch) -
         engine.set_environment(run_config(method=Method(random_seed=seed)))
         seen.add(os.environ["ANTS_RANDOM_SEED"])
     assert len(seen) == 4
-
-
-def test_only_stages_of_this_run_are_listed_in_their_order(tmp_path: Path) -> None:
-    now = time.time()
-    for name, age in (("old", 100), ("b_first", 20), ("a_second", 10)):
-        path = tmp_path / "sub_01_wf" / name / "stage.json"
-        path.parent.mkdir(parents=True)
-        path.write_text('{"seconds": 1.5, "cpu_seconds": 1.2, "peak_gb": 0.5}')
-        os.utime(path, (now - age, now - age))
-    for since in (now - 50, now - 15):  # two batches, one table
-        engine.append_stages(tmp_path / "stages.tsv", [tmp_path / "sub_01_wf"], since)
-    assert (tmp_path / "stages.tsv").read_text().splitlines() == [
-        "session\tstage\tseconds\tcpu_seconds\tpeak_gb",
-        "sub_01\tb_first\t1.5\t1.2\t0.5", "sub_01\ta_second\t1.5\t1.2\t0.5", "sub_01\ta_second\t1.5\t1.2\t0.5",
-    ]  # fmt: skip
 
 
 def test_no_version_and_no_dataset_uses_anothers_cache(monkeypatch: pytest.MonkeyPatch) -> None:

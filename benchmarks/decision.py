@@ -24,7 +24,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -92,13 +95,14 @@ class Candidates:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields), latents)
 
 
-def encoders() -> dict[str, SiameseAutoencoder]:
-    """The shipped encoder, and some that nobody trained."""
+def encoders(others: Mapping[str, Path]) -> dict[str, SiameseAutoencoder]:
+    """The shipped encoder, some that nobody trained, and those of other model directories."""
     random = {f"random {seed}": build_autoencoder(seed).eval() for seed in range(RANDOM_ENCODERS)}
-    return {"shipped": load_model("default")[0], **random}
+    named = {name: load_model(str(path))[0] for name, path in others.items()}
+    return {"shipped": load_model("default")[0], **random, **named}
 
 
-def candidates_of(case: Case) -> Candidates:
+def candidates_of(case: Case, others: Mapping[str, Path]) -> Candidates:
     """The candidates of a scan by the default score, outside the ventricles: the program's own, on the FLAIR's own grid."""
     torch.set_num_threads(1)
     everything = DetectionParameters(accept=0.0)
@@ -117,7 +121,7 @@ def candidates_of(case: Case) -> Candidates:
         np.full(kept.size, case.kind == "real"),
         np.array(values).reshape(kept.size, len(NAMES)),
         share[kept] > 0,
-        {name: latents_of(case, found, top, model) for name, model in encoders().items()},
+        {name: latents_of(case, found, top, model) for name, model in encoders(others).items()},
     )
 
 
@@ -146,14 +150,15 @@ def latents_of(
     return latents
 
 
-def gather() -> Candidates:
-    """Candidates of phantoms, and of real and imprinted scans where there are any."""
+def gather(others: Mapping[str, Path] = MappingProxyType({})) -> Candidates:
+    """Candidates of phantoms, and of real and imprinted scans where there are any; with the latents of other models, too."""
     cases = collect_phantoms(PHANTOMS)
     real = collect_real()
     if real:
         cases += real
         cases += list(imprinted_cases(real, DATA / "ms-masks-mni", IMPRINTS_PER_BAND, seed=IMPRINT_SEED))
-    return Candidates.joined(Parallel(n_jobs=cpu_count())(delayed(candidates_of)(case) for case in cases))
+    found = Parallel(n_jobs=cpu_count())(delayed(candidates_of)(case, dict(others)) for case in cases)
+    return Candidates.joined(found)
 
 
 def features(found: Candidates, names: tuple[str, ...], encoder: str | None) -> NDArray[np.float64]:
@@ -199,12 +204,19 @@ def surprise(found: Candidates, encoder: str, learnt: NDArray[np.bool_]) -> NDAr
 
 
 def judged(
-    found: Candidates, names: tuple[str, ...], encoder: str | None, one_class: bool = False
+    found: Candidates,
+    names: tuple[str, ...],
+    encoders: str | Mapping[str, str] | None,
+    one_class: bool = False,
 ) -> dict[str, float]:
-    """Leave one person out: how well that person's own lesions are told from the rest."""
+    """Leave one person out: how well that person's own lesions are told from the rest.
+
+    `encoders`: one for all, or for each person the one that never saw that person.
+    """
     probability = np.zeros(found.lesion.size)
     for person in PERSONS:
         learnt, tested = ~found.real & (found.group != person), found.real & (found.group == person)
+        encoder = encoders[person] if isinstance(encoders, Mapping) else encoders
         values = features(found, names, None if one_class else encoder)
         latents = values.shape[1] - len(names)
         if one_class and encoder is not None:

@@ -44,3 +44,20 @@ def test_latents_of_candidates_are_those_of_the_programs_evidence(script: Module
     assert np.isnan(latents[..., 0]).sum(axis=1).tolist() == [0, 5]
     expected = [own.evidence.flat[voxels].mean() for voxels in top]
     np.testing.assert_allclose(np.nanmean(latents, axis=1) @ direction, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_each_person_may_be_judged_by_an_encoder_of_its_own(script: ModuleType):
+    rng = np.random.default_rng(0)
+    group = np.repeat(["phantom", *script.PERSONS], 120)
+    lesion, real = rng.random(group.size) < 0.5, (group != "phantom") & (np.arange(group.size) % 2 == 0)
+    noise = rng.normal(size=(2, group.size, 1, 4)).astype(np.float32)
+    knows, knows_not = noise[0] + 2 * lesion[:, None, None], noise[1]
+    evidence = rng.normal(size=(group.size, len(script.NAMES)))
+    found = script.Candidates(group, real, evidence, lesion, {"knows": knows, "knows not": knows_not})
+
+    def auc(encoders) -> float:
+        return script.judged(found, script.NAMES, encoders)["auc"]
+
+    assert auc(dict.fromkeys(script.PERSONS, "knows")) == auc("knows") > 0.9
+    mixed = dict.fromkeys(script.PERSONS, "knows") | {"P14": "knows not"}
+    assert auc("knows not") < auc(mixed) < auc("knows")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.spatial import cKDTree
 
+from bids_wmh_uad.core.image.morphology import and_what_touches
 from bids_wmh_uad.core.image.volume import bounding_box
 from bids_wmh_uad.core.lesion.components import connected_components
 
@@ -214,9 +215,7 @@ def in_plane_boundary(mask: NDArray[Any]) -> NDArray[np.bool_]:
     boundary = np.zeros(inside.shape, dtype=bool)
     box = bounding_box(inside, margin=1)
     part = inside[box]
-    wide = np.pad(part, ((1, 1), (1, 1), (0, 0)), constant_values=True)
-    columns = wide[:-2] & wide[1:-1] & wide[2:]  # the square's erosion, a side at a time
-    boundary[box] = part & ~(columns[:, :-2] & columns[:, 1:-1] & columns[:, 2:])
+    boundary[box] = part & and_what_touches(~part, axes=(0, 1))
     return boundary
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
+from bids_wmh_uad.core.image.morphology import and_across_faces, fill_slices
 from bids_wmh_uad.core.image.volume import Orientation, bounding_box, voxel_sizes
 from bids_wmh_uad.core.lesion.landmarks import Landmark
 
@@ -101,7 +102,7 @@ def find_walls(filled: NDArray[np.bool_], white: NDArray[np.bool_]) -> NDArray[n
     -------
     (X, Y, Z) bool array
     """
-    walls: NDArray[np.bool_] = ndimage.binary_dilation(filled) & ~filled & ~white
+    walls: NDArray[np.bool_] = and_across_faces(filled) & ~filled & ~white
     return walls
 
 
@@ -110,9 +111,9 @@ def _between(ventricles: NDArray[np.bool_], axis: int, spacing: float) -> NDArra
     gap = max(1, round(BETWEEN_MM / spacing))
     line = np.ones([gap + 1 if other == axis else 1 for other in range(3)])
     margin = [(gap + 1, gap + 1) if other == axis else (0, 0) for other in range(3)]
-    closed = ndimage.binary_closing(np.pad(ventricles, margin), line)
-    inner = tuple(slice(low, -high if high else None) for low, high in margin)
-    between: NDArray[np.bool_] = closed[inner]
+    between, box = ventricles.copy(), bounding_box(ventricles)
+    closed = ndimage.binary_closing(np.pad(ventricles[box], margin), line)
+    between[box] = closed[tuple(slice(low, -high if high else None) for low, high in margin)]
     return between
 
 
@@ -142,8 +143,7 @@ def fill_ventricles(ventricles: NDArray[np.bool_], spacing: Spacing) -> NDArray[
     grown = ndimage.distance_transform_edt(~inner, sampling=sampling) <= CLOSING_MM
     closed = inner | (ndimage.distance_transform_edt(grown, sampling=sampling) > CLOSING_MM)
     for axis in range(3):
-        for part in np.moveaxis(closed, axis, 0):
-            part[...] = ndimage.binary_fill_holes(part)
+        closed = fill_slices(closed, axis)
     filled[box] = closed[tuple(slice(m, -m) for m in margin)]
     return filled
 

@@ -14,7 +14,9 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from bids_wmh_uad.core.image.morphology import and_across_faces
 from bids_wmh_uad.core.image.template import GM_LIKELY
+from bids_wmh_uad.core.image.volume import bounding_box
 from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
 
 if TYPE_CHECKING:
@@ -185,11 +187,14 @@ def distances(
     """
     scale = np.asarray(spacing, dtype=np.float64)
     # the nearest voxel of a mask is one of its rim, or the point itself
-    rim = targets & ~ndimage.binary_erosion(targets)
+    box = bounding_box(targets, margin=1)
+    rim = targets[box] & and_across_faces(~targets[box])
     centres = np.argwhere(points) * scale
     nearest = np.full(len(centres), np.inf)
     if rim.any() and len(centres):
-        tree = cKDTree(np.argwhere(rim) * scale)
+        # most of the time goes into the tree: the cortex's rim has hundreds of thousands of voxels
+        places = np.argwhere(rim) + [side.start for side in box]
+        tree = cKDTree(places * scale, balanced_tree=False, compact_nodes=False)
         nearest = np.asarray(tree.query(centres, distance_upper_bound=bound * (1 + 1e-9))[0])
     nearest[targets[points]] = 0.0
     return nearest

@@ -201,6 +201,7 @@ def calibrated_probability(
         scale = np.maximum(np.abs(threshold), 1e-12)
         exponent = np.clip(steepness * (values - threshold) / scale, -60.0, 60.0)
         return np.asarray(1.0 / (1.0 + np.exp(-exponent)), dtype=np.float32)
-    ratio = np.log(np.maximum(values, np.finfo(np.float64).tiny) / threshold)
-    probability = 1.0 / (1.0 + np.exp(-np.clip(steepness * ratio, -60.0, 60.0)))
-    return np.where(values > 0, probability, 0.0).astype(np.float32)
+    probability, scored = np.zeros(values.shape, dtype=np.float32), values > 0
+    ratio = np.log(values[scored] / np.broadcast_to(threshold, values.shape)[scored])
+    probability[scored] = 1.0 / (1.0 + np.exp(-np.clip(steepness * ratio, -60.0, 60.0)))
+    return probability

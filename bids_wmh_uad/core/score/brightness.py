@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
 
 from bids_wmh_uad.core.image.intensity import smooth_inside
+from bids_wmh_uad.core.image.morphology import and_across_faces
 from bids_wmh_uad.core.image.noise import noise_sd
 from bids_wmh_uad.core.image.volume import bounding_box
 from bids_wmh_uad.core.lesion.threshold import tail_point
+from bids_wmh_uad.core.parallel import parallel_map
 from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.core.score.expected import expected_flair, rim_weight, tissue_weight
 
@@ -86,13 +88,12 @@ def brightness_maps(scan: Scan, params: DetectionParameters) -> Brightness:
 def _brightness(scan: Scan, params: DetectionParameters) -> Brightness:
     """The same of a scan that ends where the brain does: half of a field of view is air."""
     sigma_mm = smoothing_mm(scan, params)
-    flair, t1w = (
-        smooth_inside(contrast.astype(np.float32, copy=False), scan.mask, scan.zooms, sigma_mm)
-        for contrast in (scan.flair_z, scan.t1w_z)
-    )
-    weight = scan.mask * rim_weight(scan.mask, scan.zooms, params)
-    if scan.grey_matter is not None:
-        weight *= tissue_weight(scan.grey_matter, scan.mask, scan.zooms, params)
+
+    def smooth(contrast: NDArray[Any]) -> NDArray[np.float32]:
+        return smooth_inside(contrast.astype(np.float32, copy=False), scan.mask, scan.zooms, sigma_mm)
+
+    pieces = (partial(smooth, scan.flair_z), partial(smooth, scan.t1w_z), partial(_weight, scan, params))
+    flair, t1w, weight = parallel_map(lambda make: make(), pieces)
 
     def against(reference: NDArray[np.bool_]) -> Brightness:
         expected = expected_flair(flair, t1w, scan.mask, scan.zooms, params, reference=reference)
@@ -104,5 +105,13 @@ def _brightness(scan: Scan, params: DetectionParameters) -> Brightness:
     first = against(scan.mask)
     point = tail_point(first.score, scan.mask, scan.grey_matter, DetectionParameters.tail, edge=0.0)
     lesions = point.apply(first.score, scan.mask)
-    rest = scan.mask & ~ndimage.binary_dilation(lesions, iterations=params.first_margin)
+    rest = scan.mask & ~and_across_faces(lesions, params.first_margin)
     return against(rest) if rest.any() else first
+
+
+def _weight(scan: Scan, params: DetectionParameters) -> NDArray[np.float32]:
+    """What a voxel counts: less at the brain's rim and in grey matter; 0 outside the brain."""
+    weight = scan.mask * rim_weight(scan.mask, scan.zooms, params)
+    if scan.grey_matter is not None:
+        weight *= tissue_weight(scan.grey_matter, scan.mask, scan.zooms, params)
+    return weight

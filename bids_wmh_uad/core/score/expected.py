@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy import ndimage
 
 from bids_wmh_uad.core.image.intensity import smooth_inside
 from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
+from bids_wmh_uad.core.parallel import parallel_map
 from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
 
 if TYPE_CHECKING:
@@ -135,10 +137,8 @@ def _local_mean(
     numbers = bins.astype(np.float32).reshape(-1, 1, 1, 1)
     weight = np.maximum(1 - np.abs(place - numbers), 0) * known[coarse]
     sigma = (0.0, *(params.local_mm / (zooms * step)))
-    total, seen = (
-        ndimage.gaussian_filter(values, sigma, mode="constant", truncate=params.local_truncate)
-        for values in (weight * residual[coarse], weight)
-    )
+    smooth = partial(ndimage.gaussian_filter, sigma=sigma, mode="constant", truncate=params.local_truncate)
+    total, seen = parallel_map(smooth, (weight * residual[coarse], weight))
     coordinates = [np.interp(t1w_z[mask], levels, bins)]
     coordinates += [axis / n for axis, n in zip(np.nonzero(mask), step, strict=True)]
     result = np.zeros(mask.shape, np.float32)

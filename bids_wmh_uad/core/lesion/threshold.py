@@ -202,6 +202,7 @@ def calibrated_probability(
         exponent = np.clip(steepness * (values - threshold) / scale, -60.0, 60.0)
         return np.asarray(1.0 / (1.0 + np.exp(-exponent)), dtype=np.float32)
     probability, scored = np.zeros(values.shape, dtype=np.float32), values > 0
-    ratio = np.log(values[scored] / np.broadcast_to(threshold, values.shape)[scored])
+    floored = np.maximum(values[scored], np.finfo(np.float64).tiny)
+    ratio = np.log(floored / np.broadcast_to(threshold, values.shape)[scored])
     probability[scored] = 1.0 / (1.0 + np.exp(-np.clip(steepness * ratio, -60.0, 60.0)))
     return probability

@@ -10,7 +10,7 @@ default settings from
 Each is judged as `decision.py` judges the shipped encoder: the lesion decision learnt with its latents, leaving out that person's tissue as well, on the
 candidates of that person's own sessions. Means over the seeds, and the standard deviation of the area under the ROC curve.
 
-The first run takes three quarters of an hour, and leaves what it made in ``build/people`` and ``build/detection``.
+The first run takes an hour on two cores, and leaves what it made in ``build/people`` and ``build/detection``.
 
     python benchmarks/people.py --table
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,20 +38,7 @@ from bids_wmh_uad.train.launch import Launch, Meeting
 from bids_wmh_uad.train.learning import learn
 
 ROOT = Path(__file__).resolve().parents[1] / "build" / "people"
-PHANTOMS = [
-    "--n-subjects",
-    "0",
-    "--n-controls",
-    "12",
-    "--seed",
-    "2023",
-    "--no-head",
-    "--slice-thickness",
-    "1",
-    "3",
-    "1",
-    "4",
-]
+PHANTOMS = "--n-subjects 0 --n-controls 12 --seed 2023 --no-head --slice-thickness 1 3 1 4"
 """The controls of ``make model``."""
 DATASETS = ("ms-mni", "ms-raw")
 EVERYBODY = "everybody"
@@ -61,9 +49,12 @@ def prepared() -> dict[str, Path]:
     """All controls as the train level prepares them, by session; from an earlier run where there was one."""
     dataset, out, work = (ROOT / name for name in ("bids", "out", "work"))
     if not dataset.exists():
-        write_phantoms([str(dataset), *PHANTOMS])
+        unfinished = ROOT / "unfinished"  # of a run that was stopped
+        shutil.rmtree(unfinished, ignore_errors=True)
+        write_phantoms([str(unfinished), *PHANTOMS.split()])
         for path in sorted(path for name in DATASETS for path in (DATA / name).glob("sub-*")):
-            (dataset / path.name).symlink_to(path, target_is_directory=True)
+            (unfinished / path.name).symlink_to(path, target_is_directory=True)
+        unfinished.rename(dataset)
     if not (ROOT / "model").exists():
         program = [sys.executable, "-m", "bids_wmh_uad", str(dataset), str(out)]
         subprocess.run([*program, "participant", "-w", str(work)], check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -61,3 +62,8 @@ def test_each_person_may_be_judged_by_an_encoder_of_its_own(script: ModuleType):
     assert auc(dict.fromkeys(script.PERSONS, "knows")) == auc("knows") > 0.9
     mixed = dict.fromkeys(script.PERSONS, "knows") | {"P14": "knows not"}
     assert auc("knows not") < auc(mixed) < auc("knows")
+
+
+def test_people_are_beside_the_phantoms_of_the_shipped_model() -> None:
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
+    assert f"build/controls {load_benchmark('people').PHANTOMS}\n" in makefile

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from bids_wmh_uad.core.lesion.components import connected_components
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -132,6 +134,4 @@ def changed_tissue(score: Map, contrast: Map, seeds: Bools, params: ChangeParame
                 contrast[box] >= params.edge * contrast[box][inside], np.ones((3, 3, 3))
             )
             found[box] |= labels == labels[inside]
-    pieces = np.empty(found.shape, dtype=np.int32)
-    ndimage.label(found, np.ones((3, 3, 3)), output=pieces)
-    return pieces
+    return connected_components(found)[0]

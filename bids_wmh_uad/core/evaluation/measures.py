@@ -8,6 +8,7 @@ import numpy as np
 
 from bids_wmh_uad.core.evaluation.overlap import Components, LesionDetection, avd_percent, dice, h95_mm
 from bids_wmh_uad.core.image.volume import Orientation, voxel_sizes
+from bids_wmh_uad.core.lesion.components import voxel_volume
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +37,7 @@ def mask_measures(found: NDArray[np.bool_], lesions: Components, affine: NDArray
         ``reference_volume_ml``, ``wmh_volume_ml``, ``dice``, ``h95_mm``, ``avd_percent``, ``lesion_recall``,
         ``lesion_precision``, ``lesion_f1``; NaN where one is not defined.
     """
-    voxel_ml = float(abs(np.linalg.det(affine[:3, :3]))) / 1000
+    voxel_ml = voxel_volume(affine) / 1000
     axial = Orientation.from_affine(affine)  # the distance looks at boundaries in axial slices
     lesion = lesions.labels > 0
     detection = LesionDetection.of(lesions, Components.of(found, lesion))

@@ -55,7 +55,7 @@ def connected_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], in
         How many there are.
     """
     labels = np.zeros(mask.shape, dtype=np.int32)
-    box = bounding_box(mask)  # lesions fill a third of the brain's box
+    box = bounding_box(mask)
     count: int = ndimage.label(mask[box], structure=np.ones((3, 3, 3)), output=labels[box])
     return labels, count
 

@@ -192,7 +192,7 @@ def distances(
     centres = np.argwhere(points) * scale
     nearest = np.full(len(centres), np.inf)
     if rim.any() and len(centres):
-        # most of the time goes into the tree: the cortex's rim has hundreds of thousands of voxels
+        # such a tree is built sooner, and the cortex's rim has hundreds of thousands of voxels
         places = np.argwhere(rim) + [side.start for side in box]
         tree = cKDTree(places * scale, balanced_tree=False, compact_nodes=False)
         nearest = np.asarray(tree.query(centres, distance_upper_bound=bound * (1 + 1e-9))[0])

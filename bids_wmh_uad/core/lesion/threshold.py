@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_wmh_uad.core.image.robust import MAD_TO_SD, median_and_mad
+from bids_wmh_uad.core.lesion.components import connected_components
 from bids_wmh_uad.core.parameters import DetectionParameters
 from bids_wmh_uad.errors import TOO_FEW_VOXELS, BadDataError
 
@@ -48,7 +49,7 @@ class OperatingPoint:
         """
         above: NDArray[np.bool_] = (score >= self.value) & mask & (score != 0)
         if self.edge > 0:
-            above &= score >= self._levels(score, *ndimage.label(above, np.ones((3, 3, 3))))
+            above &= score >= self._levels(score, *connected_components(above))
         return above
 
     def levels(self, score: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -68,7 +69,7 @@ class OperatingPoint:
             `edge` times its median score; the threshold everywhere else.
         """
         above = (score >= self.value) & mask & (score != 0)
-        return self._levels(score, *ndimage.label(above, np.ones((3, 3, 3))))
+        return self._levels(score, *connected_components(above))
 
     def _levels(self, score: NDArray[Any], labels: NDArray[np.int32], count: int) -> NDArray[np.float64]:
         level = np.full(count + 1, self.value, dtype=np.float64)

@@ -246,12 +246,12 @@ def evaluate_session(
     brain, truth, scores = brain[box], truth[box], {name: score[box] for name, score in scores.items()}
     flair = Volume(volumes["flair"].data[box], volumes["flair"].affine)
     scores["baseline"] = flair_z_map(result_path(summary, "flair"), flair, brain)
-    inside = brain & (truth != OTHER_PATHOLOGY)
-    found = (result.data[box] > 0) & inside
-    lesions = Components.of((truth == LESION) & inside, found)
+    inside = (brain & (truth != OTHER_PATHOLOGY)).T  # transposed, voxels come in the order of the file
+    found, affine = (result.data[box] > 0).T & inside, result.affine[:, [2, 1, 0, 3]]
+    lesions = Components.of((truth == LESION).T & inside, found)
     labels = lesions.labels[inside]
-    rankings = {name: Ranking.of(score[inside], labels) for name, score in scores.items()}
-    row = mask_measures(found, lesions, result.affine) | _ranking_measures(rankings)
+    rankings = {name: Ranking.of(score.T[inside], labels) for name, score in scores.items()}
+    row = mask_measures(found, lesions, affine) | _ranking_measures(rankings)
     sizes = np.stack(lesions.by_volume(voxel_volume(result.affine) / 1000))
     curves = {name: _curves(ranking) for name, ranking in rankings.items()}
     curves["model"]["dice"] = rankings["model"].dice_at(threshold * ratio_grid())

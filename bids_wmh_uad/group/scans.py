@@ -122,9 +122,9 @@ def read_decision(summary: Path) -> LesionDecision:
         `errors.UNREADABLE_SIDECAR`, when they cannot be.
     """
     sidecar = derivatives.sidecar_path(result_path(summary, "evidence"))
-    recorded = derivatives.read_summary(sidecar).get("LesionDecision") or {}
+    recorded = derivatives.read_summary(sidecar).get("LesionDecision")
     try:
-        return LesionDecision.of(recorded)
+        return LesionDecision.of(recorded) if recorded else LesionDecision()
     except (TypeError, ValueError, AttributeError) as error:
         raise BadDataError(UNREADABLE_SIDECAR.format(path=sidecar, reason=error)) from error
 

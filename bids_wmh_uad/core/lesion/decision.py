@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +107,10 @@ class LesionDecision:
         Raises
         ------
         TypeError, ValueError
-            For unknown names, and what is no number.
+            For unknown and missing names, and what is no number.
         """
+        if missing := sorted(field.name for field in fields(cls) if field.name not in recorded):
+            raise ValueError(f"lacks {', '.join(missing)}")
         values: dict[str, Any] = {
             name: tuple(map(float, value)) if isinstance(value, list | tuple) else float(value)
             for name, value in recorded.items()

@@ -151,7 +151,6 @@ def _differences(decision: LesionDecision, candidate: Candidate) -> list[float]:
 def test_what_json_made_of_it_is_read_again(decision: LesionDecision) -> None:
     assert LesionDecision.of(asdict(decision)) == decision
     assert LesionDecision.of(json.loads(json.dumps(asdict(decision)))) == decision
-    assert LesionDecision.of({}) == LesionDecision()
 
 
 @pytest.mark.parametrize(
@@ -167,7 +166,15 @@ def test_what_json_made_of_it_is_read_again(decision: LesionDecision) -> None:
 )
 def test_what_is_no_decision_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError)):
-        LesionDecision.of(wrong)
+        LesionDecision.of(asdict(LesionDecision()) | wrong)
+
+
+@pytest.mark.parametrize("name", asdict(LesionDecision()))
+def test_a_piece_that_is_missing_is_not_made_up(name: str) -> None:
+    recorded = asdict(LesionDecision())
+    del recorded[name]
+    with pytest.raises(ValueError, match=rf"lacks {name}\b"):
+        LesionDecision.of(recorded)
 
 
 def test_weights_and_evidence_have_the_same_names_and_every_piece_a_reason() -> None:

@@ -10,7 +10,7 @@ default settings from
 Each is judged as `decision.py` judges the shipped encoder: the lesion decision learnt with its latents, leaving out that person's tissue as well, on the
 candidates of that person's own sessions. Means over the seeds, and the standard deviation of the area under the ROC curve.
 
-The first run takes an hour on two cores, and leaves what it made in ``build/people`` and ``build/detection``.
+The first run takes an hour and a half on two cores, and leaves what it made in ``build/people`` and ``build/detection``.
 
     python benchmarks/people.py --table
 """
@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--table", action="store_true", help="print a table, too")
     options = parser.parse_args()
     if not DATA.is_dir():

@@ -83,14 +83,14 @@ class LesionDecision:
         When `typical` has another length, or a weight is no number of at most `LARGEST_WEIGHT`.
     """
 
-    intercept: float = -2.432
-    peak: float = 2.164
-    white: float = 2.28
-    fluid: float = -9.981
-    between: float = -10.001
-    contrast: float = 1.082
+    intercept: float = -2.422
+    peak: float = 2.145
+    white: float = 2.212
+    fluid: float = -8.802
+    between: float = -10.778
+    contrast: float = 1.116
     latent: tuple[float, ...] = ()
-    typical: tuple[float, ...] = (0.792, 0.909, 0.0, 0.0, 1.308, 0.0)
+    typical: tuple[float, ...] = (0.784, 0.908, 0.0, 0.0, 1.307, 0.0)
 
     def __post_init__(self) -> None:
         if len(self.typical) != len(REASONS):

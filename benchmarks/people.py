@@ -1,16 +1,16 @@
 """Whether an encoder that saw people tells lesions from other bright structures better than one that saw phantoms alone.
 
 One JSON line; with ``--table`` a readable table first. The train level prepares twelve phantom controls, those of ``make model``, and all people of
-``../shared/data`` (one session each; what the participant level marks without labels is left out, with 2 mm around it). Encoders learn with the
-default settings from
+``../shared/data`` (one session each). What the participant level marks without labels is left out of both, with 2 mm around it; the shipped encoder saw
+all of its phantoms. Encoders learn with the default settings from
 
-- ``phantoms``: the phantoms alone, as the shipped one did;
+- ``phantoms``: the phantoms alone;
 - ``both``: the phantoms and the people, but for the one on whose lesions the encoder is judged: one encoder for each of these.
 
 Each is judged as `decision.py` judges the shipped encoder: the lesion decision learnt with its latents, leaving out that person's tissue as well, on the
 candidates of that person's own sessions. Means over the seeds, and the standard deviation of the area under the ROC curve.
 
-The first run takes an hour and a half on two cores, and leaves what it made in ``build/people`` and ``build/detection``.
+The first run takes more than an hour on two cores, and leaves what it made in ``build/people`` and ``build/detection``.
 
     python benchmarks/people.py --table
 """

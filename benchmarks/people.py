@@ -1,11 +1,11 @@
-"""Whether an encoder that saw people tells lesions from other bright structures better than one that saw phantoms alone.
+"""What an encoder should see: the phantoms of ``make model`` as they are, without what the program marks in them, or people beside them.
 
 One JSON line; with ``--table`` a readable table first. The train level prepares twelve phantom controls, those of ``make model``, and all people of
-``../shared/data`` (one session each). What the participant level marks without labels is left out of both, with 2 mm around it; the shipped encoder saw
-all of its phantoms. Encoders learn with the default settings from
+``../shared/data`` (one session each). Encoders learn with the default settings from
 
-- ``phantoms``: the phantoms alone;
-- ``both``: the phantoms and the people, but for the one on whose lesions the encoder is judged: one encoder for each of these.
+- ``whole``: all tissue of the phantoms, as the shipped encoder did;
+- ``phantoms``: the phantoms without what the participant level marks in them without labels, and 2 mm around it;
+- ``both``: the phantoms and the people, both without what is marked in them, but for the one on whose lesions the encoder is judged: one encoder for each of these.
 
 Each is judged as `decision.py` judges the shipped encoder: the lesion decision learnt with its latents, leaving out that person's tissue as well, on the
 candidates of that person's own sessions. Means over the seeds, and the standard deviation of the area under the ROC curve.
@@ -13,6 +13,7 @@ candidates of that person's own sessions. Means over the seeds, and the standard
 The first run takes more than an hour on two cores, and leaves what it made in ``build/people`` and ``build/detection``.
 
     python benchmarks/people.py --table
+    python benchmarks/people.py --table --encoders whole phantoms
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, pstdev
 
@@ -41,27 +42,47 @@ ROOT = Path(__file__).resolve().parents[1] / "build" / "people"
 PHANTOMS = "--n-subjects 0 --n-controls 12 --seed 2023 --no-head --slice-thickness 1 3 1 4"
 """The controls of ``make model``."""
 DATASETS = ("ms-mni", "ms-raw")
+KINDS = ("whole", "phantoms", "both")
 EVERYBODY = "everybody"
 """Whom phantoms alone leave out."""
 
 
-def prepared() -> dict[str, Path]:
-    """All controls as the train level prepares them, by session; from an earlier run where there was one."""
-    dataset, out, work = (ROOT / name for name in ("bids", "out", "work"))
-    if not dataset.exists():
+def dataset() -> Path:
+    """The phantoms and the people, each person one participant."""
+    made = ROOT / "bids"
+    if not made.exists():
         unfinished = ROOT / "unfinished"  # of a run that was stopped
         shutil.rmtree(unfinished, ignore_errors=True)
         write_phantoms([str(unfinished), *PHANTOMS.split()])
         for path in sorted(path for name in DATASETS for path in (DATA / name).glob("sub-*")):
             (unfinished / path.name).symlink_to(path, target_is_directory=True)
-        unfinished.rename(dataset)
-    if not (ROOT / "model").exists():
-        program = [sys.executable, "-m", "bids_wmh_uad", str(dataset), str(out)]
-        subprocess.run([*program, "participant", "-w", str(work)], check=True)
-        model = ["--output-model", str(ROOT / "model"), "--paradigm", "patient", "--epochs", "1"]
-        subprocess.run([*program, "train", "-w", str(work), *model], check=True)
+        unfinished.rename(made)
+    return made
+
+
+def prepared(name: str, *labels: str, marked: bool) -> dict[str, Path]:
+    """Controls as the train level prepares them, by session, with what the program marks or without; from an earlier run where there was one."""
+    out, work, model = (ROOT / name / part for part in ("out", "work", "model"))
+    program = [sys.executable, "-m", "bids_wmh_uad", str(dataset()), str(out)]
+    of = ["-w", str(work), *(["--participant-label", *labels] if labels else [])]
+    if not model.exists():
+        if not marked:
+            subprocess.run([*program, "participant", *of], check=True)
+        short = ["--output-model", str(model), "--paradigm", "patient", "--epochs", "1"]
+        subprocess.run([*program, "train", *of, *short], check=True)
     paths = work.glob("*_train_*/*/prepare/control")
     return {path.parents[1].name.removesuffix("_wf"): path for path in paths}
+
+
+def controls_of(kinds: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """The controls of each kind of encoder."""
+    controls = {}
+    if "whole" in kinds:
+        phantoms = [path.name for path in dataset().glob("sub-*") if not path.is_symlink()]
+        controls["whole"] = prepared("whole", *phantoms, marked=True)
+    if {"phantoms", "both"} & set(kinds):
+        controls["phantoms"] = controls["both"] = prepared("healthy", marked=False)
+    return controls
 
 
 def chosen(controls: dict[str, Path], kind: str, left_out: str) -> dict[str, Path]:
@@ -84,11 +105,11 @@ def train(controls: dict[str, Path], model: Path, seed: int) -> None:
             learn(controls, parse_args([*argv, *options]), Meeting(Launch()), torch.device("cpu"))
 
 
-def encoders(seeds: int) -> Iterator[tuple[str, str, int]]:
+def encoders(kinds: Sequence[str], seeds: int) -> Iterator[tuple[str, str, int]]:
     """Kind, person left out and seed of every encoder."""
     for seed in range(seeds):
-        yield "phantoms", EVERYBODY, seed
-        yield from (("both", person, seed) for person in PERSONS)
+        for kind in kinds:
+            yield from ((kind, person, seed) for person in (PERSONS if kind == "both" else [EVERYBODY]))
 
 
 def main() -> None:
@@ -97,23 +118,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--encoders", nargs="+", choices=KINDS, default=KINDS, help="kinds of them")
     parser.add_argument("--table", action="store_true", help="print a table, too")
     options = parser.parse_args()
     if not DATA.is_dir():
         raise SystemExit(f"{DATA}: the scans of people are not there")
-    controls, wanted = prepared(), list(encoders(options.seeds))
+    controls, wanted = controls_of(options.encoders), list(encoders(options.encoders, options.seeds))
     models = {name: ROOT / "models" / "-".join(map(str, name)) for name in wanted}
     Parallel(n_jobs=cpu_count())(
-        delayed(train)(chosen(controls, kind, person), models[kind, person, seed], seed)
+        delayed(train)(chosen(controls[kind], kind, person), models[kind, person, seed], seed)
         for kind, person, seed in wanted
     )
     found = gather({path.name: path for path in models.values()})
     table = {"no network": [judged(found, NAMES, None)], "shipped": [judged(found, NAMES, "shipped")]}
-    for seed in range(options.seeds):
-        own = {person: models["both", person, seed].name for person in PERSONS}
-        same = models["phantoms", EVERYBODY, seed].name
-        table.setdefault("phantoms", []).append(judged(found, NAMES, same))
-        table.setdefault("both", []).append(judged(found, NAMES, own))
+    for kind in options.encoders:
+        for seed in range(options.seeds):
+            left_out = {person: person if kind == "both" else EVERYBODY for person in PERSONS}
+            own = {person: models[kind, other, seed].name for person, other in left_out.items()}
+            table.setdefault(kind, []).append(judged(found, NAMES, own))
     rows = {
         name: {key: round(mean(row[key] for row in own), 3) for key in own[0]}
         | {"auc_sd": round(pstdev(row["auc"] for row in own), 3)}
@@ -123,7 +145,8 @@ def main() -> None:
         print("| encoder | AUC | AP | precision | recall | F1 | sd of AUC |\n|---|---|---|---|---|---|---|")
         for name, row in rows.items():
             print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in row.values()) + " |")
-    print(json.dumps({"name": "people", "seeds": options.seeds, "controls": len(controls), "encoders": rows}))
+    counts = {kind: len(chosen(own, kind, EVERYBODY)) for kind, own in controls.items()}
+    print(json.dumps({"name": "people", "seeds": options.seeds, "controls": counts, "encoders": rows}))
 
 
 if __name__ == "__main__":

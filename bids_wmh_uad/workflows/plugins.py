@@ -67,17 +67,17 @@ class SessionsInOrder(PluginBase):
         Raises
         ------
         RuntimeError
-            With the first traceback, if a step failed: at once with ``stop_on_first_crash``, else at the end.
+            With the first traceback, if a step failed: with ``stop_on_first_crash`` when the steps in flight have ended, else at the end.
         """
         stop = config["execution"]["stop_on_first_crash"] == "true"
         with kept(self._keys), _loaded_and_frozen():
             failures = self._run_all(graph, stop)
-            self._pool.shutdown()
+            self._pool.shutdown()  # who goes on from here is alone: no step still writes
         if failures:
             raise RuntimeError(failures[0])
 
     def _run_all(self, graph: Any, stop: bool) -> list[str]:
-        """Run all steps that can be; the tracebacks of those that failed."""
+        """Run all steps that can be, or none after one that failed; the tracebacks of those that failed."""
         steps, _ = topological_sort(graph)
         place = {step: (self._session(step), number) for number, step in enumerate(steps)}
         missing = dict(graph.in_degree())
@@ -102,8 +102,8 @@ class SessionsInOrder(PluginBase):
                 self._tell(step, "exception")
                 step._traceback = traceback
                 report_crash(step, traceback=traceback)
-                if stop:
-                    raise RuntimeError(failures[0])
+            if failures and stop:
+                break
         return failures
 
     def _fitting(self, ready: Sequence[Any], running: Iterable[Any]) -> Iterator[Any]:

@@ -82,7 +82,7 @@ def _same(x):
     return x + "+"
 
 
-def _run(tmp_path, sessions, n_procs):
+def _run(tmp_path, sessions, n_procs, stop="false"):
     import nipype.pipeline.engine as pe
     from nipype import config
 
@@ -94,7 +94,7 @@ def _run(tmp_path, sessions, n_procs):
                 "crashdump_dir": str(tmp_path / "crash"),
                 "crashfile_format": "txt",
                 "poll_sleep_duration": "0.05",
-                "stop_on_first_crash": "false",
+                "stop_on_first_crash": stop,
             }
         }
     )
@@ -143,6 +143,30 @@ def test_a_killed_worker_fails_its_session_and_no_other(tmp_path: Path) -> None:
     (crash,) = read_crashes(tmp_path / "crash")
     assert "one_wf" in crash.node.split(".")
     assert (type(crash.error), str(crash.error)) == (WorkerKilledError, WORKER_KILLED)
+
+
+def _fail(path, label):
+    raise ValueError(label)
+
+
+def _note_late(path, label):
+    import time
+
+    time.sleep(1)
+    with open(path, "a") as handle:  # noqa: PTH123
+        handle.write(label + "\n")
+    return label
+
+
+@pytest.mark.parametrize(("stop", "noted"), [("true", ["two_wf.0"]), ("false", ["two_wf.0", "two_wf.0+"])])
+def test_after_the_first_crash_the_steps_in_flight_end_and_no_other_begins(
+    tmp_path: Path, stop: str, noted: list[str]
+) -> None:
+    log = tmp_path / "log"
+    sessions = [_session("one_wf", _fail, log), _session("two_wf", _note_late, log, steps=2)]
+    with pytest.raises(RuntimeError, match=r"one_wf\.0"):
+        _run(tmp_path, sessions, n_procs=2, stop=stop)
+    assert log.read_text().split() == noted  # nothing works on behind the run's back
 
 
 def test_a_result_that_another_put_there_is_not_read(tmp_path: Path) -> None:

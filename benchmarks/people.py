@@ -8,7 +8,8 @@ One JSON line; with ``--table`` a readable table first. The train level prepares
 - ``both``: the phantoms and the people, both without what is marked in them, but for the one on whose lesions the encoder is judged: one encoder for each of these.
 
 Each is judged as `decision.py` judges the shipped encoder: the lesion decision learnt with its latents, leaving out that person's tissue as well, on the
-candidates of that person's own sessions. Means over the seeds, and the standard deviation of the area under the ROC curve.
+candidates of that person's own sessions. Means over the seeds, and the standard deviation of the area under the ROC curve; ``auc`` has it seed by seed.
+The candidates are those of the shipped encoder's map: another encoder judges what it did not propose.
 
 The first run takes more than an hour on two cores, and leaves what it made in ``build/people`` and ``build/detection``.
 
@@ -141,12 +142,14 @@ def main() -> None:
         | {"auc_sd": round(pstdev(row["auc"] for row in own), 3)}
         for name, own in table.items()
     }
+    each = {name: [round(row["auc"], 3) for row in own] for name, own in table.items()}
     if options.table:
         print("| encoder | AUC | AP | precision | recall | F1 | sd of AUC |\n|---|---|---|---|---|---|---|")
         for name, row in rows.items():
             print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in row.values()) + " |")
     counts = {kind: len(chosen(own, kind, EVERYBODY)) for kind, own in controls.items()}
-    print(json.dumps({"name": "people", "seeds": options.seeds, "controls": counts, "encoders": rows}))
+    found_of = {"controls": counts, "encoders": rows, "auc": each}
+    print(json.dumps({"name": "people", "seeds": options.seeds, **found_of}))
 
 
 if __name__ == "__main__":

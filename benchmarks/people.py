@@ -9,7 +9,7 @@ One JSON line; with ``--table`` a readable table first. The train level prepares
 
 Each is judged as `decision.py` judges the shipped encoder: the lesion decision learnt with its latents, leaving out that person's tissue as well, on the
 candidates of that person's own sessions. Means over the seeds, and the standard deviation of the area under the ROC curve; ``auc`` has it seed by seed.
-The candidates are those of the shipped encoder's map: another encoder judges what it did not propose.
+The candidates are those of the shipped encoder's map; with another encoder shipped they would be others.
 
 The first run takes more than an hour on two cores, and leaves what it made in ``build/people`` and ``build/detection``.
 
@@ -148,8 +148,8 @@ def main() -> None:
         for name, row in rows.items():
             print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in row.values()) + " |")
     counts = {kind: len(chosen(own, kind, EVERYBODY)) for kind, own in controls.items()}
-    found_of = {"controls": counts, "encoders": rows, "auc": each}
-    print(json.dumps({"name": "people", "seeds": options.seeds, **found_of}))
+    content = {"seeds": options.seeds, "controls": counts, "encoders": rows, "auc": each}
+    print(json.dumps({"name": "people", **content}))
 
 
 if __name__ == "__main__":

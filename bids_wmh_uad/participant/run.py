@@ -21,7 +21,7 @@ from bids_wmh_uad.errors import (
     EXIT_OK,
     EXIT_SESSION_FAILED,
     NOT_FINISHED,
-    NOT_STARTED,
+    STOPPED_EARLY,
     BusyError,
     CannotCreateError,
     SessionError,
@@ -157,7 +157,7 @@ def run_sessions(
     for batch in engine.batches(sessions, config):
         broken = any(not isinstance(entry.error, BusyError) for entry in failed)
         if broken and config.running.stop_on_first_crash:
-            ended = [session.failed(SessionError(NOT_STARTED)) for session in batch]
+            ended = [session.failed(SessionError(STOPPED_EARLY)) for session in batch]
         else:
             ended = _run_batch(batch, config, digest, progress)
         left = {entry.label for entry in ended}
@@ -264,8 +264,9 @@ def _session_graphs(sessions: Sequence[Session], config: RunConfig, digest: str)
 def _failed(
     sessions: Sequence[Session], config: RunConfig, digest: str, error: Exception | None
 ) -> list[FailedSession]:
-    """Why each session that is not finished is not: its first crash, else the run's own error."""
+    """Why each session that is not finished is not: its first crash, else that of another one, else the run's own error."""
     crashes = engine.read_crashes(config.log_dir)
+    stopped = SessionError(STOPPED_EARLY) if crashes and config.running.stop_on_first_crash else None
     failed = []
     for session in sessions:
         if _is_finished(session, config, digest):
@@ -273,7 +274,7 @@ def _failed(
         of_session = [crash.error for crash in crashes if session.workflow_name in crash.node.split(".")]
         reason = error or "no error was said"
         text = NOT_FINISHED.format(where=session.label, reason=reason, log_dir=config.log_dir)
-        other = refusal(reason, session.label) or SessionError(text)
+        other = stopped or refusal(reason, session.label) or SessionError(text)
         failed.append(session.failed(of_session[0] if of_session else other))
     return failed
 

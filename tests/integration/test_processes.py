@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from program import wmh
 from stub import start, started, wait_for
 
 from bids_wmh_uad.cli.signals import SIGNALS
-from bids_wmh_uad.errors import STOPPED, BusyError
+from bids_wmh_uad.errors import EXIT_SESSION_FAILED, STOPPED, STOPPED_EARLY, BusyError
 from bids_wmh_uad.files import TEMPORARY
 from bids_wmh_uad.participant.run import DONE_ELSEWHERE
 
@@ -45,6 +46,17 @@ def left_over(out: Path) -> list[Path]:
 def finish(runs: list[subprocess.Popen[str]]) -> tuple[list[int], list[str]]:
     said = [run.communicate(timeout=300)[0] for run in runs]
     return [run.returncode for run in runs], said
+
+
+def test_after_the_first_crash_the_others_are_told_why_they_are_not_done(
+    tmp_path: Path, dataset: Path
+) -> None:
+    out = tmp_path / "out"
+    ran = wmh(dataset, out, "participant", "--score", "brightness", "--nprocs", "1", "--stop-on-first-crash")
+    assert ran.code == EXIT_SESSION_FAILED
+    (table,) = out.glob("logs/*/status.tsv")
+    rows = [line for line in table.read_text().splitlines() if line.startswith("sub-")]
+    assert [STOPPED_EARLY in row for row in rows] == [False] + [True] * (PROCESSES - 1)
 
 
 def test_of_many_on_one_participant_one_works_and_the_others_are_told(tmp_path: Path, dataset: Path) -> None:
